@@ -1,0 +1,4 @@
+#![no_std]
+//! Under construction.
+
+extern crate alloc;
