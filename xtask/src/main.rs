@@ -1,2 +1,57 @@
-//! Under construction.
-fn main() {}
+//! `cargo xtask NAME`: the repository's own checks.
+
+mod cargo;
+mod ci;
+mod code;
+mod documents;
+mod no_std;
+mod planted;
+mod programs;
+mod run;
+mod sources;
+mod tools;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The repository's own checks.
+
+  cargo xtask ci           every check, in order, with a table of times at the end
+  cargo xtask list         the names of the checks
+  cargo xtask check NAME   one check, as `cargo xtask list` names it
+  cargo xtask planted      plants one mistake after another and expects samara to find it
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["ci"] => ci::run(ci::CHECKS),
+        ["list"] => {
+            ci::CHECKS
+                .iter()
+                .for_each(|check| println!("{}", check.name));
+            ExitCode::SUCCESS
+        }
+        ["check", name] => one(name),
+        ["planted"] => one("planted mistakes"),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprint!("xtask: no such command: {}\n\n{HELP}", words.join(" "));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn one(name: &str) -> ExitCode {
+    match ci::CHECKS.iter().position(|check| check.name == name) {
+        Some(place) => ci::run(&ci::CHECKS[place..=place]),
+        None => {
+            eprintln!("xtask: no check is called `{name}`; see `cargo xtask list`");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The checks that are cargo's: format, clippy, documentation, and the tests with small nodes.
+
+use crate::ci::{Checked, Outcome};
+use crate::run::{cargo, command, succeed, target};
+use std::process::Command;
+
+/// `rustfmt` would change nothing.
+pub(crate) fn format() -> Checked {
+    cargo(&["fmt", "--all", "--check"])?;
+    Ok(Outcome::Passed)
+}
+
+/// Clippy has nothing to say, of tests and examples either.
+pub(crate) fn clippy() -> Checked {
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
+    Ok(Outcome::Passed)
+}
+
+/// Clippy on what is compiled only with small nodes.
+pub(crate) fn clippy_small_nodes() -> Checked {
+    clippy_with("small_nodes", &["-p", "maple-tree", "--all-targets"])
+}
+
+/// Clippy on what is compiled only with planted mistakes.
+pub(crate) fn clippy_planted() -> Checked {
+    clippy_with("planted_mistakes", &["-p", "maple-mm", "-p", "samara"])
+}
+
+fn clippy_with(cfg: &str, packages: &[&str]) -> Checked {
+    let arguments = [&["clippy"], packages, &["--", "-D", "warnings"]].concat();
+    succeed(&mut with_cfg(cfg, &arguments))?;
+    Ok(Outcome::Passed)
+}
+
+/// The documentation builds without a warning.
+pub(crate) fn docs() -> Checked {
+    let arguments = [
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ];
+    succeed(command(env!("CARGO"), &arguments).env("RUSTDOCFLAGS", "-D warnings"))?;
+    let public = ["doc", "--no-deps", "-p", "maple-tree", "-p", "maple-mm"];
+    succeed(command(env!("CARGO"), &public).env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Outcome::Passed)
+}
+
+/// The tests of the tree with tiny nodes, where few entries make a tall tree.
+pub(crate) fn small_nodes() -> Checked {
+    succeed(&mut with_cfg(
+        "small_nodes",
+        &["test", "-p", "maple-tree", "--lib", "--tests"],
+    ))?;
+    Ok(Outcome::Passed)
+}
+
+/// A cargo command under `--cfg CFG`, in a target directory of its own: otherwise each
+/// configuration would throw the other's build away.
+pub(crate) fn with_cfg(cfg: &str, arguments: &[&str]) -> Command {
+    let mut command = command(env!("CARGO"), arguments);
+    command
+        .env("RUSTFLAGS", format!("--cfg {cfg}"))
+        .env("CARGO_TARGET_DIR", cfg_target(cfg));
+    command
+}
+
+/// Where [`with_cfg`] builds.
+pub(crate) fn cfg_target(cfg: &str) -> std::path::PathBuf {
+    target().join(cfg.replace('_', "-"))
+}

@@ -1,0 +1,45 @@
+//! The main job on a real program, and the replay that is built in.
+
+use crate::ci::{Checked, Outcome};
+use crate::run::{cargo, command, run, target};
+use std::path::Path;
+
+/// What the main job traces: a shell, a pipe, and programs that load libraries and sort.
+const PROGRAM: [&str; 3] = ["sh", "-c", "ls -l /usr/bin | sort | head -3"];
+
+/// Traces a real program: its output is untouched and the verdict is `identical`.
+pub(crate) fn main_job() -> Checked {
+    let samara = release()?;
+    let alone = run(&mut command(PROGRAM[0], &PROGRAM[1..]))?;
+    let traced = run(command(&samara, &["trace", "--"]).args(PROGRAM))?;
+    if !traced.status.success() {
+        return Err(format!("the trace ended with {}", traced.status));
+    }
+    if traced.stdout != alone.stdout {
+        return Err("the program's output is not what it is without the trace".to_owned());
+    }
+    if !traced.stderr.contains("identical at all") {
+        return Err("the verdict does not say `identical at all …`".to_owned());
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Replays the trace that is built in.
+pub(crate) fn replay() -> Checked {
+    let replayed = run(&mut command(&release()?, &["replay"]))?;
+    if replayed.status.success() {
+        return Ok(Outcome::Passed);
+    }
+    Err(format!("the replay ended with {}", replayed.status))
+}
+
+/// The release build, made if need be.
+fn release() -> Result<String, String> {
+    cargo(&["build", "--release", "-p", "samara"])?;
+    Ok(path_of(&target().join("release/samara")))
+}
+
+/// A path as text; cargo's target directory has no other characters here.
+pub(crate) fn path_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,47 @@
+//! Checks that need a tool which not every machine has; where it is absent they say so by name.
+
+use crate::ci::{Checked, Outcome};
+use crate::run::{command, succeed, top, works};
+use std::process::Command;
+
+/// The test binaries of the tree whose memory is looked at: small ones, which do every operation.
+const WATCHED: [&str; 3] = ["surface", "ported", "drops"];
+
+/// Runs tests of the tree under valgrind, which sees invalid reads, double frees and leaks.
+pub(crate) fn valgrind() -> Checked {
+    if !works(Command::new("valgrind").arg("--version")) {
+        return Ok(Outcome::Skipped("valgrind is not installed".to_owned()));
+    }
+    let mut arguments = vec!["test", "-p", "maple-tree"];
+    arguments.extend(WATCHED.iter().flat_map(|name| ["--test", name]));
+    let mut tests = command(env!("CARGO"), &arguments);
+    let runner =
+        "valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite";
+    succeed(tests.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner))?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs tests of the tree under miri, which sees undefined behaviour of every kind.
+pub(crate) fn miri() -> Checked {
+    let toolchain = ["", "+nightly"]
+        .into_iter()
+        .find(|toolchain| works(&mut miri_with(toolchain)));
+    let Some(toolchain) = toolchain else {
+        return Ok(Outcome::Skipped("miri is not installed".to_owned()));
+    };
+    let mut tests = miri_with(toolchain);
+    tests
+        .args(["test", "-p", "maple-tree", "--test", "surface"])
+        .current_dir(top());
+    succeed(&mut tests)?;
+    Ok(Outcome::Passed)
+}
+
+/// `cargo miri`, of a toolchain; without arguments it only says whether it is there.
+fn miri_with(toolchain: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command
+        .args((!toolchain.is_empty()).then_some(toolchain))
+        .arg("miri");
+    command
+}
