@@ -1,0 +1,396 @@
+//! The memory calls of user space: what was asked, as the registers said it, and how to print it.
+//!
+//! Only calls the model predicts are a [`Call`]; [`crate::decode`] turns registers into one.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What stood behind the file-descriptor argument of an `mmap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallFile {
+    /// An anonymous mapping: the descriptor is not looked at.
+    Anonymous,
+    /// The descriptor is not open (or is `O_PATH`): `EBADF`.
+    Bad,
+    /// An open file, by the identity the session gave it.
+    Open(u64),
+}
+
+/// A memory call with the raw integers user space passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Mmap {
+        addr: u64,
+        len: u64,
+        prot: u64,
+        flags: u64,
+        offset: u64,
+        file: CallFile,
+    },
+    Munmap {
+        addr: u64,
+        len: u64,
+    },
+    Mprotect {
+        addr: u64,
+        len: u64,
+        prot: u64,
+    },
+    PkeyMprotect {
+        addr: u64,
+        len: u64,
+        prot: u64,
+        pkey: i32,
+    },
+    Mremap {
+        addr: u64,
+        old_len: u64,
+        new_len: u64,
+        flags: u64,
+        new_addr: u64,
+    },
+    Brk {
+        addr: u64,
+    },
+    Madvise {
+        addr: u64,
+        len: u64,
+        advice: i32,
+    },
+    Mlock {
+        addr: u64,
+        len: u64,
+    },
+    Mlock2 {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
+    Munlock {
+        addr: u64,
+        len: u64,
+    },
+    Mlockall {
+        flags: u64,
+    },
+    Munlockall,
+    /// `prctl(PR_SET_VMA, …)` on a kernel without names for anonymous memory: always `EINVAL`.
+    SetVmaName {
+        addr: u64,
+        len: u64,
+    },
+}
+
+/// The kinds of call a verdict counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CallKind {
+    Mmap,
+    Munmap,
+    Mprotect,
+    PkeyMprotect,
+    Mremap,
+    Brk,
+    Madvise,
+    Mlock,
+    Mlock2,
+    Munlock,
+    Mlockall,
+    Munlockall,
+    Prctl,
+    Fork,
+    Exec,
+}
+
+impl CallKind {
+    /// The system call's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Mmap => "mmap",
+            Self::Munmap => "munmap",
+            Self::Mprotect => "mprotect",
+            Self::PkeyMprotect => "pkey_mprotect",
+            Self::Mremap => "mremap",
+            Self::Brk => "brk",
+            Self::Madvise => "madvise",
+            Self::Mlock => "mlock",
+            Self::Mlock2 => "mlock2",
+            Self::Munlock => "munlock",
+            Self::Mlockall => "mlockall",
+            Self::Munlockall => "munlockall",
+            Self::Prctl => "prctl",
+            Self::Fork => "fork",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+impl Call {
+    /// Which kind the verdict counts it under.
+    pub(crate) const fn kind(&self) -> CallKind {
+        match self {
+            Self::Mmap { .. } => CallKind::Mmap,
+            Self::Munmap { .. } => CallKind::Munmap,
+            Self::Mprotect { .. } => CallKind::Mprotect,
+            Self::PkeyMprotect { .. } => CallKind::PkeyMprotect,
+            Self::Mremap { .. } => CallKind::Mremap,
+            Self::Brk { .. } => CallKind::Brk,
+            Self::Madvise { .. } => CallKind::Madvise,
+            Self::Mlock { .. } => CallKind::Mlock,
+            Self::Mlock2 { .. } => CallKind::Mlock2,
+            Self::Munlock { .. } => CallKind::Munlock,
+            Self::Mlockall { .. } => CallKind::Mlockall,
+            Self::Munlockall => CallKind::Munlockall,
+            Self::SetVmaName { .. } => CallKind::Prctl,
+        }
+    }
+
+    /// The addresses whose VMAs (and their neighbours) can decide the outcome, `result` included
+    /// where it is an address. An empty list means the whole address space.
+    pub(crate) fn ranges(&self, result: Option<u64>) -> Vec<(u64, u64)> {
+        let span = |addr: u64, len: u64| {
+            let start = addr & !0xfff;
+            (
+                start,
+                addr.saturating_add(len).saturating_add(0xfff) & !0xfff,
+            )
+        };
+        match *self {
+            Self::Mmap { len, .. } => result.map(|at| span(at, len)).into_iter().collect(),
+            Self::Munmap { addr, len }
+            | Self::Mprotect { addr, len, .. }
+            | Self::PkeyMprotect { addr, len, .. }
+            | Self::Madvise { addr, len, .. }
+            | Self::Mlock { addr, len }
+            | Self::Mlock2 { addr, len, .. }
+            | Self::Munlock { addr, len }
+            | Self::SetVmaName { addr, len } => vec![span(addr, len)],
+            Self::Mremap {
+                addr,
+                old_len,
+                new_len,
+                ..
+            } => {
+                // An old length of zero still looks at the VMA the address lies in.
+                let old = span(addr, old_len.max(1));
+                let grown = span(addr, new_len.max(old_len));
+                let mut ranges = vec![old, grown];
+                ranges.extend(result.map(|at| span(at, new_len)));
+                ranges
+            }
+            Self::Brk { addr } => result
+                .map(|end| span(end.min(addr), 1))
+                .into_iter()
+                .collect(),
+            Self::Mlockall { .. } | Self::Munlockall => Vec::new(),
+        }
+    }
+}
+
+/// Names of the bits of `value`, joined by `|`; what has no name is printed in hexadecimal.
+fn bits(value: u64, names: &[(u64, &str)], zero: &str) -> String {
+    let mut left = value;
+    let mut parts: Vec<String> = Vec::new();
+    for &(bit, name) in names {
+        if bit != 0 && left & bit == bit {
+            parts.push(name.to_owned());
+            left &= !bit;
+        }
+    }
+    if left != 0 {
+        parts.push(format!("{left:#x}"));
+    }
+    if parts.is_empty() {
+        zero.to_owned()
+    } else {
+        parts.join("|")
+    }
+}
+
+fn prot_names(prot: u64) -> String {
+    bits(
+        prot,
+        &[
+            (0x1, "PROT_READ"),
+            (0x2, "PROT_WRITE"),
+            (0x4, "PROT_EXEC"),
+            (0x8, "PROT_SEM"),
+            (0x0100_0000, "PROT_GROWSDOWN"),
+            (0x0200_0000, "PROT_GROWSUP"),
+        ],
+        "PROT_NONE",
+    )
+}
+
+fn map_names(flags: u64) -> String {
+    let kind = match flags & 0xf {
+        1 => "MAP_SHARED".to_owned(),
+        2 => "MAP_PRIVATE".to_owned(),
+        3 => "MAP_SHARED_VALIDATE".to_owned(),
+        8 => "MAP_DROPPABLE".to_owned(),
+        other => format!("{other:#x}"),
+    };
+    let rest = bits(
+        flags & !0xf,
+        &[
+            (0x10, "MAP_FIXED"),
+            (0x20, "MAP_ANONYMOUS"),
+            (0x40, "MAP_32BIT"),
+            (0x80, "MAP_ABOVE4G"),
+            (0x100, "MAP_GROWSDOWN"),
+            (0x800, "MAP_DENYWRITE"),
+            (0x1000, "MAP_EXECUTABLE"),
+            (0x2000, "MAP_LOCKED"),
+            (0x4000, "MAP_NORESERVE"),
+            (0x8000, "MAP_POPULATE"),
+            (0x1_0000, "MAP_NONBLOCK"),
+            (0x2_0000, "MAP_STACK"),
+            (0x4_0000, "MAP_HUGETLB"),
+            (0x8_0000, "MAP_SYNC"),
+            (0x10_0000, "MAP_FIXED_NOREPLACE"),
+        ],
+        "",
+    );
+    if rest.is_empty() {
+        kind
+    } else {
+        format!("{kind}|{rest}")
+    }
+}
+
+fn mremap_names(flags: u64) -> String {
+    let names = [
+        (1, "MREMAP_MAYMOVE"),
+        (2, "MREMAP_FIXED"),
+        (4, "MREMAP_DONTUNMAP"),
+    ];
+    bits(flags, &names, "0")
+}
+
+fn advice_name(advice: i32) -> String {
+    let name = match advice {
+        0 => "MADV_NORMAL",
+        1 => "MADV_RANDOM",
+        2 => "MADV_SEQUENTIAL",
+        3 => "MADV_WILLNEED",
+        4 => "MADV_DONTNEED",
+        8 => "MADV_FREE",
+        9 => "MADV_REMOVE",
+        10 => "MADV_DONTFORK",
+        11 => "MADV_DOFORK",
+        12 => "MADV_MERGEABLE",
+        13 => "MADV_UNMERGEABLE",
+        14 => "MADV_HUGEPAGE",
+        15 => "MADV_NOHUGEPAGE",
+        16 => "MADV_DONTDUMP",
+        17 => "MADV_DODUMP",
+        18 => "MADV_WIPEONFORK",
+        19 => "MADV_KEEPONFORK",
+        20 => "MADV_COLD",
+        21 => "MADV_PAGEOUT",
+        22 => "MADV_POPULATE_READ",
+        23 => "MADV_POPULATE_WRITE",
+        24 => "MADV_DONTNEED_LOCKED",
+        25 => "MADV_COLLAPSE",
+        102 => "MADV_GUARD_INSTALL",
+        103 => "MADV_GUARD_REMOVE",
+        other => return other.to_string(),
+    };
+    name.to_owned()
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.kind().name();
+        match *self {
+            Self::Mmap {
+                addr,
+                len,
+                prot,
+                flags,
+                offset,
+                file,
+            } => {
+                let (prot, flags) = (prot_names(prot), map_names(flags));
+                let file = match file {
+                    CallFile::Anonymous => "-1".to_owned(),
+                    CallFile::Bad => "not open".to_owned(),
+                    CallFile::Open(id) => format!("file #{id}"),
+                };
+                write!(
+                    f,
+                    "mmap({addr:#x}, {len:#x}, {prot}, {flags}, {file}, {offset:#x})"
+                )
+            }
+            Self::Munmap { addr, len }
+            | Self::Mlock { addr, len }
+            | Self::Munlock { addr, len } => {
+                write!(f, "{name}({addr:#x}, {len:#x})")
+            }
+            Self::Mprotect { addr, len, prot } => {
+                write!(f, "mprotect({addr:#x}, {len:#x}, {})", prot_names(prot))
+            }
+            Self::PkeyMprotect {
+                addr,
+                len,
+                prot,
+                pkey,
+            } => {
+                write!(
+                    f,
+                    "pkey_mprotect({addr:#x}, {len:#x}, {}, {pkey})",
+                    prot_names(prot)
+                )
+            }
+            Self::Mremap {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            } => {
+                let flags = mremap_names(flags);
+                write!(
+                    f,
+                    "mremap({addr:#x}, {old_len:#x}, {new_len:#x}, {flags}, {new_addr:#x})"
+                )
+            }
+            Self::Brk { addr } => write!(f, "brk({addr:#x})"),
+            Self::Madvise { addr, len, advice } => {
+                write!(f, "madvise({addr:#x}, {len:#x}, {})", advice_name(advice))
+            }
+            Self::Mlock2 { addr, len, flags } => {
+                let flags = bits(flags, &[(1, "MLOCK_ONFAULT")], "0");
+                write!(f, "mlock2({addr:#x}, {len:#x}, {flags})")
+            }
+            Self::Mlockall { flags } => {
+                let names = [(1, "MCL_CURRENT"), (2, "MCL_FUTURE"), (4, "MCL_ONFAULT")];
+                write!(f, "mlockall({})", bits(flags, &names, "0"))
+            }
+            Self::Munlockall => f.write_str("munlockall()"),
+            Self::SetVmaName { addr, len } => {
+                write!(
+                    f,
+                    "prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, {addr:#x}, {len:#x})"
+                )
+            }
+        }
+    }
+}
+
+/// Prints a system call's result as strace would: an address or number, or `-1 ENOMEM`.
+pub(crate) fn result_text(result: i64) -> String {
+    if (-4095..0).contains(&result) {
+        let code = i32::try_from(-result).unwrap_or(0);
+        let name = format!("{:?}", nix::errno::Errno::from_raw(code));
+        format!("-1 {name}")
+    } else {
+        format!("{result:#x}")
+    }
+}
+
+/// Whether an `mmap` looks at its file descriptor.
+pub(crate) const fn maps_a_file(flags: u64) -> bool {
+    flags & libc::MAP_ANONYMOUS as u64 == 0
+}

@@ -1,0 +1,230 @@
+//! From registers to meaning: what a traced system call asks for, and how it must be handled.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use libc::c_long;
+
+use crate::call::{Call, CallFile};
+use crate::ptrace::{Registers, Tid};
+use crate::seccomp;
+
+/// What a stop at the entry of a call means for the engine and the mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// A call the model predicts. An `mmap` of a file names its descriptor.
+    Memory(Call, Option<i32>),
+    /// A new process with a copy of the address space.
+    Fork,
+    /// A new task that shares the address space.
+    Share { thread: Sharing },
+    /// A new program is to be run.
+    Exec,
+    /// Resource limits may change; the address space does not.
+    Limits,
+    /// Changes the address space in a way the model does not know.
+    NotModelled(&'static str),
+    /// Looks like a memory call but changes nothing of the model's.
+    Harmless,
+}
+
+/// Whether a task that shares memory belongs to the same process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Thread,
+    Process,
+}
+
+/// What this kernel does with names for anonymous memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnonymousNames {
+    Supported,
+    /// `PR_SET_VMA` is always `EINVAL`.
+    Absent,
+}
+
+/// Decodes a call. `tid` is the stopped thread, for what must be read from its memory.
+pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Request {
+    let [a, b, c, d, e, f] = regs.arguments;
+    let call = match regs.number as c_long {
+        libc::SYS_mmap => return mmap(regs),
+        libc::SYS_munmap => Call::Munmap { addr: a, len: b },
+        libc::SYS_mprotect => Call::Mprotect {
+            addr: a,
+            len: b,
+            prot: c,
+        },
+        libc::SYS_pkey_mprotect => Call::PkeyMprotect {
+            addr: a,
+            len: b,
+            prot: c,
+            pkey: d as i32,
+        },
+        libc::SYS_mremap => Call::Mremap {
+            addr: a,
+            old_len: b,
+            new_len: c,
+            flags: d,
+            new_addr: e,
+        },
+        libc::SYS_brk => Call::Brk { addr: a },
+        libc::SYS_madvise => Call::Madvise {
+            addr: a,
+            len: b,
+            advice: c as i32,
+        },
+        libc::SYS_mlock => Call::Mlock { addr: a, len: b },
+        // The flags are an `int`.
+        libc::SYS_mlock2 => Call::Mlock2 {
+            addr: a,
+            len: b,
+            flags: c & 0xffff_ffff,
+        },
+        libc::SYS_munlock => Call::Munlock { addr: a, len: b },
+        libc::SYS_mlockall => Call::Mlockall {
+            flags: a & 0xffff_ffff,
+        },
+        libc::SYS_munlockall => Call::Munlockall,
+        libc::SYS_fork => return Request::Fork,
+        libc::SYS_vfork => {
+            return Request::Share {
+                thread: Sharing::Process,
+            };
+        }
+        libc::SYS_clone => return clone_request(a),
+        libc::SYS_clone3 => return clone_request(read_word(tid, a).unwrap_or(0)),
+        libc::SYS_execve | libc::SYS_execveat => return Request::Exec,
+        libc::SYS_setrlimit | libc::SYS_prlimit64 => return Request::Limits,
+        libc::SYS_personality => return personality(a),
+        libc::SYS_prctl => return prctl(a, [b, c, d], names),
+        other => return Request::NotModelled(name_of(other)),
+    };
+    let _ = f;
+    Request::Memory(call, None)
+}
+
+fn mmap(regs: &Registers) -> Request {
+    let [addr, len, prot, flags, fd, offset] = regs.arguments;
+    // The kernel takes protection and flags as unsigned long.
+    let file = if crate::call::maps_a_file(flags) {
+        CallFile::Bad
+    } else {
+        CallFile::Anonymous
+    };
+    let call = Call::Mmap {
+        addr,
+        len,
+        prot,
+        flags,
+        offset,
+        file,
+    };
+    if flags & libc::MAP_HUGETLB as u64 != 0 {
+        return Request::NotModelled("mmap(MAP_HUGETLB)");
+    }
+    Request::Memory(call, (file == CallFile::Bad).then_some(fd as i32))
+}
+
+fn clone_request(flags: u64) -> Request {
+    if flags & libc::CLONE_VM as u64 == 0 {
+        return Request::Fork;
+    }
+    let thread = if flags & libc::CLONE_THREAD as u64 != 0 {
+        Sharing::Thread
+    } else {
+        Sharing::Process
+    };
+    Request::Share { thread }
+}
+
+/// Only `READ_IMPLIES_EXEC` (and a layout chosen at the next exec, which is read from there)
+/// concerns memory. A query changes nothing.
+fn personality(persona: u64) -> Request {
+    const QUERY: u64 = 0xffff_ffff;
+    const READ_IMPLIES_EXEC: u64 = 0x0040_0000;
+    if persona & QUERY != QUERY && persona & READ_IMPLIES_EXEC != 0 {
+        return Request::NotModelled("personality(READ_IMPLIES_EXEC)");
+    }
+    Request::Harmless
+}
+
+fn prctl(operation: u64, [kind, addr, len]: [u64; 3], names: AnonymousNames) -> Request {
+    if operation == libc::PR_SET_VMA as u64 && names == AnonymousNames::Absent {
+        let _ = kind;
+        return Request::Memory(Call::SetVmaName { addr, len }, None);
+    }
+    Request::NotModelled(match operation as u32 {
+        seccomp::PR_SET_MDWE => "prctl(PR_SET_MDWE)",
+        seccomp::PR_SET_MEMORY_MERGE => "prctl(PR_SET_MEMORY_MERGE)",
+        op if op == libc::PR_SET_VMA as u32 => "prctl(PR_SET_VMA)",
+        _ => "prctl(PR_SET_MM)",
+    })
+}
+
+fn name_of(number: c_long) -> &'static str {
+    match number {
+        libc::SYS_mseal => "mseal",
+        libc::SYS_remap_file_pages => "remap_file_pages",
+        libc::SYS_shmat => "shmat",
+        libc::SYS_shmdt => "shmdt",
+        libc::SYS_mbind => "mbind",
+        libc::SYS_set_mempolicy_home_node => "set_mempolicy_home_node",
+        libc::SYS_process_madvise => "process_madvise",
+        libc::SYS_io_setup => "io_setup",
+        libc::SYS_io_destroy => "io_destroy",
+        libc::SYS_ioctl => "ioctl(UFFDIO_REGISTER)",
+        libc::SYS_arch_prctl => "arch_prctl",
+        seccomp::SYS_MAP_SHADOW_STACK => "map_shadow_stack",
+        _ => "another call",
+    }
+}
+
+/// Reads eight bytes of a stopped thread's memory.
+fn read_word(tid: Tid, addr: u64) -> Option<u64> {
+    let memory = File::open(format!("/proc/{tid}/mem")).ok()?;
+    let mut bytes = [0; 8];
+    memory.read_exact_at(&mut bytes, addr).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(number: c_long, arguments: [u64; 6]) -> Request {
+        let regs = Registers {
+            number: number as u64,
+            arguments,
+            result: 0,
+        };
+        request(0, &regs, AnonymousNames::Absent)
+    }
+
+    #[test]
+    fn clone_flags_decide_between_copy_and_share() {
+        let share = |thread| Request::Share { thread };
+        assert_eq!(
+            decoded(libc::SYS_clone, [0x11, 0, 0, 0, 0, 0]),
+            Request::Fork
+        );
+        assert_eq!(decoded(libc::SYS_vfork, [0; 6]), share(Sharing::Process));
+        let thread = (libc::CLONE_VM | libc::CLONE_THREAD) as u64;
+        assert_eq!(
+            decoded(libc::SYS_clone, [thread, 0, 0, 0, 0, 0]),
+            share(Sharing::Thread)
+        );
+    }
+
+    #[test]
+    fn a_file_mapping_names_its_descriptor_and_an_anonymous_one_does_not() {
+        let Request::Memory(_, fd) = decoded(libc::SYS_mmap, [0, 4096, 1, 2, 7, 0]) else {
+            panic!("mmap is a memory call");
+        };
+        assert_eq!(fd, Some(7));
+        let Request::Memory(_, fd) = decoded(libc::SYS_mmap, [0, 4096, 1, 0x22, u64::MAX, 0])
+        else {
+            panic!("mmap is a memory call");
+        };
+        assert_eq!(fd, None);
+    }
+}

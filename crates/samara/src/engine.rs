@@ -1,0 +1,394 @@
+//! The tracing engine: follows every task of the program and knows which address space it uses.
+//!
+//! It decides nothing about memory: a [`Watcher`] is told what happens. What it guarantees:
+//! calls that change one address space come one at a time (a task that arrives while another is
+//! inside is held at its entry), a fork without `CLONE_VM` counts as such a call, a suspended
+//! vfork parent holds nothing, and signals and job control reach the program untouched.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+
+use crate::decode::Sharing;
+use crate::ptrace::{self, Registers, Stop, Tid, Until};
+use crate::seccomp;
+
+/// An address space's identity: new at each exec and fork, shared by whoever shares memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MmId(pub(crate) u32);
+
+/// A task and the address space it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) tid: Tid,
+    pub(crate) mm: MmId,
+}
+
+/// How the engine treats a call a watcher was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handling {
+    /// Let it run; its end does not matter.
+    Ignore,
+    /// Nobody else may be inside: ask again with [`Watcher::enter`] when the turn comes.
+    Exclusive,
+    /// As [`Handling::Exclusive`], and it makes a new address space.
+    Fork,
+    /// It makes a task that shares this address space.
+    Share(Sharing),
+    /// Its end is reported with [`Watcher::leave`], but it excludes nobody.
+    Observe,
+}
+
+/// What the engine tells.
+pub(crate) trait Watcher {
+    /// A call is about to begin; nothing is decided yet.
+    fn classify(&mut self, place: Place, tag: u32, registers: &Registers) -> Handling;
+    /// An exclusive call begins now.
+    fn enter(&mut self, place: Place, registers: &Registers);
+    /// A call entered (or observed) before has ended with this result.
+    fn leave(&mut self, place: Place, result: i64);
+    /// The task died inside its call: whether the call took place is unknown.
+    fn lost(&mut self, place: Place);
+    /// The fork entered before has made `child`, which has not run yet.
+    fn forked(&mut self, place: Place, child: Place);
+    /// A new program is in place; `place.mm` is new.
+    fn exec(&mut self, place: Place);
+    /// The last task of an address space is about to end; the memory is still there.
+    fn ending(&mut self, place: Place);
+    /// Nobody uses this address space any more.
+    fn gone(&mut self, mm: MmId);
+    /// A new task, thread or process.
+    fn spawned(&mut self, sharing: Option<Sharing>);
+    /// Something was let run: a moment to show progress.
+    fn tick(&mut self) {}
+}
+
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Created, its first stop not seen yet.
+    Starting,
+    Running,
+    /// Held at the entry of an exclusive call until the one inside has left.
+    Held(Registers, Handling),
+    /// Inside an exclusive call.
+    Inside(Handling),
+    /// Inside an observed call.
+    Observed,
+    /// Inside a call that makes a task sharing memory.
+    Spawning(Sharing),
+    /// Its end was announced.
+    Ending,
+}
+
+#[derive(Debug)]
+struct Task {
+    process: Tid,
+    mm: MmId,
+    phase: Phase,
+}
+
+#[derive(Debug, Default)]
+struct Space {
+    users: usize,
+    inside: Option<Tid>,
+    waiting: VecDeque<Tid>,
+}
+
+/// How the traced program's first process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// The engine's state. See the module's description.
+#[derive(Debug)]
+pub(crate) struct Engine<W> {
+    watcher: W,
+    root: Tid,
+    ended: Option<Ended>,
+    tasks: HashMap<Tid, Task>,
+    spaces: HashMap<MmId, Space>,
+    /// Tasks whose first stop came before the event that announced them.
+    early: HashSet<Tid>,
+    next_mm: u32,
+}
+
+impl<W: Watcher> Engine<W> {
+    /// Follows the seized task `root`, which has not run the program yet.
+    pub(crate) fn new(root: Tid, watcher: W) -> Self {
+        let mut engine = Self {
+            watcher,
+            root,
+            ended: None,
+            tasks: HashMap::new(),
+            spaces: HashMap::new(),
+            early: HashSet::new(),
+            next_mm: 0,
+        };
+        let mm = engine.new_space();
+        engine.add_task(root, root, mm, Phase::Running);
+        engine
+    }
+
+    /// Runs until no task is left; gives the watcher back and says how the program ended.
+    ///
+    /// # Errors
+    ///
+    /// What `waitpid` says; the program is killed when this process ends.
+    pub(crate) fn run(mut self) -> io::Result<(W, Option<Ended>)> {
+        while let Some((tid, stop)) = ptrace::wait()? {
+            self.handle(tid, stop);
+            self.watcher.tick();
+        }
+        Ok((self.watcher, self.ended))
+    }
+
+    fn handle(&mut self, tid: Tid, stop: Stop) {
+        if !self.tasks.contains_key(&tid) && !matches!(stop, Stop::Exec(_)) {
+            match stop {
+                // A new task's first stop, before its maker's event.
+                Stop::Group(_) => _ = self.early.insert(tid),
+                Stop::Exited(_) | Stop::Killed(_) => _ = self.early.remove(&tid),
+                _ => ptrace::resume(tid, Until::NextCall, 0),
+            }
+            return;
+        }
+        match stop {
+            Stop::Entry(tag) => self.entry(tid, tag),
+            Stop::Exit => self.exit(tid),
+            Stop::NewTask(child) => self.new_task(tid, child),
+            Stop::Exec(former) => self.exec(tid, former),
+            Stop::Ending => self.ending(tid),
+            Stop::Group(signal) => self.group(tid, signal),
+            Stop::Signal(signal) => self.go(tid, signal),
+            Stop::Exited(status) => self.gone(tid, Ended::Exited(status)),
+            Stop::Killed(signal) => self.gone(tid, Ended::Killed(signal)),
+        }
+    }
+
+    fn place(&self, tid: Tid) -> Option<Place> {
+        self.tasks.get(&tid).map(|task| Place { tid, mm: task.mm })
+    }
+
+    fn set_phase(&mut self, tid: Tid, phase: Phase) {
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.phase = phase;
+        }
+    }
+
+    /// Lets a stopped task run as far as its phase wants to see it.
+    fn go(&self, tid: Tid, signal: i32) {
+        let until = match self.tasks.get(&tid).map(|task| task.phase) {
+            Some(Phase::Inside(_) | Phase::Observed) => Until::CallEnd,
+            _ => Until::NextCall,
+        };
+        ptrace::resume(tid, until, signal);
+    }
+
+    fn entry(&mut self, tid: Tid, tag: u32) {
+        let (Some(place), Some(registers)) = (self.place(tid), ptrace::registers(tid)) else {
+            // Killed meanwhile; its end will be reported.
+            return ptrace::resume(tid, Until::NextCall, 0);
+        };
+        let handling = self.watcher.classify(place, tag, &registers);
+        match handling {
+            Handling::Ignore => self.set_phase(tid, Phase::Running),
+            Handling::Share(sharing) => self.set_phase(tid, Phase::Spawning(sharing)),
+            Handling::Observe => self.set_phase(tid, Phase::Observed),
+            Handling::Exclusive | Handling::Fork => {
+                self.set_phase(tid, Phase::Held(registers, handling));
+                let space = self.spaces.entry(place.mm).or_default();
+                space.waiting.push_back(tid);
+                return self.admit(place.mm);
+            }
+        }
+        self.go(tid, 0);
+    }
+
+    /// Lets the next waiting task of an address space in, if nobody is inside.
+    fn admit(&mut self, mm: MmId) {
+        loop {
+            let Some(space) = self.spaces.get_mut(&mm) else {
+                return;
+            };
+            if space.inside.is_some() {
+                return;
+            }
+            let Some(tid) = space.waiting.pop_front() else {
+                return;
+            };
+            let Some(Phase::Held(registers, handling)) = self.tasks.get(&tid).map(|t| t.phase)
+            else {
+                continue;
+            };
+            space.inside = Some(tid);
+            self.set_phase(tid, Phase::Inside(handling));
+            self.watcher.enter(Place { tid, mm }, &registers);
+            return self.go(tid, 0);
+        }
+    }
+
+    /// A task is no longer inside or waiting; the next one may come in.
+    fn release(&mut self, tid: Tid, mm: MmId) {
+        if let Some(space) = self.spaces.get_mut(&mm) {
+            space.waiting.retain(|&waiting| waiting != tid);
+            if space.inside == Some(tid) {
+                space.inside = None;
+            }
+        }
+        self.admit(mm);
+    }
+
+    fn exit(&mut self, tid: Tid) {
+        let Some(place) = self.place(tid) else { return };
+        let phase = self.tasks.get(&tid).map(|task| task.phase);
+        let result = ptrace::registers(tid).map(|registers| registers.result);
+        self.set_phase(tid, Phase::Running);
+        match (phase, result) {
+            (Some(Phase::Inside(_) | Phase::Observed), Some(result)) => {
+                self.watcher.leave(place, result);
+            }
+            (Some(Phase::Inside(_) | Phase::Observed), None) => self.watcher.lost(place),
+            _ => {}
+        }
+        // The task runs on only after the others had no chance to change what was compared.
+        ptrace::resume(tid, Until::NextCall, 0);
+        if matches!(phase, Some(Phase::Inside(_))) {
+            self.release(tid, place.mm);
+        }
+    }
+
+    fn new_task(&mut self, tid: Tid, child: Tid) {
+        let Some(place) = self.place(tid) else { return };
+        let Some(task) = self.tasks.get(&tid) else {
+            return;
+        };
+        let (process, phase) = (task.process, task.phase);
+        let first_phase = if self.early.contains(&child) {
+            Phase::Running
+        } else {
+            Phase::Starting
+        };
+        match phase {
+            Phase::Spawning(sharing) => {
+                let process = if sharing == Sharing::Thread {
+                    process
+                } else {
+                    child
+                };
+                self.add_task(child, process, place.mm, first_phase);
+                self.watcher.spawned(Some(sharing));
+            }
+            _ => {
+                let mm = self.new_space();
+                self.add_task(child, child, mm, first_phase);
+                self.watcher.spawned(None);
+                self.watcher.forked(place, Place { tid: child, mm });
+            }
+        }
+        self.set_phase(tid, Phase::Running);
+        ptrace::resume(tid, Until::NextCall, 0);
+        if matches!(phase, Phase::Inside(_)) {
+            self.release(tid, place.mm);
+        }
+        if self.early.remove(&child) {
+            self.go(child, 0);
+        }
+    }
+
+    /// A job-control stop, the first stop of a new task, or a restart after a stop.
+    fn group(&mut self, tid: Tid, signal: i32) {
+        if self
+            .tasks
+            .get(&tid)
+            .is_some_and(|task| task.phase == Phase::Starting)
+        {
+            self.set_phase(tid, Phase::Running);
+        }
+        if signal == libc::SIGTRAP {
+            self.go(tid, 0)
+        } else {
+            ptrace::listen(tid)
+        }
+    }
+
+    /// The other threads of the process are gone, and a thread that was not the leader has
+    /// taken over the leader's id.
+    fn exec(&mut self, tid: Tid, former: Tid) {
+        let others: Vec<Tid> = self
+            .tasks
+            .iter()
+            .filter(|&(&other, task)| other == former || task.process == tid || other == tid)
+            .map(|(&other, _)| other)
+            .collect();
+        for other in others {
+            self.forget(other);
+        }
+        let mm = self.new_space();
+        self.add_task(tid, tid, mm, Phase::Running);
+        self.watcher.exec(Place { tid, mm });
+        self.go(tid, 0);
+    }
+
+    fn ending(&mut self, tid: Tid) {
+        if let Some(place) = self.place(tid) {
+            let phase = self.tasks.get(&tid).map(|task| task.phase);
+            if matches!(phase, Some(Phase::Inside(_))) {
+                self.watcher.lost(place);
+            }
+            self.set_phase(tid, Phase::Ending);
+            self.release(tid, place.mm);
+            let others_live = self
+                .tasks
+                .values()
+                .any(|task| task.mm == place.mm && task.phase != Phase::Ending);
+            if !others_live {
+                self.watcher.ending(place);
+            }
+        }
+        ptrace::resume(tid, Until::NextCall, 0);
+    }
+
+    fn gone(&mut self, tid: Tid, how: Ended) {
+        if tid == self.root {
+            self.ended = Some(how);
+        }
+        self.forget(tid);
+    }
+
+    fn forget(&mut self, tid: Tid) {
+        self.early.remove(&tid);
+        let Some(task) = self.tasks.remove(&tid) else {
+            return;
+        };
+        if matches!(task.phase, Phase::Inside(_)) {
+            self.watcher.lost(Place { tid, mm: task.mm });
+        }
+        self.release(tid, task.mm);
+        if let Some(space) = self.spaces.get_mut(&task.mm) {
+            space.users -= 1;
+            if space.users == 0 {
+                self.spaces.remove(&task.mm);
+                self.watcher.gone(task.mm);
+            }
+        }
+    }
+
+    fn new_space(&mut self) -> MmId {
+        let mm = MmId(self.next_mm);
+        self.next_mm += 1;
+        self.spaces.insert(mm, Space::default());
+        mm
+    }
+
+    fn add_task(&mut self, tid: Tid, process: Tid, mm: MmId, phase: Phase) {
+        self.tasks.insert(tid, Task { process, mm, phase });
+        self.spaces.entry(mm).or_default().users += 1;
+    }
+}
+
+/// Whether a stop's tag says that the call came through a 32-bit or x32 entry.
+pub(crate) const fn is_foreign(tag: u32) -> bool {
+    tag == seccomp::FOREIGN
+}

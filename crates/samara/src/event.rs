@@ -1,0 +1,205 @@
+//! What happens to the mirrored address spaces, one event after another.
+//!
+//! A live session makes events from what the kernel does, the trace file stores them, and
+//! [`crate::mirror`] applies them to the model: the same code for `trace` and `replay`, so a
+//! recording can't mean two things.
+
+use crate::call::Call;
+use crate::engine::MmId;
+use crate::procfs::MemoryLimits;
+
+/// The machine's settings a model depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SystemFacts {
+    /// Kernel version, major and minor.
+    pub(crate) version: (u32, u32),
+    pub(crate) max_map_count: u64,
+    pub(crate) stack_guard_gap_pages: u64,
+    pub(crate) mmap_min_addr: u64,
+    pub(crate) lsm_mmap_min_addr: u64,
+    /// 0 heuristic, 1 always, 2 strict.
+    pub(crate) overcommit_mode: u64,
+    pub(crate) overcommit_ratio: u64,
+    pub(crate) overcommit_pages: u64,
+    pub(crate) ram_pages: u64,
+    pub(crate) swap_pages: u64,
+    pub(crate) hugetlb_pages: u64,
+    pub(crate) admin_reserve_pages: u64,
+    pub(crate) user_reserve_pages: u64,
+    pub(crate) committed_pages: u64,
+}
+
+/// What kind of file a mapping comes from, as far as placement and limits care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileClass {
+    /// A regular file on a file system that places large mappings on 2 MiB.
+    HugeAligned,
+    /// A regular file elsewhere.
+    Plain,
+    /// tmpfs, memfd, shared anonymous memory.
+    Shmem,
+    /// `/dev/zero`.
+    DevZero,
+    /// Another device.
+    Device,
+    /// Directories, pipes, sockets: they can't be mapped.
+    Unmappable,
+}
+
+/// An open file's identity and nature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileFacts {
+    pub(crate) id: u64,
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    /// As `maps` prints it.
+    pub(crate) name: String,
+    pub(crate) class: FileClass,
+    /// Bits: 1 readable, 2 writable, 4 append-only inode, 8 on a noexec mount.
+    pub(crate) access: u8,
+    /// Bytes, where the size limits what can be mapped; `u64::MAX` otherwise.
+    pub(crate) size_limit: u64,
+}
+
+/// Bits of [`FileFacts::access`].
+pub(crate) mod access {
+    pub(crate) const READABLE: u8 = 1;
+    pub(crate) const WRITABLE: u8 = 2;
+    pub(crate) const APPEND_ONLY: u8 = 4;
+    pub(crate) const NO_EXEC: u8 = 8;
+}
+
+/// What a mapping shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BackingFacts {
+    Anonymous,
+    /// An open file by its identity.
+    File(u64),
+    /// `[vdso]` and its like.
+    Special(String),
+}
+
+/// A mapping an address space starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VmaFacts {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// The words of `VmFlags` in smaps.
+    pub(crate) flags: String,
+    /// In pages.
+    pub(crate) page_offset: u64,
+    pub(crate) backing: BackingFacts,
+    /// Whether it holds private data (has an anon_vma).
+    pub(crate) written: bool,
+}
+
+/// Which way addresses are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    TopDown,
+    BottomUp,
+}
+
+/// A program's layout as fixed at exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LayoutFacts {
+    pub(crate) task_size: u64,
+    pub(crate) mmap_base: u64,
+    pub(crate) legacy_base: u64,
+    pub(crate) direction: Direction,
+    pub(crate) start_code: u64,
+    pub(crate) end_code: u64,
+    pub(crate) start_data: u64,
+    pub(crate) end_data: u64,
+    pub(crate) start_brk: u64,
+    pub(crate) brk: u64,
+    pub(crate) start_stack: u64,
+    /// The access column of the `[vsyscall]` line, if the kernel prints one.
+    pub(crate) gate: Gate,
+}
+
+/// How the kernel shows the vsyscall page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Absent,
+    ExecuteOnly,
+    Readable,
+}
+
+/// Bits of a set of capabilities the model knows.
+pub(crate) mod capability {
+    pub(crate) const IPC_LOCK: u64 = 1 << 14;
+    pub(crate) const SYS_RAWIO: u64 = 1 << 17;
+    pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+    /// All that matter.
+    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN;
+}
+
+/// Why an address space is read from the kernel instead of being predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A new program.
+    Exec,
+    /// A call that is not modelled, or a divergence.
+    Resync,
+}
+
+/// An address space as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StartFacts {
+    pub(crate) mm: MmId,
+    pub(crate) cause: Cause,
+    pub(crate) layout: LayoutFacts,
+    pub(crate) limits: MemoryLimits,
+    pub(crate) capabilities: u64,
+    pub(crate) vmas: Vec<VmaFacts>,
+}
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    System(SystemFacts),
+    /// A file becomes known, or its name changes, in every address space.
+    File(FileFacts),
+    Start(Box<StartFacts>),
+    Limits {
+        mm: MmId,
+        limits: MemoryLimits,
+    },
+    Capabilities {
+        mm: MmId,
+        capabilities: u64,
+    },
+    /// A write to (or growth of the stack to) this address was seen.
+    Write {
+        mm: MmId,
+        addr: u64,
+    },
+    /// The shared anonymous mapping at `addr` has this inode.
+    SharedInode {
+        mm: MmId,
+        addr: u64,
+        facts: FileFacts,
+    },
+    Call {
+        mm: MmId,
+        call: Call,
+        result: i64,
+    },
+    Fork {
+        parent: MmId,
+        child: MmId,
+    },
+    NotModelled {
+        mm: MmId,
+        name: String,
+    },
+    /// What the kernel's `maps` said at this moment.
+    State {
+        mm: MmId,
+        text: String,
+    },
+    Gone {
+        mm: MmId,
+    },
+}

@@ -1,0 +1,259 @@
+//! The second cellar: the kernel's own answers about a process, through raw ioctls and calls.
+//!
+//! `PAGEMAP_SCAN` (which pages were written), `PROCMAP_QUERY` (one mapping), `pidfd_getfd` and
+//! `kcmp` (which open file a descriptor stands for).
+
+#![expect(
+    unsafe_code,
+    reason = "ioctls and system calls that no safe crate offers"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::ptrace::Tid;
+
+/// `struct pm_scan_arg` of the kernel's `linux/fs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct PageScan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    regions: u64,
+    regions_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region` of the kernel's `linux/fs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// `struct procmap_query` of the kernel's `linux/fs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct MapQuery {
+    size: u64,
+    query_flags: u64,
+    query_addr: u64,
+    vma_start: u64,
+    vma_end: u64,
+    vma_flags: u64,
+    vma_page_size: u64,
+    vma_offset: u64,
+    inode: u64,
+    dev_major: u32,
+    dev_minor: u32,
+    vma_name_size: u32,
+    build_id_size: u32,
+    vma_name_addr: u64,
+    build_id_addr: u64,
+}
+
+const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610;
+const PROCMAP_QUERY: libc::Ioctl = 0xc068_6611;
+const PAGE_IS_FILE: u64 = 1 << 2;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+const QUERY_COVERING_OR_NEXT: u64 = 0x10;
+
+/// One mapping as `PROCMAP_QUERY` describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KernelMapping {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// Bits 0 to 3: readable, writable, executable, shared.
+    pub(crate) access: u64,
+    pub(crate) offset: u64,
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    pub(crate) name: String,
+}
+
+/// The first page of `start..end` that holds private data of the process: present or swapped
+/// out, not the page cache's and not the shared page of zeros. `pagemap` is `/proc/PID/pagemap`.
+///
+/// # Errors
+///
+/// What the kernel says; `ENOTTY` where it is older than 6.7.
+pub(crate) fn first_private_page(pagemap: &File, start: u64, end: u64) -> io::Result<Option<u64>> {
+    let mut region = PageRegion::default();
+    let mut scan = PageScan {
+        size: size_of::<PageScan>() as u64,
+        start,
+        end,
+        regions: (&raw mut region).addr() as u64,
+        regions_len: 1,
+        max_pages: 1,
+        category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+        category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+        category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        return_mask: PAGE_IS_PRESENT,
+        ..PageScan::default()
+    };
+    // The kernel writes to `region` through an address in an integer.
+    let _ = (&raw mut region).expose_provenance();
+    // SAFETY: `scan` is the structure this request takes, its `regions` points to one valid
+    // `PageRegion` that outlives the call, and both may be written.
+    let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+    match Errno::result(found)? {
+        0 => Ok(None),
+        _ => Ok(Some(region.start)),
+    }
+}
+
+/// The mapping that covers `addr`, or the next one above it; `None` at the end. `maps` is
+/// `/proc/PID/maps`.
+///
+/// # Errors
+///
+/// What the kernel says; `ENOTTY` where it is older than 6.11.
+pub(crate) fn mapping_at(maps: &File, addr: u64) -> io::Result<Option<KernelMapping>> {
+    let mut name = vec![0_u8; 4096 + 64];
+    let mut query = MapQuery {
+        size: size_of::<MapQuery>() as u64,
+        query_flags: QUERY_COVERING_OR_NEXT,
+        query_addr: addr,
+        vma_name_size: name.len() as u32,
+        vma_name_addr: name.as_mut_ptr().expose_provenance() as u64,
+        ..MapQuery::default()
+    };
+    // SAFETY: `query` is the structure this request takes and `vma_name_addr` points to
+    // `vma_name_size` bytes; both may be written and outlive the call.
+    let result = unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
+    match Errno::result(result) {
+        Ok(_) => {}
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let named = (query.vma_name_size as usize)
+        .saturating_sub(1)
+        .min(name.len());
+    Ok(Some(KernelMapping {
+        start: query.vma_start,
+        end: query.vma_end,
+        access: query.vma_flags & 0xf,
+        offset: query.vma_offset,
+        device: (query.dev_major, query.dev_minor),
+        inode: query.inode,
+        name: String::from_utf8_lossy(&name[..named]).into_owned(),
+    }))
+}
+
+/// A descriptor of ours for the open file behind descriptor `fd` of the thread `tid`.
+///
+/// # Errors
+///
+/// `EBADF` if the thread has no such descriptor; otherwise what the kernel says.
+pub(crate) fn copy_descriptor(tid: Tid, fd: i32) -> nix::Result<OwnedFd> {
+    let process = open_pidfd(tid)?;
+    // SAFETY: a system call with integer arguments.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) };
+    owned(copy)
+}
+
+fn open_pidfd(tid: Tid) -> nix::Result<OwnedFd> {
+    const PIDFD_THREAD: i32 = libc::O_EXCL;
+    // SAFETY: a system call with integer arguments.
+    let of_thread = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, PIDFD_THREAD) };
+    owned(of_thread).or_else(|_| {
+        // Before 6.9 only a thread-group leader has one.
+        // SAFETY: a system call with integer arguments.
+        owned(unsafe { libc::syscall(libc::SYS_pidfd_open, tid, 0) })
+    })
+}
+
+fn owned(result: i64) -> nix::Result<OwnedFd> {
+    let fd = Errno::result(result)?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Whether two descriptors of ours stand for the same open file (not just the same inode).
+///
+/// # Errors
+///
+/// `ENOSYS` on a kernel without `kcmp`.
+pub(crate) fn same_open_file(a: &OwnedFd, b: &OwnedFd) -> nix::Result<bool> {
+    const KCMP_FILE: i32 = 0;
+    let us = std::process::id();
+    // SAFETY: a system call with integer arguments.
+    let order = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            us,
+            us,
+            KCMP_FILE,
+            a.as_raw_fd(),
+            b.as_raw_fd(),
+        )
+    };
+    Errno::result(order).map(|order| order == 0)
+}
+
+/// Whether this kernel gives names to anonymous memory (`CONFIG_ANON_VMA_NAME`).
+pub(crate) fn names_anonymous_memory() -> bool {
+    // SAFETY: a prctl over an empty range reads and changes nothing.
+    let result = unsafe { libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, 0, 0, 0) };
+    result == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_page_is_found_and_an_untouched_one_is_not() {
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let mut buffer = vec![0_u8; 64 * 4096];
+        let start = (buffer.as_ptr().addr() as u64 + 4095) & !4095;
+        buffer[20 * 4096] = 1;
+        let page = start + 19 * 4096;
+        let found = first_private_page(&pagemap, page, page + 2 * 4096).unwrap();
+        assert!(found.is_some());
+        std::hint::black_box(&buffer);
+    }
+
+    #[test]
+    fn a_mapping_is_found_by_an_address_in_it() {
+        let maps = File::open("/proc/self/maps").unwrap();
+        let here = a_mapping_is_found_by_an_address_in_it as fn() as usize as u64;
+        let mapping = mapping_at(&maps, here).unwrap().unwrap();
+        assert!((mapping.start..mapping.end).contains(&here));
+        assert_eq!(mapping.access & 0b101, 0b101);
+        assert!(mapping.name.contains("samara"), "{mapping:?}");
+        assert_eq!(mapping_at(&maps, u64::MAX - 4096).ok().flatten(), None);
+    }
+
+    #[test]
+    fn a_duplicate_is_the_same_open_file_and_a_second_open_is_not() {
+        let first: OwnedFd = File::open("/proc/self/maps").unwrap().into();
+        let second: OwnedFd = File::open("/proc/self/maps").unwrap().into();
+        assert_eq!(
+            same_open_file(&first, &first.try_clone().unwrap()),
+            Ok(true)
+        );
+        assert_eq!(same_open_file(&first, &second), Ok(false));
+        let copy = copy_descriptor(std::process::id() as Tid, first.as_raw_fd()).unwrap();
+        assert_eq!(same_open_file(&first, &copy), Ok(true));
+        assert_eq!(
+            copy_descriptor(std::process::id() as Tid, 1 << 20).err(),
+            Some(Errno::EBADF)
+        );
+    }
+}

@@ -1,0 +1,345 @@
+//! The ptrace cellar: starting a seized, filtered child, waiting for stops, letting them go.
+//!
+//! The only unsafe code besides [`crate::kernel`]; everything above speaks of [`Stop`]s.
+
+#![expect(
+    unsafe_code,
+    reason = "fork, exec, seccomp and the raw ptrace requests nix lacks"
+)]
+
+use std::ffi::{CString, c_char, c_long};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal};
+use nix::unistd::{ForkResult, Pid};
+
+use crate::seccomp;
+
+/// A thread's kernel id.
+pub(crate) type Tid = i32;
+
+/// Why a thread stopped, or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Before a call the filter chose; the tag is [`seccomp::NATIVE`] or [`seccomp::FOREIGN`].
+    Entry(u32),
+    /// After a call.
+    Exit,
+    /// A fork, vfork or clone has made the task of this id.
+    NewTask(Tid),
+    /// The thread runs a new program; it was known under this id before.
+    Exec(Tid),
+    /// About to end, its memory still there.
+    Ending,
+    /// Stopped by job control with this signal, or (signal 5) a new task's or restart's stop.
+    Group(i32),
+    /// A signal is about to be delivered.
+    Signal(i32),
+    /// Ended with an exit status.
+    Exited(i32),
+    /// Ended by a signal.
+    Killed(i32),
+}
+
+/// How far a stopped thread may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To the next traced call or event.
+    NextCall,
+    /// To the end of the call it stands at.
+    CallEnd,
+}
+
+/// What the child needs, prepared before the fork: after it nothing may allocate.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) path: CString,
+    pub(crate) arguments: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+}
+
+/// Whether the filter needs `no_new_privs`, which makes setuid programs run without privilege.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    /// We may install a filter as we are.
+    Keep,
+    /// Only with `no_new_privs`.
+    NoNew,
+}
+
+/// The child's first words if it fails before or at exec: the step and the errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StartStep {
+    Seize,
+    Filter,
+    Exec,
+}
+
+/// A child started and seized, waiting to be let go, and the pipe it reports a failed start on.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) tid: Tid,
+    pub(crate) failure: OwnedFd,
+}
+
+/// Forks a child that becomes `program` under the filter, seized before its first instruction.
+///
+/// # Errors
+///
+/// The step that failed and why. No child is left behind.
+pub(crate) fn start(
+    program: &Program,
+    privilege: Privilege,
+) -> Result<Started, (StartStep, Errno)> {
+    let at_seize = |error| (StartStep::Seize, error);
+    let (go_read, go_write) = cloexec_pipe().map_err(at_seize)?;
+    let (failure_read, failure_write) = cloexec_pipe().map_err(at_seize)?;
+    let filter = seccomp::program();
+    let argv = pointers(&program.arguments);
+    let envp = pointers(&program.environment);
+    // SAFETY: this process has one thread here, and the child only makes async-signal-safe calls
+    // before it execs or exits.
+    match unsafe { nix::unistd::fork() }.map_err(at_seize)? {
+        ForkResult::Child => {
+            let step = become_program(&Child {
+                go: &go_read,
+                path: &program.path,
+                argv: &argv,
+                envp: &envp,
+                filter: &filter,
+                privilege,
+            });
+            let message = [step.0 as u8, step.1 as i32 as u8];
+            let _ = nix::unistd::write(&failure_write, &message);
+            // SAFETY: `_exit` ends the process without running anything of ours.
+            unsafe { libc::_exit(127) }
+        }
+        ForkResult::Parent { child } => {
+            drop((go_read, failure_write));
+            if let Err(error) = ptrace::seize(child, options()) {
+                drop(go_write);
+                let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+                let _ = nix::sys::wait::waitpid(child, None);
+                return Err((StartStep::Seize, error));
+            }
+            nix::unistd::write(&go_write, &[1]).map_err(at_seize)?;
+            Ok(Started {
+                tid: child.as_raw(),
+                failure: failure_read,
+            })
+        }
+    }
+}
+
+/// Reads what the child said about a failed start; `None` if it said nothing.
+pub(crate) fn start_failure(started: &Started) -> Option<(StartStep, Errno)> {
+    let mut message = [0_u8; 2];
+    let read = nix::unistd::read(&started.failure, &mut message).ok()?;
+    if read != 2 {
+        return None;
+    }
+    let step = match message[0] {
+        0 => StartStep::Seize,
+        1 => StartStep::Filter,
+        _ => StartStep::Exec,
+    };
+    Some((step, Errno::from_raw(i32::from(message[1]))))
+}
+
+fn options() -> Options {
+    Options::PTRACE_O_TRACESECCOMP
+        | Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACEEXIT
+        | Options::PTRACE_O_EXITKILL
+}
+
+fn cloexec_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
+}
+
+/// Everything the child uses between fork and exec.
+struct Child<'a> {
+    go: &'a OwnedFd,
+    path: &'a CString,
+    argv: &'a [*const c_char],
+    envp: &'a [*const c_char],
+    filter: &'a [libc::sock_filter],
+    privilege: Privilege,
+}
+
+/// Runs in the child: waits to be seized, installs the filter, execs. Returns what failed.
+fn become_program(child: &Child<'_>) -> (StartStep, Errno) {
+    let mut byte = [0];
+    if nix::unistd::read(child.go, &mut byte) != Ok(1) {
+        return (StartStep::Seize, Errno::EPERM);
+    }
+    if let Err(error) = reset_signals() {
+        return (StartStep::Filter, error);
+    }
+    if let Err(error) = install_filter(child.filter, child.privilege) {
+        return (StartStep::Filter, error);
+    }
+    // SAFETY: path, argv and envp are null-terminated and outlive the call.
+    unsafe {
+        libc::execve(
+            child.path.as_ptr(),
+            child.argv.as_ptr(),
+            child.envp.as_ptr(),
+        )
+    };
+    (StartStep::Exec, Errno::last())
+}
+
+/// Rust ignores SIGPIPE in its own process; the traced program must not inherit that.
+fn reset_signals() -> nix::Result<()> {
+    // SAFETY: installs the default action, no handler runs.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
+}
+
+fn install_filter(filter: &[libc::sock_filter], privilege: Privilege) -> nix::Result<()> {
+    if privilege == Privilege::NoNew {
+        // SAFETY: a prctl that takes plain integers.
+        let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        Errno::result(result)?;
+    }
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| Errno::EINVAL)?,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: `program` points to `len` instructions that outlive the call; the kernel copies
+    // them and does not write.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Ignores the terminal's interrupt and quit keys: they are for the traced program, which gets
+/// them too, and the verdict must still be written.
+pub(crate) fn leave_keys_to_the_program() {
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: ignoring a signal installs no handler.
+        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) };
+    }
+}
+
+/// Raises our own limit of open files to what is allowed: one is held per mapped file.
+pub(crate) fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Waits for the next stop or end of any traced thread. `None` when no thread is left.
+///
+/// # Errors
+///
+/// An errno of `waitpid` other than "no children".
+pub(crate) fn wait() -> io::Result<Option<(Tid, Stop)>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid place for the result.
+        let tid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+        if tid > 0 {
+            return Ok(Some((tid, decode(tid, status))));
+        }
+        match Errno::last() {
+            Errno::EINTR => {}
+            Errno::ECHILD => return Ok(None),
+            error => return Err(error.into()),
+        }
+    }
+}
+
+fn decode(tid: Tid, status: i32) -> Stop {
+    if libc::WIFEXITED(status) {
+        return Stop::Exited(libc::WEXITSTATUS(status));
+    }
+    if libc::WIFSIGNALED(status) {
+        return Stop::Killed(libc::WTERMSIG(status));
+    }
+    let signal = libc::WSTOPSIG(status);
+    let message = || ptrace::getevent(Pid::from_raw(tid)).unwrap_or(0);
+    match status >> 16 {
+        0 if signal == libc::SIGTRAP | 0x80 => Stop::Exit,
+        0 => Stop::Signal(signal),
+        libc::PTRACE_EVENT_SECCOMP => Stop::Entry(message() as u32),
+        libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+            Stop::NewTask(message() as Tid)
+        }
+        libc::PTRACE_EVENT_EXEC => Stop::Exec(message() as Tid),
+        libc::PTRACE_EVENT_EXIT => Stop::Ending,
+        _ => Stop::Group(signal),
+    }
+}
+
+/// Lets a stopped thread run, delivering `signal` unless it is 0. A thread that was killed
+/// meanwhile is not an error: its end is reported by [`wait`].
+pub(crate) fn resume(tid: Tid, until: Until, signal: i32) {
+    let request = match until {
+        Until::NextCall => libc::PTRACE_CONT,
+        Until::CallEnd => libc::PTRACE_SYSCALL,
+    };
+    raw_request(request, tid, signal.into());
+}
+
+/// Leaves a thread in its job-control stop, as the program's user sees it, until it continues.
+pub(crate) fn listen(tid: Tid) {
+    raw_request(libc::PTRACE_LISTEN, tid, 0);
+}
+
+fn raw_request(request: libc::c_uint, tid: Tid, argument: c_long) {
+    let nothing: *mut libc::c_void = std::ptr::null_mut();
+    // SAFETY: these requests take an integer and access no memory of ours.
+    unsafe { libc::ptrace(request, tid, nothing, argument) };
+}
+
+/// The registers of a system call: its number, arguments, and result once it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Registers {
+    pub(crate) number: u64,
+    pub(crate) arguments: [u64; 6],
+    pub(crate) result: i64,
+}
+
+/// Reads the registers of a stopped thread; `None` if it was killed meanwhile.
+pub(crate) fn registers(tid: Tid) -> Option<Registers> {
+    let regs = ptrace::getregs(Pid::from_raw(tid)).ok()?;
+    Some(Registers {
+        number: regs.orig_rax,
+        arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
+        result: regs.rax.cast_signed(),
+    })
+}
+
+/// Whether a stopped thread runs 64-bit code (its code segment says so).
+pub(crate) fn is_64_bit(tid: Tid) -> bool {
+    const USER_CODE_64: u64 = 0x33;
+    ptrace::getregs(Pid::from_raw(tid)).is_ok_and(|regs| regs.cs == USER_CODE_64)
+}
+
+/// Kills a process at once.
+pub(crate) fn kill(tid: Tid) {
+    let _ = nix::sys::signal::kill(Pid::from_raw(tid), Signal::SIGKILL);
+}

@@ -1,0 +1,290 @@
+//! Round trips, and files damaged at every position.
+
+use super::*;
+use crate::call::{Call, CallFile};
+use crate::event::*;
+use crate::procfs::MemoryLimits;
+
+fn limits() -> MemoryLimits {
+    MemoryLimits {
+        address_space: u64::MAX,
+        data: 1,
+        data_max: 2,
+        stack: 8 << 20,
+        locked: 0,
+    }
+}
+
+fn start_facts() -> StartFacts {
+    let vma = |start: u64, backing| VmaFacts {
+        start,
+        end: start + 0x1000,
+        flags: "rd wr mr mw me ac".to_owned(),
+        page_offset: start >> 12,
+        backing,
+        written: start & 0x1000 != 0,
+    };
+    StartFacts {
+        mm: MmId(3),
+        cause: Cause::Exec,
+        layout: LayoutFacts {
+            task_size: 0x7fff_ffff_f000,
+            mmap_base: 0x7f00_0000_0000,
+            legacy_base: 0x2aaa_0000_0000,
+            direction: Direction::TopDown,
+            start_code: 1,
+            end_code: 2,
+            start_data: 3,
+            end_data: 4,
+            start_brk: 5,
+            brk: 6,
+            start_stack: 7,
+            gate: Gate::ExecuteOnly,
+        },
+        limits: limits(),
+        capabilities: capability::MEMORY,
+        vmas: vec![
+            vma(0x1000, BackingFacts::Anonymous),
+            vma(0x4000, BackingFacts::File(9)),
+            vma(0x8000, BackingFacts::Special("[vdso]".to_owned())),
+        ],
+    }
+}
+
+fn system_facts() -> SystemFacts {
+    SystemFacts {
+        version: (6, 18),
+        max_map_count: 65530,
+        stack_guard_gap_pages: 256,
+        mmap_min_addr: 4096,
+        lsm_mmap_min_addr: 65536,
+        overcommit_mode: 0,
+        overcommit_ratio: 50,
+        overcommit_pages: 0,
+        ram_pages: 1 << 20,
+        swap_pages: 0,
+        hugetlb_pages: 0,
+        admin_reserve_pages: 2048,
+        user_reserve_pages: 4096,
+        committed_pages: 12345,
+    }
+}
+
+fn calls() -> Vec<Call> {
+    let (addr, len, prot, flags) = (0x7000, u64::MAX, 3, 0x22);
+    vec![
+        Call::Mmap {
+            addr,
+            len,
+            prot,
+            flags,
+            offset: 0,
+            file: CallFile::Anonymous,
+        },
+        Call::Mmap {
+            addr,
+            len,
+            prot,
+            flags: 2,
+            offset: 4096,
+            file: CallFile::Open(77),
+        },
+        Call::Mmap {
+            addr,
+            len,
+            prot,
+            flags: 2,
+            offset: 4096,
+            file: CallFile::Bad,
+        },
+        Call::Munmap { addr, len },
+        Call::Mprotect { addr, len, prot },
+        Call::PkeyMprotect {
+            addr,
+            len,
+            prot,
+            pkey: -1,
+        },
+        Call::Mremap {
+            addr,
+            old_len: 1,
+            new_len: 2,
+            flags: 3,
+            new_addr: 4,
+        },
+        Call::Brk { addr },
+        Call::Madvise {
+            addr,
+            len,
+            advice: -4,
+        },
+        Call::Mlock { addr, len },
+        Call::Mlock2 {
+            addr,
+            len,
+            flags: 1,
+        },
+        Call::Munlock { addr, len },
+        Call::Mlockall { flags: 3 },
+        Call::Munlockall,
+        Call::SetVmaName { addr, len },
+    ]
+}
+
+fn sample() -> Vec<Event> {
+    let mm = MmId(3);
+    let facts = FileFacts {
+        id: 9,
+        device: (0xfe, 0),
+        inode: 77,
+        name: "/usr/lib/libc.so.6".to_owned(),
+        class: FileClass::HugeAligned,
+        access: access::READABLE | access::NO_EXEC,
+        size_limit: u64::MAX,
+    };
+    let mut events = vec![
+        Event::System(system_facts()),
+        Event::File(facts.clone()),
+        Event::Start(Box::new(start_facts())),
+        Event::State {
+            mm,
+            text: "one\ntwo\nthree\n".to_owned(),
+        },
+        Event::Limits {
+            mm,
+            limits: limits(),
+        },
+        Event::Capabilities {
+            mm,
+            capabilities: 1,
+        },
+        Event::Write { mm, addr: 0x1000 },
+        Event::SharedInode {
+            mm,
+            addr: 0x1000,
+            facts,
+        },
+    ];
+    events.extend(calls().into_iter().map(|call| Event::Call {
+        mm,
+        call,
+        result: -12,
+    }));
+    events.extend([
+        Event::State {
+            mm,
+            text: "one\n2\nthree\n".to_owned(),
+        },
+        Event::Fork {
+            parent: mm,
+            child: MmId(4),
+        },
+        Event::State {
+            mm: MmId(4),
+            text: "one\n2\nthree\nfour\n".to_owned(),
+        },
+        Event::State {
+            mm: MmId(4),
+            text: String::new(),
+        },
+        Event::NotModelled {
+            mm,
+            name: "shmat".to_owned(),
+        },
+        Event::Gone { mm },
+    ]);
+    events
+}
+
+fn encoded(events: &[Event]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    for event in events {
+        writer.event(event).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn decoded(bytes: &[u8]) -> Result<Vec<Event>, TraceError> {
+    let mut reader = Reader::new(bytes)?;
+    let mut events = Vec::new();
+    while let Some(event) = reader.next_event()? {
+        events.push(event);
+    }
+    Ok(events)
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    assert_eq!(decoded(&encoded(&sample())).unwrap(), sample());
+}
+
+#[test]
+fn many_blocks_are_read_back() {
+    let text = |n: u64| Event::NotModelled {
+        mm: MmId(0),
+        name: format!("{:x}", n * 0x9e37_79b9),
+    };
+    let events: Vec<Event> = (0..60_000).map(text).collect();
+    let bytes = encoded(&events);
+    assert_eq!(decoded(&bytes).unwrap(), events);
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let bytes = encoded(&sample());
+    for end in 0..bytes.len() {
+        assert!(decoded(&bytes[..end]).is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn a_byte_changed_anywhere_is_refused() {
+    let bytes = encoded(&sample());
+    for at in 0..bytes.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= change;
+            // A changed byte may be padding of the deflate stream: then nothing is lost.
+            if let Ok(events) = decoded(&damaged) {
+                assert_eq!(events, sample(), "byte {at} changed by {change:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_after_the_end_are_refused() {
+    let mut bytes = encoded(&sample());
+    bytes.push(0);
+    assert_eq!(decoded(&bytes), Err(TraceError::Trailing));
+}
+
+#[test]
+fn foreign_files_are_named_as_such() {
+    assert_eq!(decoded(b""), Err(TraceError::Foreign));
+    assert_eq!(
+        decoded(b"\x7fELF\x02\x01\x01\x00\x00\x00\x00"),
+        Err(TraceError::Foreign)
+    );
+    let mut newer = encoded(&sample());
+    newer[8] = 2;
+    assert_eq!(decoded(&newer), Err(TraceError::Version(2)));
+}
+
+/// Records with a right checksum but senseless contents: a hostile file, not a damaged one.
+#[test]
+fn hostile_records_neither_panic_nor_allocate() {
+    let raw = encoded(&sample());
+    let mut reader = Reader::new(&raw[..]).unwrap();
+    reader.next_event().unwrap();
+    let block = reader.block.clone();
+    for at in 0..block.len() {
+        for change in [0x01, 0x40, 0x80, 0xff] {
+            let mut damaged = block.clone();
+            damaged[at] ^= change;
+            let mut source = wire::Source { bytes: &damaged };
+            let mut states = States::default();
+            while !source.bytes.is_empty() && decode::event(&mut source, &mut states).is_ok() {}
+        }
+    }
+}
