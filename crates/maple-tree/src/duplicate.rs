@@ -1,0 +1,198 @@
+//! Snapshots and duplicates.
+
+use arrayvec::ArrayVec;
+
+use crate::build::Builder;
+use crate::clone_fn::CloneFn;
+use crate::error::{DuplicateError, OutOfNodes};
+use crate::node::{Child, HEIGHT_MAX, Kind, Link, Node};
+use crate::pool::Pool;
+use crate::source::NodeSource;
+use crate::tree::MapleTree;
+use crate::{Entry, IndexRange};
+
+impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
+    /// Makes a tree with the same content that shares all nodes.
+    ///
+    /// Each side copies what it changes, when it changes it: the first write
+    /// along a path copies the nodes on it and clones the entries of its leaf.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..1000).map(|i| (IndexRange::single(i), i)).collect();
+    /// let before = tree.snapshot();
+    /// tree.store(IndexRange::new(100, 899).unwrap(), 7).unwrap();
+    /// assert_eq!((tree.len(), before.len()), (201, 1000));
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Self
+    where
+        T: Clone,
+    {
+        self.clone_fn.set();
+        let clone_fn = CloneFn::unset();
+        clone_fn.set();
+        Self {
+            root: self.root.as_ref().map(Link::share),
+            height: self.height,
+            len: self.len,
+            branches: self.branches,
+            pool: Pool::new(self.pool.source().clone()),
+            clone_fn,
+        }
+    }
+
+    /// Makes a copy of the tree, node by node: the same shape, every entry cloned.
+    ///
+    /// # Complexity
+    ///
+    /// O(n); allocates as many nodes as the tree has.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfNodes`]; nothing is left of the copy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..100).map(|i| (IndexRange::single(2 * i), i)).collect();
+    /// let copy = tree.duplicate()?;
+    /// assert!(tree.iter().eq(copy.iter()));
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
+    #[doc(alias = "mtree_dup")]
+    pub fn duplicate(&self) -> Result<Self, OutOfNodes>
+    where
+        T: Clone,
+    {
+        let mut copy = Self::empty(self.branches, self.pool.source().clone());
+        if let Some(root) = self.root() {
+            let copier = Copier {
+                pool: &mut copy.pool,
+                unfinished: ArrayVec::new(),
+            };
+            copy.root = Some(copier.copy(root)?);
+            copy.height = self.height;
+            copy.len = self.len;
+        }
+        Ok(copy)
+    }
+
+    /// Makes a tree of what `f` makes of each entry, in one pass.
+    ///
+    /// `f` is called with every entry in ascending order and returns the entry
+    /// of the copy, or `None` to leave its indices vacant, or an error to give
+    /// up. The copy is packed: its nodes are as full as they get.
+    ///
+    /// # Complexity
+    ///
+    /// O(n); each node of the copy is written once.
+    ///
+    /// # Errors
+    ///
+    /// - [`DuplicateError::Refused`] with the error of `f`.
+    /// - [`DuplicateError::OutOfNodes`] if a node could not be allocated.
+    ///
+    /// Nothing is left of the copy; the entries made so far are dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let parent: MapleTree<u64> = (0..10).map(|i| (IndexRange::single(i), i)).collect();
+    /// let child = parent.duplicate_with(|_, &value| Ok::<_, ()>((value != 3).then_some(value + 100)));
+    /// let child = child.unwrap();
+    /// assert_eq!((child.len(), child.get(3), child.get(4)), (9, None, Some(&104)));
+    /// ```
+    pub fn duplicate_with<U: Entry, E>(
+        &self,
+        mut f: impl FnMut(IndexRange, &T) -> Result<Option<U>, E>,
+    ) -> Result<MapleTree<U, S>, DuplicateError<E>> {
+        let mut copy = MapleTree::empty(self.branches, self.pool.source().clone());
+        let mut builder = Builder::new(&mut copy);
+        for (range, value) in self {
+            if let Some(value) = f(range, value).map_err(DuplicateError::Refused)? {
+                builder.push(range, value)?;
+            }
+        }
+        builder.finish()?;
+        Ok(copy)
+    }
+}
+
+/// Copies nodes depth first. What is unfinished when it is dropped goes back.
+struct Copier<'s, 'p, T, S: NodeSource> {
+    pool: &'p mut Pool<S>,
+    /// The nodes from the root down to the one being copied, with their copies.
+    unfinished: ArrayVec<(&'s Node<T>, Link<T>), HEIGHT_MAX>,
+}
+
+impl<'s, T: Clone, S: NodeSource> Copier<'s, '_, T, S> {
+    fn copy(mut self, root: &'s Node<T>) -> Result<Link<T>, OutOfNodes> {
+        self.begin(root)?;
+        while let Some((node, copy)) = self.unfinished.last_mut() {
+            let node = *node;
+            let copied = copy.get_mut().expect("only the copier has it");
+            if node.is_leaf() {
+                copy_entries(node, copied);
+            } else if copied.count() < node.count() {
+                let next = node.child(copied.count());
+                self.begin(next)?;
+                continue;
+            }
+            let Some((_, link)) = self.unfinished.pop() else {
+                break;
+            };
+            let Some((parent, copy)) = self.unfinished.last_mut() else {
+                return Ok(link);
+            };
+            let branch = copy.get_mut().expect("only the copier has it");
+            let slot = branch.count();
+            let gap = if parent.kind() == Kind::Gaps {
+                parent.gap(slot)
+            } else {
+                0
+            };
+            branch.push_child(Child {
+                link,
+                last: parent.pivot_or(slot, u64::MAX),
+                gap,
+            });
+        }
+        unreachable!("the root is returned when it is complete")
+    }
+
+    fn begin(&mut self, node: &'s Node<T>) -> Result<(), OutOfNodes> {
+        self.pool.reserve(1)?;
+        let copy = self.pool.take(node.kind());
+        self.unfinished.push((node, copy));
+        Ok(())
+    }
+}
+
+fn copy_entries<T: Clone>(node: &Node<T>, copy: &mut Node<T>) {
+    for slot in 0..node.count() {
+        if let Some(value) = node.entry(slot) {
+            copy.push_entry(node.slot_range(slot), value.clone());
+        }
+    }
+}
+
+impl<T, S: NodeSource> Drop for Copier<'_, '_, T, S> {
+    fn drop(&mut self) {
+        for (_, link) in self.unfinished.drain(..) {
+            self.pool.release(link);
+        }
+        self.pool.trim();
+    }
+}

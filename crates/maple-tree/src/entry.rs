@@ -1,0 +1,83 @@
+//! [`Entry`]: what a slot can hold. A cellar: its promises are `unsafe` ones.
+#![expect(
+    unsafe_code,
+    reason = "implements the `Entry` contract for std's one-word types"
+)]
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use core::ptr::NonNull;
+
+/// A value that fits one slot of the tree: one machine word at most.
+///
+/// A slot is eight bytes, aligned to eight; a type that does not fit is
+/// refused when the program is compiled. Larger values go behind a pointer,
+/// usually an [`Arc`], which is also what makes snapshots cheap.
+///
+/// # Safety
+///
+/// - A bitwise copy of a value may be read through a shared reference for as
+///   long as the original is neither dropped nor handed out mutably. (This is
+///   what lets a reader look at a slot without locking it. It rules out types
+///   with interior mutability in the word itself, such as `Cell<u32>`; cells
+///   behind the pointer are fine.)
+/// - `size_of::<Self>() <= 8` and `align_of::<Self>() <= 8`.
+///
+/// # Examples
+///
+/// ```
+/// use maple_tree::{Entry, IndexRange, MapleTree};
+///
+/// #[derive(Clone, Copy, PartialEq, Debug)]
+/// struct Handle(u32);
+///
+/// // SAFETY: four bytes without interior mutability.
+/// unsafe impl Entry for Handle {}
+///
+/// let mut tree = MapleTree::new();
+/// tree.insert(IndexRange::single(7), Handle(1)).unwrap();
+/// assert_eq!(tree.get(7), Some(&Handle(1)));
+/// ```
+pub unsafe trait Entry: Sized {}
+
+macro_rules! words {
+    ($($type:ty),*) => {$(
+        // SAFETY: a plain number, at most eight bytes, without interior mutability.
+        unsafe impl Entry for $type {}
+    )*};
+}
+
+words!(
+    (),
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    isize
+);
+
+macro_rules! pointers {
+    ($($pointer:ident),*) => {$(
+        // SAFETY: one pointer; any interior mutability lies behind it.
+        unsafe impl<T> Entry for $pointer<T> {}
+
+        // SAFETY: null is `None`, so this is one pointer too.
+        unsafe impl<T> Entry for Option<$pointer<T>> {}
+    )*};
+}
+
+pointers!(Box, Rc, Arc, NonNull);
+
+// SAFETY: a shared reference to a sized type is one pointer.
+unsafe impl<T> Entry for &T {}
+
+// SAFETY: null is `None`, so this is one pointer too.
+unsafe impl<T> Entry for Option<&T> {}

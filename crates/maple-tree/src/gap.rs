@@ -1,0 +1,268 @@
+//! Gap search: the lowest or highest place where a length fits.
+
+use core::num::NonZeroU64;
+
+use arrayvec::ArrayVec;
+
+use crate::node::{HEIGHT_MAX, Kind, Node};
+use crate::source::NodeSource;
+use crate::tree::MapleTree;
+use crate::walk::LeafAt;
+use crate::{Entry, IndexRange};
+
+/// What a gap search looks for.
+///
+/// # Examples
+///
+/// ```
+/// use core::num::NonZeroU64;
+/// use maple_tree::{Alignment, GapRequest, IndexRange, MapleTree};
+///
+/// let mut tree = MapleTree::with_gaps();
+/// tree.insert(IndexRange::new(0x1000, 0x1fff).unwrap(), 'x')?;
+///
+/// let request = GapRequest::new(NonZeroU64::new(0x1000).unwrap())
+///     .within(IndexRange::new(0x800, 0xffff).unwrap())
+///     .aligned(Alignment::new(0x1000).unwrap());
+/// assert_eq!(tree.lowest_gap(&request), IndexRange::new(0x2000, 0x2fff));
+/// assert_eq!(tree.highest_gap(&request), IndexRange::new(0xf000, 0xffff));
+/// # Ok::<(), maple_tree::StoreError<char>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GapRequest {
+    length: NonZeroU64,
+    window: IndexRange,
+    alignment: Alignment,
+}
+
+impl GapRequest {
+    /// Looks for `length` vacant indices in a row, anywhere.
+    #[must_use]
+    pub const fn new(length: NonZeroU64) -> Self {
+        Self {
+            length,
+            window: IndexRange::FULL,
+            alignment: Alignment::ANY,
+        }
+    }
+
+    /// Looks within `window` only: all indices of the place lie in it.
+    #[must_use]
+    pub const fn within(self, window: IndexRange) -> Self {
+        Self { window, ..self }
+    }
+
+    /// Looks for a place whose first index is aligned.
+    #[must_use]
+    pub const fn aligned(self, alignment: Alignment) -> Self {
+        Self { alignment, ..self }
+    }
+
+    /// The lowest place in `gap`.
+    fn lowest_in(&self, gap: IndexRange) -> Option<IndexRange> {
+        let gap = gap.intersection(self.window)?;
+        let first = self.alignment.at_or_above(gap.first())?;
+        let last = first.checked_add(self.length.get() - 1)?;
+        IndexRange::new(first, last).filter(|&place| gap.contains_range(place))
+    }
+
+    /// The highest place in `gap`.
+    fn highest_in(&self, gap: IndexRange) -> Option<IndexRange> {
+        let gap = gap.intersection(self.window)?;
+        let highest = gap.last().checked_sub(self.length.get() - 1)?;
+        let first = self.alignment.at_or_below(highest)?;
+        let last = first + (self.length.get() - 1);
+        IndexRange::new(first, last).filter(|&place| gap.contains_range(place))
+    }
+}
+
+/// Indices that leave a given remainder when divided by a power of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alignment {
+    mask: u64,
+    offset: u64,
+}
+
+impl Alignment {
+    /// Every index.
+    pub const ANY: Self = Self { mask: 0, offset: 0 };
+
+    /// The multiples of `align`, or `None` if it is not a power of two.
+    #[must_use]
+    pub const fn new(align: u64) -> Option<Self> {
+        if align.is_power_of_two() {
+            Some(Self {
+                mask: align - 1,
+                offset: 0,
+            })
+        } else {
+            None
+        }
+    }
+
+    /// The indices that leave the remainder of `offset` instead of zero.
+    #[must_use]
+    pub const fn with_offset(self, offset: u64) -> Self {
+        Self {
+            offset: offset & self.mask,
+            ..self
+        }
+    }
+
+    const fn at_or_above(self, index: u64) -> Option<u64> {
+        index.checked_add(self.offset.wrapping_sub(index) & self.mask)
+    }
+
+    const fn at_or_below(self, index: u64) -> Option<u64> {
+        index.checked_sub(index.wrapping_sub(self.offset) & self.mask)
+    }
+}
+
+/// From which end a search takes gaps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Lowest,
+    Highest,
+}
+
+impl<T: Entry, S: NodeSource> MapleTree<T, S> {
+    /// The lowest place where `request` fits, or `None` if there is none.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n) where the tree [tracks gaps](Self::tracks_gaps), and one more
+    /// step for every gap that is long enough but offers no aligned place;
+    /// O(n) where it does not.
+    ///
+    /// # Examples
+    ///
+    /// See [`GapRequest`].
+    #[must_use]
+    #[doc(alias = "mas_empty_area")]
+    pub fn lowest_gap(&self, request: &GapRequest) -> Option<IndexRange> {
+        self.search(request, End::Lowest)
+    }
+
+    /// The highest place where `request` fits, or `None` if there is none.
+    ///
+    /// # Complexity
+    ///
+    /// As [`lowest_gap`](Self::lowest_gap).
+    ///
+    /// # Examples
+    ///
+    /// See [`GapRequest`].
+    #[must_use]
+    #[doc(alias = "mas_empty_area_rev")]
+    pub fn highest_gap(&self, request: &GapRequest) -> Option<IndexRange> {
+        self.search(request, End::Highest)
+    }
+
+    fn search(&self, request: &GapRequest, end: End) -> Option<IndexRange> {
+        match self.root() {
+            Some(root) if self.branches == Kind::Gaps => Search { request, end }.below(root),
+            _ if end == End::Lowest => self
+                .gaps(request.window)
+                .find_map(|gap| request.lowest_in(gap)),
+            _ => self
+                .gaps(request.window)
+                .rev()
+                .find_map(|gap| request.highest_in(gap)),
+        }
+    }
+}
+
+struct Search<'a> {
+    request: &'a GapRequest,
+    end: End,
+}
+
+struct Step<'t, T> {
+    node: &'t Node<T>,
+    range: IndexRange,
+    /// So many children have been looked at, from `end`.
+    seen: usize,
+}
+
+impl Search<'_> {
+    /// Walks down to gaps that are long enough, from one end to the other.
+    ///
+    /// A child is entered only if its longest gap is long enough; it can still
+    /// disappoint where that gap reaches out of the window, which only a child
+    /// at the window's edge does.
+    fn below<T>(&self, root: &Node<T>) -> Option<IndexRange> {
+        let mut path: ArrayVec<Step<'_, T>, HEIGHT_MAX> = ArrayVec::new();
+        path.push(Step {
+            node: root,
+            range: IndexRange::FULL,
+            seen: 0,
+        });
+        while let Some(step) = path.last_mut() {
+            if step.node.is_leaf() {
+                let found = self.in_leaf(LeafAt {
+                    node: step.node,
+                    range: step.range,
+                });
+                if found.is_some() {
+                    return found;
+                }
+                path.pop();
+                continue;
+            }
+            match self.next_child(step) {
+                Some(child) => path.push(child),
+                None => {
+                    path.pop();
+                }
+            }
+        }
+        None
+    }
+
+    fn next_child<'t, T>(&self, step: &mut Step<'t, T>) -> Option<Step<'t, T>> {
+        let Step { node, range, .. } = *step;
+        while step.seen < node.count() {
+            let slot = self.nth(step.seen, node.count());
+            step.seen += 1;
+            let child = IndexRange::new(
+                node.child_min(slot, range.first()),
+                node.pivot_or(slot, range.last()),
+            )?;
+            if child.overlaps(self.request.window) && node.gap(slot) >= self.request.length.get() {
+                return Some(Step {
+                    node: node.child(slot),
+                    range: child,
+                    seen: 0,
+                });
+            }
+        }
+        None
+    }
+
+    /// The slot that is looked at as the `at`-th of `count`.
+    fn nth(&self, at: usize, count: usize) -> usize {
+        match self.end {
+            End::Lowest => at,
+            End::Highest => count - 1 - at,
+        }
+    }
+
+    fn in_leaf<T>(&self, leaf: LeafAt<'_, T>) -> Option<IndexRange> {
+        let LeafAt { node, range } = leaf;
+        // The hole before the first entry, the slots, the hole behind the last.
+        let places = node.count() + 2;
+        (0..places).find_map(|at| {
+            let place = self.nth(at, places);
+            let gap = match place {
+                0 => range.below(node.lower()),
+                _ if place == places - 1 => range.above(node.upper()),
+                _ if node.entry(place - 1).is_none() => Some(node.slot_range(place - 1)),
+                _ => None,
+            };
+            match self.end {
+                End::Lowest => self.request.lowest_in(gap?),
+                End::Highest => self.request.highest_in(gap?),
+            }
+        })
+    }
+}

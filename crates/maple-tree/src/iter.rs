@@ -1,0 +1,364 @@
+//! Iteration over entries, gaps, and both.
+//!
+//! All three iterators keep the indices that are still to be visited; what is
+//! yielded at either end shrinks them. So the two ends can meet anywhere.
+
+use core::fmt;
+use core::iter::FusedIterator;
+use core::ops::RangeBounds;
+
+use crate::node::Node;
+use crate::source::NodeSource;
+use crate::tree::{MapleTree, Segment};
+use crate::walk::{LeafAt, LeafPath};
+use crate::{Entry, IndexRange};
+
+impl<T: Entry, S: NodeSource> MapleTree<T, S> {
+    /// Iterates over all entries, in ascending order, from both ends.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) a step on average; the first step at each end is O(log n).
+    #[doc(alias = "mas_for_each")]
+    #[doc(alias = "mt_for_each")]
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, T> {
+        self.range(..)
+    }
+
+    /// Iterates over the entries that overlap `bounds`, each with its own
+    /// bounds, which may reach out of them. An empty range yields nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u32> = (0..10)
+    ///     .map(|i| (IndexRange::new(i * 10, i * 10 + 4).unwrap(), i as u32))
+    ///     .collect();
+    /// let values: Vec<_> = tree.range(14..=50).map(|(_, &value)| value).collect();
+    /// assert_eq!(values, [1, 2, 3, 4, 5]);
+    /// assert_eq!(tree.range(..50).next_back().unwrap().1, &4);
+    /// ```
+    #[must_use]
+    pub fn range(&self, bounds: impl RangeBounds<u64>) -> Iter<'_, T> {
+        Iter::over(self.root(), IndexRange::from_bounds(bounds))
+    }
+
+    /// Iterates over the gaps within `bounds`, clipped to them.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) a step on average, the entries passed over included.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// let gaps: Vec<_> = tree.gaps(5..=30).map(|gap| (gap.first(), gap.last())).collect();
+    /// assert_eq!(gaps, [(5, 9), (20, 30)]);
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
+    #[must_use]
+    pub fn gaps(&self, bounds: impl RangeBounds<u64>) -> Gaps<'_, T> {
+        Gaps {
+            segments: self.segments(bounds),
+        }
+    }
+
+    /// Iterates over everything within `bounds`: entries with their own
+    /// bounds, and the gaps between them, clipped to `bounds`.
+    #[must_use]
+    pub fn segments(&self, bounds: impl RangeBounds<u64>) -> Segments<'_, T> {
+        let left = IndexRange::from_bounds(bounds);
+        Segments {
+            entries: Iter::over(self.root(), left),
+            left,
+            front: None,
+            back: None,
+        }
+    }
+}
+
+/// One end of an iterator: a leaf, and the entries of it that are left.
+struct End<'a, T> {
+    path: LeafPath<'a, T>,
+    /// One bit for each slot still to be yielded.
+    slots: u16,
+}
+
+impl<T> Clone for End<'_, T> {
+    fn clone(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            slots: self.slots,
+        }
+    }
+}
+
+impl<'a, T> End<'a, T> {
+    fn front(root: &'a Node<T>, index: u64) -> Self {
+        let path = LeafPath::to(root, index);
+        let leaf = path.leaf().node;
+        let below = (1_u32 << leaf.leaf_slot(index)) - 1;
+        Self {
+            slots: leaf.occupancy() & !(below as u16),
+            path,
+        }
+    }
+
+    fn back(root: &'a Node<T>, index: u64) -> Self {
+        let path = LeafPath::to(root, index);
+        let leaf = path.leaf().node;
+        let through = (2_u32 << leaf.leaf_slot(index)) - 1;
+        Self {
+            slots: leaf.occupancy() & through as u16,
+            path,
+        }
+    }
+
+    fn next(&mut self) -> Option<(IndexRange, &'a T)> {
+        while self.slots == 0 {
+            if !self.path.next_leaf() {
+                return None;
+            }
+            self.slots = self.path.leaf().node.occupancy();
+        }
+        let slot = self.slots.trailing_zeros() as usize;
+        self.slots &= self.slots - 1;
+        Some(at_slot(self.path.leaf(), slot))
+    }
+
+    fn next_back(&mut self) -> Option<(IndexRange, &'a T)> {
+        while self.slots == 0 {
+            if !self.path.previous_leaf() {
+                return None;
+            }
+            self.slots = self.path.leaf().node.occupancy();
+        }
+        let slot = self.slots.ilog2() as usize;
+        self.slots &= !(1 << slot);
+        Some(at_slot(self.path.leaf(), slot))
+    }
+}
+
+fn at_slot<'a, T>(leaf: LeafAt<'a, T>, slot: usize) -> (IndexRange, &'a T) {
+    let value = leaf.node.entry(slot).expect("the slot's bit is set");
+    (leaf.node.slot_range(slot), value)
+}
+
+/// An iterator over entries; see [`MapleTree::range`].
+pub struct Iter<'a, T> {
+    root: Option<&'a Node<T>>,
+    /// The indices still to be visited.
+    left: Option<IndexRange>,
+    front: Option<End<'a, T>>,
+    back: Option<End<'a, T>>,
+}
+
+impl<'a, T> Iter<'a, T> {
+    pub(crate) fn over(root: Option<&'a Node<T>>, bounds: Option<IndexRange>) -> Self {
+        Self {
+            root,
+            left: bounds,
+            front: None,
+            back: None,
+        }
+    }
+}
+
+impl<'a, T> Iterator for Iter<'a, T> {
+    type Item = (IndexRange, &'a T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (root, left) = (self.root?, self.left?);
+        let front = self
+            .front
+            .get_or_insert_with(|| End::front(root, left.first()));
+        let Some((range, value)) = front
+            .next()
+            .filter(|(range, _)| range.first() <= left.last())
+        else {
+            self.left = None;
+            return None;
+        };
+        self.left = left.above(range.last());
+        Some((range, value))
+    }
+}
+
+impl<T> DoubleEndedIterator for Iter<'_, T> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let (root, left) = (self.root?, self.left?);
+        let back = self
+            .back
+            .get_or_insert_with(|| End::back(root, left.last()));
+        // The slot around the bound may hold an entry that begins above it only
+        // where the bound lies in the hole before a leaf's first entry.
+        let entry = loop {
+            match back.next_back() {
+                Some((range, _)) if range.first() > left.last() => {}
+                entry => break entry,
+            }
+        };
+        let Some((range, value)) = entry.filter(|(range, _)| range.last() >= left.first()) else {
+            self.left = None;
+            return None;
+        };
+        self.left = left.below(range.first());
+        Some((range, value))
+    }
+}
+
+impl<T> FusedIterator for Iter<'_, T> {}
+
+impl<T> Clone for Iter<'_, T> {
+    fn clone(&self) -> Self {
+        Self {
+            root: self.root,
+            left: self.left,
+            front: self.front.clone(),
+            back: self.back.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An iterator over entries and gaps; see [`MapleTree::segments`].
+pub struct Segments<'a, T> {
+    entries: Iter<'a, T>,
+    /// The indices still to be visited.
+    left: Option<IndexRange>,
+    /// The entry behind the gap that was yielded last at the front.
+    front: Option<(IndexRange, &'a T)>,
+    /// The entry before the gap that was yielded last at the back.
+    back: Option<(IndexRange, &'a T)>,
+}
+
+impl<'a, T> Iterator for Segments<'a, T> {
+    type Item = Segment<'a, T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let left = self.left?;
+        let next = self
+            .front
+            .take()
+            .or_else(|| self.entries.next())
+            .or_else(|| self.back.take());
+        let Some((range, value)) = next else {
+            self.left = None;
+            return Some(Segment::Gap(left));
+        };
+        if let Some(gap) = left.below(range.first()) {
+            self.front = Some((range, value));
+            self.left = left.above(gap.last());
+            return Some(Segment::Gap(gap));
+        }
+        self.left = left.above(range.last());
+        Some(Segment::Entry(range, value))
+    }
+}
+
+impl<T> DoubleEndedIterator for Segments<'_, T> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let left = self.left?;
+        let next = self
+            .back
+            .take()
+            .or_else(|| self.entries.next_back())
+            .or_else(|| self.front.take());
+        let Some((range, value)) = next else {
+            self.left = None;
+            return Some(Segment::Gap(left));
+        };
+        if let Some(gap) = left.above(range.last()) {
+            self.back = Some((range, value));
+            self.left = left.below(gap.first());
+            return Some(Segment::Gap(gap));
+        }
+        self.left = left.below(range.first());
+        Some(Segment::Entry(range, value))
+    }
+}
+
+impl<T> FusedIterator for Segments<'_, T> {}
+
+impl<T> Clone for Segments<'_, T> {
+    fn clone(&self) -> Self {
+        Self {
+            entries: self.entries.clone(),
+            left: self.left,
+            front: self.front,
+            back: self.back,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Segments<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segments")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An iterator over gaps; see [`MapleTree::gaps`].
+pub struct Gaps<'a, T> {
+    segments: Segments<'a, T>,
+}
+
+impl<T> Iterator for Gaps<'_, T> {
+    type Item = IndexRange;
+
+    fn next(&mut self) -> Option<IndexRange> {
+        self.segments
+            .find(|segment| segment.is_gap())
+            .map(Segment::range)
+    }
+}
+
+impl<T> DoubleEndedIterator for Gaps<'_, T> {
+    fn next_back(&mut self) -> Option<IndexRange> {
+        self.segments
+            .rfind(|segment| segment.is_gap())
+            .map(Segment::range)
+    }
+}
+
+impl<T> FusedIterator for Gaps<'_, T> {}
+
+impl<T> Clone for Gaps<'_, T> {
+    fn clone(&self) -> Self {
+        Self {
+            segments: self.segments.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Gaps<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gaps")
+            .field("left", &self.segments.left)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, T: Entry, S: NodeSource> IntoIterator for &'a MapleTree<T, S> {
+    type Item = (IndexRange, &'a T);
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}

@@ -1,0 +1,222 @@
+//! [`IndexRange`]: the inclusive, non-empty range every key of the tree is.
+
+use core::fmt;
+use core::ops::{Bound, Range, RangeBounds, RangeInclusive};
+
+/// An inclusive, non-empty range of indices, `first..=last`.
+///
+/// # Invariants
+///
+/// - **R1** `first <= last`.
+///
+/// # Examples
+///
+/// ```
+/// use maple_tree::IndexRange;
+///
+/// let page = IndexRange::new(0x1000, 0x1fff).unwrap();
+/// assert!(page.contains(0x1fff));
+/// assert_eq!(page.count(), Some(0x1000));
+/// assert_eq!(IndexRange::new(5, 4), None);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IndexRange {
+    first: u64,
+    last: u64,
+}
+
+impl IndexRange {
+    /// Every index: `0..=u64::MAX`.
+    pub const FULL: Self = Self {
+        first: 0,
+        last: u64::MAX,
+    };
+
+    /// Makes `first..=last`, or `None` if it would be empty.
+    #[must_use]
+    pub const fn new(first: u64, last: u64) -> Option<Self> {
+        // INVARIANT: R1 was just checked.
+        if first <= last {
+            Some(Self { first, last })
+        } else {
+            None
+        }
+    }
+
+    /// Makes the range that holds `index` alone.
+    #[must_use]
+    pub const fn single(index: u64) -> Self {
+        // INVARIANT: R1 holds for equal bounds.
+        Self {
+            first: index,
+            last: index,
+        }
+    }
+
+    /// Converts any range expression, or `None` if it is empty.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// assert_eq!(IndexRange::from_bounds(..), Some(IndexRange::FULL));
+    /// assert_eq!(IndexRange::from_bounds(4..8), IndexRange::new(4, 7));
+    /// assert_eq!(IndexRange::from_bounds(4..4), None);
+    /// ```
+    #[must_use]
+    pub fn from_bounds(bounds: impl RangeBounds<u64>) -> Option<Self> {
+        let first = match bounds.start_bound() {
+            Bound::Included(&first) => first,
+            Bound::Excluded(&before) => before.checked_add(1)?,
+            Bound::Unbounded => 0,
+        };
+        let last = match bounds.end_bound() {
+            Bound::Included(&last) => last,
+            Bound::Excluded(&after) => after.checked_sub(1)?,
+            Bound::Unbounded => u64::MAX,
+        };
+        Self::new(first, last)
+    }
+
+    /// The lowest index, inclusive.
+    #[must_use]
+    pub const fn first(self) -> u64 {
+        self.first
+    }
+
+    /// The highest index, inclusive.
+    #[must_use]
+    pub const fn last(self) -> u64 {
+        self.last
+    }
+
+    /// How many indices the range holds, or `None` for [`FULL`](Self::FULL),
+    /// whose 2^64 does not fit.
+    #[must_use]
+    pub const fn count(self) -> Option<u64> {
+        (self.last - self.first).checked_add(1)
+    }
+
+    /// Returns whether `index` lies in the range.
+    #[must_use]
+    pub const fn contains(self, index: u64) -> bool {
+        self.first <= index && index <= self.last
+    }
+
+    /// Returns whether every index of `other` lies in the range.
+    #[must_use]
+    pub const fn contains_range(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// Returns whether the two ranges share an index.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// The indices that both ranges hold, or `None` if there are none.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Option<Self> {
+        let first = if self.first > other.first {
+            self.first
+        } else {
+            other.first
+        };
+        let last = if self.last < other.last {
+            self.last
+        } else {
+            other.last
+        };
+        Self::new(first, last)
+    }
+
+    /// What remains above `index`, or `None` if nothing does.
+    pub(crate) const fn above(self, index: u64) -> Option<Self> {
+        if index >= self.last {
+            return None;
+        }
+        let first = if index + 1 > self.first {
+            index + 1
+        } else {
+            self.first
+        };
+        Self::new(first, self.last)
+    }
+
+    /// What remains below `index`, or `None` if nothing does.
+    pub(crate) const fn below(self, index: u64) -> Option<Self> {
+        if index <= self.first {
+            return None;
+        }
+        let last = if index - 1 < self.last {
+            index - 1
+        } else {
+            self.last
+        };
+        Self::new(self.first, last)
+    }
+}
+
+impl fmt::Display for IndexRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}..={:#x}", self.first, self.last)
+    }
+}
+
+impl fmt::Debug for IndexRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<u64> for IndexRange {
+    fn from(index: u64) -> Self {
+        Self::single(index)
+    }
+}
+
+impl From<IndexRange> for RangeInclusive<u64> {
+    fn from(range: IndexRange) -> Self {
+        range.first..=range.last
+    }
+}
+
+impl RangeBounds<u64> for IndexRange {
+    fn start_bound(&self) -> Bound<&u64> {
+        Bound::Included(&self.first)
+    }
+
+    fn end_bound(&self) -> Bound<&u64> {
+        Bound::Included(&self.last)
+    }
+}
+
+/// The error of converting an empty range into an [`IndexRange`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptyRange;
+
+impl fmt::Display for EmptyRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the range is empty; a range of the tree holds at least one index")
+    }
+}
+
+impl core::error::Error for EmptyRange {}
+
+impl TryFrom<Range<u64>> for IndexRange {
+    type Error = EmptyRange;
+
+    fn try_from(range: Range<u64>) -> Result<Self, EmptyRange> {
+        Self::from_bounds(range).ok_or(EmptyRange)
+    }
+}
+
+impl TryFrom<RangeInclusive<u64>> for IndexRange {
+    type Error = EmptyRange;
+
+    fn try_from(range: RangeInclusive<u64>) -> Result<Self, EmptyRange> {
+        Self::from_bounds(range).ok_or(EmptyRange)
+    }
+}

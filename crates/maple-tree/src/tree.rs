@@ -1,0 +1,365 @@
+//! [`MapleTree`]: the tree itself, how it is made, and what can be looked up in it.
+
+use core::fmt;
+
+use crate::clone_fn::CloneFn;
+use crate::error::OutOfNodes;
+use crate::iter::Iter;
+use crate::node::{Kind, Link, Node};
+use crate::pool::Pool;
+use crate::source::{HeapNodes, NodeSource};
+use crate::walk::leaf_at;
+use crate::{Entry, IndexRange};
+
+/// A map from ranges of `u64` to values, every index of which holds an entry or a gap.
+///
+/// A range-keyed B-tree after Linux's maple tree: entries are disjoint,
+/// inclusive ranges; storing over a range overwrites what was there and cuts
+/// what reaches out of it; gaps can be searched; [`snapshot`](Self::snapshot)
+/// is O(1) and shares nodes until one side writes. Every write can fail for
+/// lack of memory, and then leaves the tree as it was.
+///
+/// Entries equal to their neighbours stay apart: coalescing is the caller's choice.
+///
+/// `n` below is the number of entries. A tree made by [`new`](Self::new) has a
+/// fan-out of 16; one made by [`with_gaps`](Self::with_gaps) also keeps the
+/// longest gap below each child, which makes gap searches logarithmic and
+/// costs a fan-out of 10.
+///
+/// If dropping an entry panics, entries that were to be dropped after it leak.
+///
+/// # Examples
+///
+/// ```
+/// use maple_tree::{IndexRange, MapleTree};
+///
+/// let mut areas = MapleTree::with_gaps();
+/// areas.insert(IndexRange::new(0x1000, 0x3fff).unwrap(), 'a')?;
+/// areas.insert(IndexRange::new(0x8000, 0x8fff).unwrap(), 'b')?;
+///
+/// // Overwriting the middle of an entry leaves its two ends.
+/// areas.store(IndexRange::new(0x2000, 0x2fff).unwrap(), 'c')?;
+/// let all: Vec<_> = areas.iter().map(|(range, &value)| (range.first(), value)).collect();
+/// assert_eq!(all, [(0x1000, 'a'), (0x2000, 'c'), (0x3000, 'a'), (0x8000, 'b')]);
+/// # Ok::<(), maple_tree::StoreError<char>>(())
+/// ```
+pub struct MapleTree<T: Entry, S: NodeSource = HeapNodes> {
+    pub(crate) root: Option<Link<T>>,
+    pub(crate) height: usize,
+    pub(crate) len: usize,
+    pub(crate) branches: Kind,
+    pub(crate) pool: Pool<S>,
+    pub(crate) clone_fn: CloneFn<T>,
+}
+
+impl<T: Entry> MapleTree<T> {
+    /// Makes an empty tree without gap tracking. Allocates nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::empty(Kind::Plain, HeapNodes)
+    }
+
+    /// Makes an empty tree that tracks gaps. Allocates nothing.
+    #[must_use]
+    pub const fn with_gaps() -> Self {
+        Self::empty(Kind::Gaps, HeapNodes)
+    }
+}
+
+impl<T: Entry, S: NodeSource> MapleTree<T, S> {
+    /// Makes an empty tree without gap tracking whose nodes come from `source`.
+    #[must_use]
+    pub const fn new_in(source: S) -> Self {
+        Self::empty(Kind::Plain, source)
+    }
+
+    /// Makes an empty tree that tracks gaps, whose nodes come from `source`.
+    #[must_use]
+    pub const fn with_gaps_in(source: S) -> Self {
+        Self::empty(Kind::Gaps, source)
+    }
+
+    pub(crate) const fn empty(branches: Kind, source: S) -> Self {
+        Self {
+            root: None,
+            height: 0,
+            len: 0,
+            branches,
+            pool: Pool::new(source),
+            clone_fn: CloneFn::unset(),
+        }
+    }
+
+    pub(crate) fn root(&self) -> Option<&Node<T>> {
+        self.root.as_ref().map(Link::node)
+    }
+
+    /// Returns whether the tree holds no entry. O(1).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// The number of entries. O(1).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The number of node levels; 0 for an empty tree. O(1).
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Returns whether the tree keeps the longest gap below each child. O(1).
+    #[must_use]
+    pub fn tracks_gaps(&self) -> bool {
+        self.branches == Kind::Gaps
+    }
+
+    /// The bytes this tree uses: itself, its nodes (those shared with a
+    /// snapshot included) and the few free nodes it keeps. What entries point
+    /// to is not counted. O(n / 16).
+    #[must_use]
+    pub fn memory_usage(&self) -> usize {
+        (self.node_count() + self.pool.len()) * size_of::<Node<T>>() + size_of::<Self>()
+    }
+
+    /// The entry at `index`.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 1_u64)?;
+    /// assert_eq!(tree.get(19), Some(&1));
+    /// assert_eq!(tree.get(20), None);
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias = "mtree_load")]
+    pub fn get(&self, index: u64) -> Option<&T> {
+        let mut node = self.root()?;
+        while !node.is_leaf() {
+            node = node.child(node.child_slot(index));
+        }
+        let slot = node.leaf_slot(index);
+        if slot == node.count() || index < node.lower() {
+            return None;
+        }
+        node.entry(slot)
+    }
+
+    /// The entry at `index`, to be changed in place.
+    ///
+    /// A snapshot does not see the change: nodes shared with one are copied
+    /// first, and the entries of a copied leaf cloned.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n); allocates one node per shared level.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfNodes`] if a shared node could not be copied. The content of the
+    /// tree is unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::single(4), 1_u64).unwrap();
+    /// let before = tree.snapshot();
+    /// *tree.get_mut(4)?.unwrap() += 1;
+    /// assert_eq!((tree.get(4), before.get(4)), (Some(&2), Some(&1)));
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
+    pub fn get_mut(&mut self, index: u64) -> Result<Option<&mut T>, OutOfNodes> {
+        if self.get(index).is_none() {
+            return Ok(None);
+        }
+        let leaf = self.unshared_leaf(index)?;
+        let slot = leaf.leaf_slot(index);
+        Ok(leaf.entry_mut(slot))
+    }
+
+    /// The entry or gap around `index`, with its bounds.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree, Segment};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert_eq!(tree.find(12), Segment::Entry(IndexRange::new(10, 19).unwrap(), &'x'));
+    /// assert_eq!(tree.find(20), Segment::Gap(IndexRange::new(20, u64::MAX).unwrap()));
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias = "mas_walk")]
+    pub fn find(&self, index: u64) -> Segment<'_, T> {
+        match self.root() {
+            Some(root) => leaf_at(root, index).segment(index),
+            None => Segment::Gap(IndexRange::FULL),
+        }
+    }
+
+    /// The entry at `index`, with its bounds. O(log n).
+    #[must_use]
+    pub fn entry(&self, index: u64) -> Option<(IndexRange, &T)> {
+        match self.find(index) {
+            Segment::Entry(range, value) => Some((range, value)),
+            Segment::Gap(_) => None,
+        }
+    }
+
+    /// The entry with the lowest indices. O(log n).
+    #[must_use]
+    pub fn first(&self) -> Option<(IndexRange, &T)> {
+        self.at_or_after(0)
+    }
+
+    /// The entry with the highest indices. O(log n).
+    #[must_use]
+    pub fn last(&self) -> Option<(IndexRange, &T)> {
+        self.at_or_before(u64::MAX)
+    }
+
+    /// The entry at `index`, else the first one above it. O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert_eq!(tree.at_or_after(0).unwrap().0.first(), 10);
+    /// assert_eq!(tree.at_or_after(19).unwrap().0.first(), 10);
+    /// assert_eq!(tree.at_or_after(20), None);
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
+    #[must_use]
+    #[doc(alias = "mas_find")]
+    #[doc(alias = "mt_find")]
+    pub fn at_or_after(&self, index: u64) -> Option<(IndexRange, &T)> {
+        Iter::over(self.root(), IndexRange::new(index, u64::MAX)).next()
+    }
+
+    /// The entry at `index`, else the last one below it. O(log n).
+    #[must_use]
+    #[doc(alias = "mas_find_rev")]
+    pub fn at_or_before(&self, index: u64) -> Option<(IndexRange, &T)> {
+        Iter::over(self.root(), IndexRange::new(0, index)).next_back()
+    }
+
+    /// The first entry that begins above `index`. O(log n).
+    #[must_use]
+    #[doc(alias = "mas_next")]
+    #[doc(alias = "mt_next")]
+    pub fn after(&self, index: u64) -> Option<(IndexRange, &T)> {
+        let from = self.find(index).range().last().checked_add(1)?;
+        self.at_or_after(from)
+    }
+
+    /// The last entry that ends below `index`. O(log n).
+    #[must_use]
+    #[doc(alias = "mas_prev")]
+    #[doc(alias = "mt_prev")]
+    pub fn before(&self, index: u64) -> Option<(IndexRange, &T)> {
+        let to = self.find(index).range().first().checked_sub(1)?;
+        self.at_or_before(to)
+    }
+
+    /// Returns whether no index of `range` holds an entry. O(log n).
+    #[must_use]
+    pub fn is_vacant(&self, range: IndexRange) -> bool {
+        match self.find(range.first()) {
+            Segment::Entry(..) => false,
+            Segment::Gap(gap) => gap.last() >= range.last(),
+        }
+    }
+
+    /// Nodes reachable from the root.
+    pub(crate) fn node_count(&self) -> usize {
+        let mut count = 0;
+        crate::validate::for_each_node(self.root(), |_| count += 1);
+        count
+    }
+}
+
+impl<T: Entry, S: NodeSource> Drop for MapleTree<T, S> {
+    fn drop(&mut self) {
+        if let Some(root) = self.root.take() {
+            self.pool.release(root);
+        }
+    }
+}
+
+impl<T: Entry> Default for MapleTree<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Entry + fmt::Debug, S: NodeSource> fmt::Debug for MapleTree<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// What a part of the index space holds: an entry, or nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Segment<'a, T> {
+    /// An entry over the whole of the range.
+    Entry(IndexRange, &'a T),
+    /// No entry at any index of the range.
+    Gap(IndexRange),
+}
+
+impl<T> Clone for Segment<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Segment<'_, T> {}
+
+impl<'a, T> Segment<'a, T> {
+    /// The bounds, inclusive.
+    #[must_use]
+    pub fn range(self) -> IndexRange {
+        match self {
+            Self::Entry(range, _) | Self::Gap(range) => range,
+        }
+    }
+
+    /// The value, or `None` for a gap.
+    #[must_use]
+    pub fn entry(self) -> Option<&'a T> {
+        match self {
+            Self::Entry(_, value) => Some(value),
+            Self::Gap(_) => None,
+        }
+    }
+
+    /// Returns whether this is a gap.
+    #[must_use]
+    pub fn is_gap(self) -> bool {
+        matches!(self, Self::Gap(_))
+    }
+}

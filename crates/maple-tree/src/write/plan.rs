@@ -1,0 +1,298 @@
+//! What a write will do, found out without changing anything.
+
+use arrayvec::ArrayVec;
+
+use super::cut::{LeafCut, Tally};
+use super::region::{Neighbour, Region, Slots, node_at, range_at, shared_nodes, step_right};
+use super::spread::ENTRIES_MAX;
+use crate::IndexRange;
+use crate::node::{LEAF_MIN, LEAF_SLOTS, Node};
+
+/// A write, without the value: the range, and whether it stores an entry.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) range: IndexRange,
+    pub(crate) stores: bool,
+}
+
+impl Request {
+    pub(crate) fn stored(self) -> Option<IndexRange> {
+        self.stores.then_some(self.range)
+    }
+}
+
+/// What a write will do.
+pub(crate) enum Plan {
+    /// The range is to be emptied, and is empty.
+    Nothing,
+    /// The tree is empty: its first leaf.
+    FirstLeaf,
+    /// The entry over exactly this range gets another value.
+    ExactFit {
+        way: Slots,
+        slot: usize,
+        nodes: usize,
+    },
+    /// One leaf changes, and the indices that belong to it do not.
+    OneLeaf { way: Slots, nodes: usize },
+    /// Leaves are split, merged or dropped, and branches above them perhaps.
+    Rebuild { nodes: usize },
+}
+
+impl Plan {
+    /// How many free nodes carrying the plan out takes. Nothing else can fail.
+    pub(crate) fn nodes_needed(&self) -> usize {
+        match *self {
+            Self::Nothing => 0,
+            Self::FirstLeaf => 1,
+            Self::ExactFit { nodes, .. }
+            | Self::OneLeaf { nodes, .. }
+            | Self::Rebuild { nodes } => nodes,
+        }
+    }
+
+    pub(crate) fn new<T>(root: Option<&Node<T>>, height: usize, request: Request) -> Self {
+        let Some(root) = root else {
+            return if request.stores {
+                Self::FirstLeaf
+            } else {
+                Self::Nothing
+            };
+        };
+        let depth = height - 1;
+        let way = Region::at(root, request.range.first());
+        let leaf = node_at(root, &way, depth);
+        let bounds = range_at(root, &way, depth);
+        if bounds.contains(request.range.last()) {
+            if let Some(slot) = exact_fit(leaf, request) {
+                return Self::ExactFit {
+                    way,
+                    slot,
+                    nodes: shared_nodes(root, &way, depth),
+                };
+            }
+            if !request.stores && is_vacant(leaf, request.range) {
+                return Self::Nothing;
+            }
+            let tally = LeafCut::new(leaf, request.range).tally(leaf, request.stored());
+            let least = if depth == 0 { 1 } else { LEAF_MIN };
+            let fits = (least..=LEAF_SLOTS).contains(&tally.slots);
+            if fits && keeps_bounds(tally, bounds) {
+                return Self::OneLeaf {
+                    way,
+                    nodes: shared_nodes(root, &way, depth),
+                };
+            }
+        }
+        Self::Rebuild {
+            nodes: super::rebuild::nodes_needed(root, height, request),
+        }
+    }
+}
+
+fn exact_fit<T>(leaf: &Node<T>, request: Request) -> Option<usize> {
+    let slot = leaf.leaf_slot(request.range.first());
+    let fits = request.stores
+        && slot < leaf.count()
+        && leaf.entry(slot).is_some()
+        && leaf.last(slot) == request.range.last()
+        && leaf.first(slot) == request.range.first();
+    fits.then_some(slot)
+}
+
+fn is_vacant<T>(leaf: &Node<T>, range: IndexRange) -> bool {
+    let slot = leaf.leaf_slot(range.first());
+    slot == leaf.count()
+        || range.last() < leaf.lower()
+        || (leaf.entry(slot).is_none() && leaf.last(slot) >= range.last())
+}
+
+/// Whether the leaf still ends where its indices end, so that the next leaf's
+/// first hole is what it was. The right-most leaf may end anywhere.
+fn keeps_bounds(tally: Tally, bounds: IndexRange) -> bool {
+    bounds.last() == u64::MAX || tally.end == Some(bounds.last())
+}
+
+/// A leaf that a rebuild gathers entries from.
+pub(super) struct Source {
+    pub(super) way: Slots,
+    /// A snapshot shares it: its entries are cloned, not moved. Asked once, as
+    /// the snapshot may go away meanwhile.
+    pub(super) is_shared: bool,
+}
+
+/// An entry, or a piece of one, that a rebuild keeps.
+#[derive(Clone, Copy)]
+pub(super) struct Survivor {
+    /// Which of the sources it is in.
+    pub(super) source: usize,
+    pub(super) slot: usize,
+    pub(super) range: IndexRange,
+    /// It is the second piece of the entry before it.
+    pub(super) is_second_piece: bool,
+}
+
+impl Survivor {
+    /// Whether it has to be cloned rather than moved.
+    pub(super) fn is_cloned(&self, sources: &[Source]) -> bool {
+        self.is_second_piece || sources[self.source].is_shared
+    }
+}
+
+/// The leaf level of a rebuild.
+pub(super) struct LeafStep {
+    /// The leaves to gather from, in ascending order; all between them goes.
+    pub(super) sources: ArrayVec<Source, 3>,
+    /// What stays, in ascending order.
+    pub(super) survivors: ArrayVec<Survivor, ENTRIES_MAX>,
+    /// How many survivors lie below the stored entry.
+    pub(super) below: usize,
+    /// How far below the root the leaves are.
+    pub(super) depth: usize,
+    /// The neighbour that is rebuilt with them, the first or last of the sources.
+    pub(super) neighbour: Option<Neighbour>,
+    /// The leaves that are replaced.
+    pub(super) region: Region,
+    /// The slots that survivors and the stored entry take.
+    pub(super) slots: usize,
+    /// How many leaves they are laid out over.
+    pub(super) pieces: usize,
+}
+
+impl LeafStep {
+    pub(super) fn new<T>(root: &Node<T>, height: usize, request: Request) -> Self {
+        let depth = height - 1;
+        let lo = Region::at(root, request.range.first());
+        let hi = Region::at(root, request.range.last());
+        let mut region = Region { lo, hi };
+        let extension = choose_extension(root, depth, &region, request);
+        let mut step = Self {
+            sources: ArrayVec::new(),
+            survivors: ArrayVec::new(),
+            below: 0,
+            depth,
+            neighbour: extension,
+            region: region.clone(),
+            slots: 0,
+            pieces: 0,
+        };
+        let neighbour = extension.map(|side| (side, region.extend(root, depth, side)));
+        if let Some((_, way)) = neighbour.filter(|(side, _)| !side.is_right()) {
+            step.take_all(root, depth, way);
+        }
+        step.take_outside(root, depth, request);
+        if let Some((_, way)) = neighbour.filter(|(side, _)| side.is_right()) {
+            step.take_all(root, depth, way);
+        }
+        step.region = region;
+        step.slots = step.count_slots(request).slots;
+        step.pieces = step.slots.div_ceil(LEAF_SLOTS);
+        step
+    }
+
+    /// Keeps what the leaves at both ends of the region hold outside of the range.
+    fn take_outside<T>(&mut self, root: &Node<T>, depth: usize, request: Request) {
+        let Region { lo, hi } = self.region;
+        let leaf = node_at(root, &lo, depth);
+        self.add_source(root, depth, lo);
+        let (keep, before) = LeafCut::front(leaf, request.range.first());
+        self.take_slots(leaf, 0, keep);
+        before
+            .iter()
+            .for_each(|piece| self.take(piece.slot, piece.range, false));
+        self.below = self.survivors.len();
+        let mut cut_twice = before.map(|piece| piece.slot);
+        let mut leaf = leaf;
+        if lo != hi {
+            leaf = node_at(root, &hi, depth);
+            self.add_source(root, depth, hi);
+            cut_twice = None;
+        }
+        let (after, tail) = LeafCut::back(leaf, request.range.last());
+        after.iter().for_each(|piece| {
+            self.take(piece.slot, piece.range, cut_twice == Some(piece.slot));
+        });
+        self.take_slots(leaf, tail, leaf.count());
+    }
+
+    fn take_all<T>(&mut self, root: &Node<T>, depth: usize, way: Slots) {
+        self.add_source(root, depth, way);
+        let leaf = node_at(root, &way, depth);
+        self.take_slots(leaf, 0, leaf.count());
+    }
+
+    fn add_source<T>(&mut self, root: &Node<T>, depth: usize, way: Slots) {
+        let is_shared = shared_nodes(root, &way, depth) > 0;
+        self.sources.push(Source { way, is_shared });
+    }
+
+    fn take_slots<T>(&mut self, leaf: &Node<T>, from: usize, to: usize) {
+        for slot in (from..to).filter(|&slot| leaf.entry(slot).is_some()) {
+            self.take(slot, leaf.slot_range(slot), false);
+        }
+    }
+
+    fn take(&mut self, slot: usize, range: IndexRange, is_second_piece: bool) {
+        let source = self.sources.len() - 1;
+        self.survivors.push(Survivor {
+            source,
+            slot,
+            range,
+            is_second_piece,
+        });
+    }
+
+    fn count_slots(&self, request: Request) -> Tally {
+        let mut tally = Tally::default();
+        let (below, above) = self.survivors.split_at(self.below);
+        below.iter().for_each(|survivor| tally.push(survivor.range));
+        request.stored().iter().for_each(|&range| tally.push(range));
+        above.iter().for_each(|survivor| tally.push(survivor.range));
+        tally
+    }
+}
+
+/// Which neighbour the leaves between `region`'s ends are rebuilt with, if any.
+fn choose_extension<T>(
+    root: &Node<T>,
+    depth: usize,
+    region: &Region,
+    request: Request,
+) -> Option<Neighbour> {
+    let mut tally = Tally::default();
+    let (first, last) = (
+        node_at(root, &region.lo, depth),
+        node_at(root, &region.hi, depth),
+    );
+    if region.is_one_node(depth) {
+        tally = LeafCut::new(first, request.range).tally(first, request.stored());
+    } else {
+        let (keep, before) = LeafCut::front(first, request.range.first());
+        let (after, tail) = LeafCut::back(last, request.range.last());
+        tally.push_slots(first, 0, keep);
+        before.iter().for_each(|piece| tally.push(piece.range));
+        request.stored().iter().for_each(|&range| tally.push(range));
+        after.iter().for_each(|piece| tally.push(piece.range));
+        tally.push_slots(last, tail, last.count());
+    }
+    if !keeps_bounds(tally, range_at(root, &region.hi, depth)) {
+        // The next leaf's first hole grows: it is rebuilt too.
+        let is_sibling = step_right(root, &mut region.hi.clone(), depth)
+            && usize::from(region.hi[depth - 1]) + 1 < node_at(root, &region.hi, depth - 1).count();
+        let next = if is_sibling {
+            Neighbour::RightSibling
+        } else {
+            Neighbour::RightCousin
+        };
+        return Some(next);
+    }
+    if tally.slots < LEAF_MIN {
+        return region.neighbour(root, depth);
+    }
+    if tally.slots > LEAF_SLOTS && region.is_one_node(depth) {
+        // One more for the hole between the two leaves, one to be of use for long.
+        let most = (2 * LEAF_SLOTS).checked_sub(tally.slots + 2)?;
+        return region.roomy_sibling(root, depth, most);
+    }
+    None
+}
