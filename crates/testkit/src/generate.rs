@@ -5,7 +5,7 @@
 //! that take the tree through every height and fill.
 
 use crate::model::Model;
-use crate::op::{FitRequest, Op, Step, Write};
+use crate::op::{FitRequest, Op, Part, Step, Write};
 use crate::rng::SplitMix;
 use maple_tree::IndexRange;
 use std::num::NonZeroU64;
@@ -275,11 +275,26 @@ impl Generator {
     }
 
     fn step(&mut self, model: &Model<u32>) -> Step {
-        match self.rng.below(10) {
+        match self.rng.below(20) {
             0..4 => Step::Next,
             4..7 => Step::Previous,
-            7 => Step::Seek(self.index(model)),
-            _ => Step::Write(self.write(model)),
+            7..9 => Step::NextEntry,
+            9..11 => Step::PreviousEntry,
+            11..13 => Step::Seek(self.index(model)),
+            13 => Step::Insert(self.small(model), self.value()),
+            14 => Step::Store(self.small(model), self.value()),
+            15 => Step::Remove(self.small(model)),
+            16..18 => Step::Overwrite(self.part(), self.value()),
+            18 => Step::Erase,
+            _ => Step::Set(self.value()),
+        }
+    }
+
+    fn part(&mut self) -> Part {
+        match self.rng.below(5) {
+            0 => Part::Whole,
+            1..3 => Part::Head,
+            _ => Part::Tail,
         }
     }
 

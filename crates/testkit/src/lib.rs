@@ -13,6 +13,7 @@
 //!
 //! Nothing published depends on this crate.
 
+mod assertions;
 mod generate;
 mod harness;
 mod model;
@@ -25,12 +26,14 @@ mod token;
 
 pub mod strategy;
 
+pub use assertions::{assert_holds, assert_valid, range};
 pub use generate::{Failures, Generator, Mix};
 pub use harness::{Harness, Mismatch};
 pub use model::{Displaced, Model, ModelEntry, ModelGapRequest, ModelSegment};
 pub use nodes::{FailingNodes, TestNodes};
-pub use op::{FitRequest, Op, Step, Write};
+pub use op::{FitRequest, Op, Part, Step, Write};
 pub use parse::{ParseOpError, parse_trace};
+pub use proptest;
 pub use rng::SplitMix;
-pub use runner::{Gaps, Plan, Report, fresh_seed, replay, run_seed};
+pub use runner::{Gaps, Plan, Report, fresh_seed, replay, replay_ops, run_seed};
 pub use token::{Ledger, TestValue, Token};

@@ -130,14 +130,14 @@ unsafe impl NodeSource for FailingNodes {
         state.quarantine.push_back(AtomicPtr::new(node.as_ptr()));
         if state.quarantine.len() > QUARANTINE {
             let oldest = state.quarantine.pop_front();
-            release(oldest.expect("the quarantine is not empty"));
+            release(&oldest.expect("the quarantine is not empty"));
         }
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.quarantine.drain(..).for_each(release);
+        self.quarantine.iter().for_each(release);
     }
 }
 
@@ -145,14 +145,12 @@ impl Drop for State {
 fn fill(node: NonNull<NodeMemory>, byte: u8) {
     // SAFETY: the caller holds the node's memory alone: it was just allocated, or just given back.
     unsafe {
-        node.cast::<u8>()
-            .as_ptr()
-            .write_bytes(byte, size_of::<NodeMemory>())
-    };
+        node.cast::<u8>().write_bytes(byte, size_of::<NodeMemory>());
+    }
 }
 
 /// Gives a quarantined node back to the allocator.
-fn release(node: AtomicPtr<NodeMemory>) {
+fn release(node: &AtomicPtr<NodeMemory>) {
     let raw = node.load(Ordering::Relaxed).cast::<u8>();
     // SAFETY: only `free` puts nodes into the quarantine, after it checked that `allocate` made
     // them and that they are not there already; they leave it once, to come here.

@@ -47,14 +47,51 @@ pub struct FitRequest {
 /// One step of a cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// `next`
+    /// `next`: to the next entry or gap.
     Next,
-    /// `previous`
+    /// `previous`: to the entry or gap before.
     Previous,
+    /// `next-entry`
+    NextEntry,
+    /// `previous-entry`
+    PreviousEntry,
     /// `seek INDEX`
     Seek(u64),
-    /// `write WRITE`: at any place, the cursor's own or another.
-    Write(Write),
+    /// `insert RANGE VALUE`, at any place.
+    Insert(IndexRange, u32),
+    /// `store RANGE VALUE`, at any place.
+    Store(IndexRange, u32),
+    /// `remove RANGE`, at any place.
+    Remove(IndexRange),
+    /// `overwrite PART VALUE`: a store over a part of what the cursor stands on.
+    Overwrite(Part, u32),
+    /// `erase`: the entry that the cursor stands on.
+    Erase,
+    /// `set VALUE`: replaces the value that the cursor stands on.
+    Set(u32),
+}
+
+/// A part of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// `whole`
+    Whole,
+    /// `head`: the first index.
+    Head,
+    /// `tail`: the last index.
+    Tail,
+}
+
+impl Part {
+    /// The part of `range` that is meant.
+    #[must_use]
+    pub fn of(self, range: IndexRange) -> IndexRange {
+        match self {
+            Self::Whole => range,
+            Self::Head => IndexRange::single(range.first()),
+            Self::Tail => IndexRange::single(range.last()),
+        }
+    }
 }
 
 /// One operation on a set of live trees, of which one is in focus.
@@ -130,8 +167,17 @@ impl fmt::Display for Step {
         match self {
             Self::Next => f.write_str("next"),
             Self::Previous => f.write_str("previous"),
+            Self::NextEntry => f.write_str("next-entry"),
+            Self::PreviousEntry => f.write_str("previous-entry"),
             Self::Seek(index) => write!(f, "seek {index:#x}"),
-            Self::Write(write) => write!(f, "write {write}"),
+            Self::Insert(range, value) => write!(f, "insert {range} {value}"),
+            Self::Store(range, value) => write!(f, "store {range} {value}"),
+            Self::Remove(range) => write!(f, "remove {range}"),
+            Self::Overwrite(Part::Whole, value) => write!(f, "overwrite whole {value}"),
+            Self::Overwrite(Part::Head, value) => write!(f, "overwrite head {value}"),
+            Self::Overwrite(Part::Tail, value) => write!(f, "overwrite tail {value}"),
+            Self::Erase => f.write_str("erase"),
+            Self::Set(value) => write!(f, "set {value}"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Reads operations back from their text.
 
-use crate::op::{FitRequest, Op, Step, Write};
+use crate::op::{FitRequest, Op, Part, Step, Write};
 use maple_tree::IndexRange;
 use std::fmt;
 use std::num::NonZeroU64;
@@ -146,8 +146,27 @@ impl<'a> Words<'a> {
         match self.next() {
             "next" => Some(Step::Next),
             "previous" => Some(Step::Previous),
+            "next-entry" => Some(Step::NextEntry),
+            "previous-entry" => Some(Step::PreviousEntry),
             "seek" => self.number().map(Step::Seek),
-            "write" => self.write().map(Step::Write),
+            "insert" => self.pair().map(|(range, value)| Step::Insert(range, value)),
+            "store" => self.pair().map(|(range, value)| Step::Store(range, value)),
+            "remove" => self.range().map(Step::Remove),
+            "overwrite" => self
+                .part()
+                .zip(self.number())
+                .map(|(part, value)| Step::Overwrite(part, value)),
+            "erase" => Some(Step::Erase),
+            "set" => self.number().map(Step::Set),
+            _ => None,
+        }
+    }
+
+    fn part(&mut self) -> Option<Part> {
+        match self.next() {
+            "whole" => Some(Part::Whole),
+            "head" => Some(Part::Head),
+            "tail" => Some(Part::Tail),
             _ => None,
         }
     }

@@ -91,9 +91,18 @@ pub fn run_seed<T: TestValue, S: TestNodes>(plan: Plan) -> Report {
 #[track_caller]
 pub fn replay<T: TestValue, S: TestNodes>(gaps: Gaps, trace: &str) {
     let ops = parse_trace(trace).unwrap_or_else(|error| panic!("{error}"));
-    if let Err(Mismatched(text)) = attempt::<T, S>(gaps, &ops) {
+    if let Err(text) = replay_ops::<T, S>(gaps, &ops) {
         panic!("{text}");
     }
+}
+
+/// Runs operations with every check after each.
+///
+/// # Errors
+///
+/// The first difference between tree and model, or the panic of the tree, in words.
+pub fn replay_ops<T: TestValue, S: TestNodes>(gaps: Gaps, ops: &[Op]) -> Result<(), String> {
+    attempt::<T, S>(gaps, ops).map_err(|mismatched| mismatched.0)
 }
 
 /// A seed that no run had before, printed past the test harness's capture so that it survives even

@@ -1,5 +1,6 @@
 //! Runs an operation on a tree and on its model, and compares everything that can be seen.
 
+mod cursor;
 mod read;
 mod write;
 
@@ -172,6 +173,12 @@ impl<T: TestValue, S: TestNodes> Harness<T, S> {
         for pair in &self.pairs {
             pair.check()?;
             self.tallest = self.tallest.max(pair.tree.height());
+        }
+        let family: Vec<_> = self.pairs.iter().map(|pair| &pair.tree).collect();
+        if let Err(violation) = MapleTree::validate_family(&family) {
+            return Err(self
+                .pair()
+                .explain(&format!("wrong reference counts: {violation:?}")));
         }
         same("faults of the values", &T::faults(&self.mint), &Vec::new())?;
         same("faults of the nodes", &self.nodes.faults(), &Vec::new())?;

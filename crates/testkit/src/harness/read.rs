@@ -9,12 +9,12 @@ use maple_tree::{Alignment, GapRequest, IndexRange, Segment};
 use std::fmt::Debug;
 
 /// An entry of the tree by the name of its value.
-fn named<T: TestValue>(entry: Option<(IndexRange, &T)>) -> Option<(IndexRange, u32)> {
+pub(super) fn named<T: TestValue>(entry: Option<(IndexRange, &T)>) -> Option<(IndexRange, u32)> {
     entry.map(|(range, value)| (range, value.id()))
 }
 
 /// A segment of the tree as the model writes it.
-fn segment<T: TestValue>(segment: &Segment<'_, T>) -> ModelSegment<u32> {
+pub(super) fn segment<T: TestValue>(segment: &Segment<'_, T>) -> ModelSegment<u32> {
     match segment {
         Segment::Entry(range, value) => ModelSegment::Entry(*range, value.id()),
         Segment::Gap(range) => ModelSegment::Gap(*range),
@@ -118,8 +118,9 @@ fn of_model(request: &FitRequest) -> ModelGapRequest {
 }
 
 fn of_tree(request: &FitRequest) -> Result<GapRequest, Mismatch> {
-    let alignment = Alignment::new(request.alignment, request.offset);
+    let alignment = Alignment::new(request.alignment);
     let alignment = alignment.ok_or_else(|| Mismatch(format!("{request} was refused")))?;
+    let alignment = alignment.with_offset(request.offset);
     Ok(GapRequest::new(request.length)
         .within(request.within)
         .aligned(alignment))

@@ -3,7 +3,7 @@
 use super::{Compared, Harness, Mismatch, Pair, same};
 use crate::model::{Displaced, Model};
 use crate::nodes::TestNodes;
-use crate::op::{Step, Write};
+use crate::op::Write;
 use crate::token::TestValue;
 use maple_tree::{
     DuplicateError, IndexRange, MapleTree, OutOfNodes, Preallocation, StoreError, StoreErrorKind,
@@ -220,11 +220,6 @@ impl<T: TestValue, S: TestNodes> Harness<T, S> {
         Ok(())
     }
 
-    pub(super) fn cursor(&mut self, index: u64, steps: &[Step]) -> Compared {
-        let _ = (index, steps);
-        Ok(())
-    }
-
     pub(super) fn snapshot(&mut self) -> Compared {
         let tree = self.failing(|tree| tree.snapshot());
         self.push(tree, self.model().clone())
@@ -303,7 +298,7 @@ impl<T: TestValue, S: TestNodes> Harness<T, S> {
         self.after_failure()
     }
 
-    fn after_failure(&mut self) -> Compared {
+    pub(super) fn after_failure(&mut self) -> Compared {
         self.failures += 1;
         self.check()
     }

@@ -1,0 +1,223 @@
+//! Every write with every one of its allocations failing: the tree is as before, and the value back.
+//!
+//! The harness does the comparing: after [`Op::Fail`] it expects the next write to end in
+//! `OutOfNodes` with its value handed back and nothing visited, compares all contents, validates,
+//! and then repeats the write, which must succeed.
+
+use maple_tree::{DuplicateError, IndexRange, MapleTree, OutOfNodes, StoreErrorKind};
+use testkit::{FailingNodes, Harness, Ledger, Op, TestNodes, Token, Write, assert_valid, range};
+
+type Trial = Harness<Token, FailingNodes>;
+
+/// No write needs more allocations than this: three nodes for each of ten levels.
+const ALLOCATIONS_MOST: u32 = 60;
+
+#[track_caller]
+fn apply(trial: &mut Trial, op: Op) {
+    if let Err(mismatch) = trial.apply(&op) {
+        panic!("`{op}`: {mismatch}");
+    }
+}
+
+#[track_caller]
+fn check(trial: &mut Trial, op: &Op) {
+    if let Err(mismatch) = trial.check() {
+        panic!("after `{op}`: {mismatch}");
+    }
+}
+
+/// A tree of `entries` entries, every third one touching the one before (one sign is 4 indices).
+///
+/// ```text
+///  0123012301230123
+///  .AAABBBB.CCC.DDDEEEE.FFF
+/// ```
+fn tree_of(entries: u64, mut trial: Trial) -> Trial {
+    for place in 0..entries {
+        let first = 16 * place + if place % 3 == 1 { 0 } else { 4 };
+        let entry = range(first, 16 * place + 15);
+        apply(&mut trial, Op::Write(Write::Insert(entry, place as u32)));
+    }
+    trial
+}
+
+/// Every kind of write, at the ends and in the middle of a tree of `entries` entries.
+fn writes(entries: u64) -> Vec<Op> {
+    let end = 16 * entries;
+    let middle = end / 2 & !15;
+    let mut ops = Vec::new();
+    for at in [0, middle, end - 16] {
+        let around = [
+            range(at, at + 2),
+            range(at + 6, at + 9),
+            range(at + 4, at + 15),
+            range(at, (at + 40).max(end)),
+            range(at / 2, at + 20),
+        ];
+        for range in around {
+            ops.push(Op::Write(Write::Store(range, 900)));
+            ops.push(Op::Write(Write::StoreWith(range, 901)));
+            ops.push(Op::Write(Write::Insert(range, 902)));
+            ops.push(Op::Write(Write::Remove(range)));
+            ops.push(Op::Write(Write::RemoveWith(range)));
+        }
+        ops.push(Op::Write(Write::Erase(at + 8)));
+        ops.push(Op::Set(at + 8, 903));
+        let preallocated = [
+            Write::Store(range(at + 6, at + 9), 904),
+            Write::Erase(at + 8),
+        ];
+        ops.push(Op::Preallocated(preallocated.to_vec()));
+    }
+    ops.push(Op::Write(Write::Store(IndexRange::FULL, 905)));
+    ops.push(Op::Write(Write::Remove(IndexRange::FULL)));
+    ops.push(Op::Write(Write::Insert(range(end + 5, u64::MAX), 906)));
+    ops.extend([
+        Op::Duplicate,
+        Op::DuplicateWith(0, u32::MAX),
+        Op::DuplicateWith(2, u32::MAX),
+    ]);
+    ops
+}
+
+/// Runs `op` on a copy of the tree in place 0 with the first, then the second … allocation failing,
+/// until it needs no more. Returns how many of its allocations were made to fail.
+#[track_caller]
+fn fail_each(trial: &mut Trial, copy: &Op, op: &Op) -> u32 {
+    for failing in 0..ALLOCATIONS_MOST {
+        let failures = trial.failures();
+        apply(trial, copy.clone());
+        apply(trial, Op::Focus(1));
+        apply(trial, Op::Fail(failing));
+        apply(trial, op.clone());
+        check(trial, op);
+        while trial.live() > 1 {
+            apply(trial, Op::Drop(1));
+        }
+        apply(trial, Op::Focus(0));
+        if trial.failures() == failures {
+            return failing;
+        }
+    }
+    panic!("`{op}` needs more than {ALLOCATIONS_MOST} allocations");
+}
+
+/// Fails every allocation of every write on a tree of `entries` entries.
+///
+/// A duplicate shares no node and has no stock of free ones; a snapshot shares every node.
+#[track_caller]
+fn fail_all(entries: u64, height: usize, empty: Trial) {
+    let mut trial = tree_of(entries, empty);
+    assert_eq!(
+        trial.tree().height(),
+        height,
+        "the test is about trees of this height"
+    );
+    let mut failed = 0;
+    for op in writes(entries) {
+        for copy in [Op::Duplicate, Op::Snapshot] {
+            failed += fail_each(&mut trial, &copy, &op);
+        }
+    }
+    assert!(
+        failed >= 100,
+        "only {failed} allocations failed: the test shows little"
+    );
+    trial
+        .finish()
+        .unwrap_or_else(|mismatch| panic!("{mismatch}"));
+}
+
+/// Numbers of entries that make trees of one level, two, three and four.
+const SIZES: [u64; 4] = if cfg!(small_nodes) {
+    [3, 9, 30, 80]
+} else {
+    [8, 60, 800, 6000]
+};
+
+#[test]
+fn a_tree_of_one_leaf_survives_every_failure() {
+    fail_all(SIZES[0], 1, Trial::new());
+    fail_all(SIZES[0], 1, Trial::with_gaps());
+}
+
+#[test]
+fn a_tree_of_two_levels_survives_every_failure() {
+    fail_all(SIZES[1], 2, Trial::new());
+    fail_all(SIZES[1], 2, Trial::with_gaps());
+}
+
+#[test]
+fn a_tree_of_three_levels_survives_every_failure() {
+    fail_all(SIZES[2], 3, Trial::new());
+    fail_all(SIZES[2], 3, Trial::with_gaps());
+}
+
+#[test]
+fn a_tree_of_four_levels_survives_every_failure() {
+    fail_all(SIZES[3], 4, Trial::new());
+}
+
+#[test]
+fn a_tree_of_four_levels_with_gaps_survives_every_failure() {
+    let entries = if cfg!(small_nodes) { SIZES[3] } else { 3000 };
+    fail_all(entries, 4, Trial::with_gaps());
+}
+
+#[test]
+fn the_first_store_into_an_empty_tree_hands_the_value_back() {
+    let (ledger, nodes) = (Ledger::new(), FailingNodes::new());
+    let mut tree = MapleTree::new_in(nodes.clone());
+    nodes.fail_after(Some(0));
+
+    let refused = tree.insert(range(3, 5), ledger.token(7)).unwrap_err();
+
+    assert_eq!(refused.kind, StoreErrorKind::OutOfNodes);
+    assert_eq!(refused.value.id(), 7);
+    assert!(tree.is_empty());
+    assert_valid(&tree);
+    drop((refused, tree));
+    ledger.assert_settled();
+    nodes.assert_settled();
+}
+
+#[test]
+fn a_reservation_fails_whole_and_leaves_the_tree_usable() {
+    let nodes = FailingNodes::new();
+    let mut tree = MapleTree::<u64, _>::new_in(nodes.clone());
+    nodes.fail_after(Some(0));
+    assert_eq!(tree.preallocate(3).map(drop), Err(OutOfNodes));
+    nodes.fail_after(None);
+
+    tree.insert(range(1, 2), 1).unwrap();
+
+    assert_eq!(tree.get(2), Some(&1));
+    drop(tree);
+    nodes.assert_settled();
+}
+
+#[test]
+fn a_duplicate_that_runs_out_of_nodes_leaves_none_behind() {
+    let (ledger, nodes) = (Ledger::new(), FailingNodes::new());
+    let mut tree = MapleTree::with_gaps_in(nodes.clone());
+    for place in 0..200_u32 {
+        let index = 10 * u64::from(place);
+        tree.insert(range(index, index + 4), ledger.token(place))
+            .unwrap();
+    }
+    let before = nodes.live();
+    for failing in 0.. {
+        nodes.fail_after(Some(failing));
+        let result = tree.duplicate_with(|_, value| Ok::<_, ()>(Some(value.clone())));
+        nodes.fail_after(None);
+        match result {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error, DuplicateError::OutOfNodes),
+        }
+        assert_eq!(nodes.live(), before);
+        assert_eq!(ledger.live(), 200);
+    }
+    drop(tree);
+    ledger.assert_settled();
+    nodes.assert_settled();
+}

@@ -1,0 +1,1 @@
+//! `Cursor` and `CursorMut`.
