@@ -1,4 +1,69 @@
-//! Under construction.
+//! A map from *ranges* of `u64` to values: a B-tree after Linux's maple tree.
+//!
+//! Kernels, hypervisors, emulators and debuggers keep the memory areas of a
+//! process in such a map; symbol tables, extent maps and id allocators are of
+//! the same kind. [`MapleTree`] is that map as a `no_std` library:
+//!
+//! - **Ranges.** Keys are inclusive ranges, [`IndexRange`], anywhere from 0 to
+//!   `u64::MAX`, both included. Storing over a range overwrites what is there
+//!   and cuts what reaches out of it. Equal neighbours are not merged: that is
+//!   the caller's choice.
+//! - **Gaps.** A look-up can return the gap around an index as well as the
+//!   entry ([`MapleTree::find`]). A tree made by [`MapleTree::with_gaps`] finds
+//!   the lowest or highest place where a length fits in logarithmic time.
+//! - **Snapshots.** [`MapleTree::snapshot`] is O(1). Both sides share nodes and
+//!   copy on write, only the path that a write changes.
+//! - **Failure.** Every write can run out of memory, says so, hands the value
+//!   back, and leaves the content as it was. After [`MapleTree::preallocate`]
+//!   writes cannot fail.
+//! - **Duplication.** [`MapleTree::duplicate`] copies node by node;
+//!   [`MapleTree::duplicate_with`] maps, drops or refuses each entry in one pass.
+//!
+//! ```
+//! use core::num::NonZeroU64;
+//! use maple_tree::{GapRequest, IndexRange, MapleTree};
+//!
+//! let mut areas = MapleTree::with_gaps();
+//! areas.insert(IndexRange::new(0x1_0000, 0x1_ffff).unwrap(), "text".len())?;
+//! areas.insert(IndexRange::new(0x4_0000, 0x4_ffff).unwrap(), "heap".len())?;
+//!
+//! // Where would 64 KiB fit, as low as possible, above the text?
+//! let request = GapRequest::new(NonZeroU64::new(0x1_0000).unwrap())
+//!     .within(IndexRange::new(0x2_0000, u64::MAX).unwrap());
+//! let place = areas.lowest_gap(&request).unwrap();
+//! assert_eq!(place.first(), 0x2_0000);
+//!
+//! // A snapshot does not see what happens after it.
+//! let before = areas.snapshot();
+//! areas.store(place, 7)?;
+//! assert_eq!((areas.len(), before.len()), (3, 2));
+//! # Ok::<(), maple_tree::StoreError<usize>>(())
+//! ```
+//!
+//! # What is inside
+//!
+//! Nodes are 256 bytes, aligned to 256, and have no parent pointers, so that
+//! trees can share them. A leaf has up to 15 slots, each an entry or a hole
+//! between two; it begins and ends with an entry. A branch has up to 16
+//! children, or 10 with the longest gap below each:
+//!
+//! ```text
+//!            branch  | pivot 0x3fff | pivot 0x9fff |     (the last is u64::MAX)
+//!                    v              v              v
+//!  leaf 0x1000..=0x1fff A    leaf 0x5000.. D    leaf 0xc000.. G
+//!       0x2000..=0x2fff B         (hole)             ..
+//!       0x3000..=0x3fff C         0x9000.. F
+//!                           ^ the hole before D belongs to D's leaf
+//! ```
+//!
+//! A pivot is the last index of the last entry below it, so a hole belongs to
+//! exactly one leaf, and gaps are exact.
+//!
+//! # Features and dependencies
+//!
+//! No features. One dependency, `arrayvec`. `alloc` is needed only for
+//! [`HeapNodes`], the default [`NodeSource`], and for
+//! [`MapleTree::validate_family`].
 #![no_std]
 
 extern crate alloc;

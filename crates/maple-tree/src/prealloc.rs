@@ -176,7 +176,7 @@ impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
 const RESERVED: &str = "the nodes were set aside by `preallocate`";
 
 fn infallible<T>(result: Result<(), StoreError<T>>) {
-    assert!(result.is_ok(), "{RESERVED}");
+    result.map_err(drop).expect(RESERVED);
 }
 
 impl<T: Entry, S: NodeSource> Deref for Preallocation<'_, T, S> {

@@ -313,3 +313,6 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
         Some(branch_gap(node))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,6 +130,11 @@ impl<T> Node<T> {
 
     /// Adds a child behind all others.
     pub(crate) fn push_child(&mut self, child: Child<T>) {
+        let Child {
+            link: Link(node),
+            last,
+            gap,
+        } = child;
         let slot = self.count();
         assert!(
             !self.is_leaf() && slot < self.kind.slots(),
@@ -137,16 +142,14 @@ impl<T> Node<T> {
         );
         // The last child of a full branch has no pivot.
         if slot + 1 < self.kind.slots() {
-            self.words[slot] = Word { index: child.last };
+            self.words[slot] = Word { index: last };
         }
         let word = self.child_word(slot);
-        self.words[word] = Word {
-            child: child.link.0,
-        };
+        self.words[word] = Word { child: node };
         self.owned |= 1 << slot;
         self.count += 1;
         if self.kind == Kind::Gaps {
-            self.set_gap(slot, child.gap);
+            self.set_gap(slot, gap);
         }
     }
 
@@ -156,5 +159,12 @@ impl<T> Node<T> {
         while self.count() > slots {
             self.shorten();
         }
+    }
+
+    /// Breaks the branch: the child in `slot` ends at `last`, whatever is below it.
+    #[cfg(test)]
+    pub(crate) fn set_pivot(&mut self, slot: usize, last: u64) {
+        assert!(!self.is_leaf() && slot + 1 < self.count());
+        self.words[slot] = Word { index: last };
     }
 }

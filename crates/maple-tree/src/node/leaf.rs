@@ -130,4 +130,11 @@ impl<T> Node<T> {
             self.shorten();
         }
     }
+
+    /// Breaks the leaf: `slot` ends at `last`, whatever its neighbours say.
+    #[cfg(test)]
+    pub(crate) fn set_last(&mut self, slot: usize, last: u64) {
+        assert!(self.is_leaf() && slot < self.count());
+        self.words[LASTS + slot] = Word { index: last };
+    }
 }

@@ -146,7 +146,7 @@ impl<T> Node<T> {
             align_of::<Self>() == align_of::<NodeMemory>(),
             "an entry is aligned to a word"
         );
-        assert!(1 + 2 * Kind::Leaf.slots() <= WORDS);
+        assert!(2 * Kind::Leaf.slots() < WORDS);
         assert!(2 * Kind::Plain.slots() - 1 <= WORDS);
         assert!(3 * Kind::Gaps.slots() - 1 <= WORDS);
     };

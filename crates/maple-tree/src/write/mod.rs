@@ -28,6 +28,15 @@ use crate::tree::{MapleTree, Segment};
 use crate::walk::leaf_at;
 use crate::{Entry, IndexRange};
 
+/// A write, with what it brings along.
+struct Write<T> {
+    request: Request,
+    value: Option<T>,
+    /// Clones an entry that is cut in two. [`MapleTree::insert`] and
+    /// [`MapleTree::erase`] never cut one.
+    cut: Option<fn(&T) -> T>,
+}
+
 /// Entries that a write took out of one leaf.
 pub(crate) type Displaced<T> = ArrayVec<T, LEAF_SLOTS>;
 
@@ -78,7 +87,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
                 });
             }
         };
-        self.commit(&plan, request, Some(value), None);
+        self.commit(
+            &plan,
+            Write {
+                request,
+                value: Some(value),
+                cut: None,
+            },
+        );
         Ok(())
     }
 
@@ -163,7 +179,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             }
         };
         self.visit_parts(range, visit);
-        self.commit(&plan, request, Some(value), Some(T::clone));
+        self.commit(
+            &plan,
+            Write {
+                request,
+                value: Some(value),
+                cut: Some(T::clone),
+            },
+        );
         Ok(())
     }
 
@@ -212,7 +235,16 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
                 self.release_all(removed);
                 value
             }
-            _ => self.commit(&plan, request, None, None).pop(),
+            _ => self
+                .commit(
+                    &plan,
+                    Write {
+                        request,
+                        value: None,
+                        cut: None,
+                    },
+                )
+                .pop(),
         };
         Ok(value.map(|value| (range, value)))
     }
@@ -271,7 +303,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         };
         let plan = self.prepare(request)?;
         self.visit_parts(range, visit);
-        self.commit(&plan, request, None, Some(T::clone));
+        self.commit(
+            &plan,
+            Write {
+                request,
+                value: None,
+                cut: Some(T::clone),
+            },
+        );
         Ok(())
     }
 
@@ -302,20 +341,13 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     /// Carries `plan` out. Returns the entries taken out of the one leaf that
     /// changed; where more than one did, what was in them is gone.
-    ///
-    /// `cut` clones an entry that is cut in two; [`insert`](Self::insert) and
-    /// [`erase`](Self::erase) never cut one.
-    fn commit(
-        &mut self,
-        plan: &Plan,
-        request: Request,
-        value: Option<T>,
-        cut: Option<fn(&T) -> T>,
-    ) -> Displaced<T> {
+    fn commit(&mut self, plan: &Plan, write: Write<T>) -> Displaced<T> {
+        let request = write.request;
         let mut displaced = Displaced::new();
         match plan {
             Plan::Nothing => reached(Path::NothingToDo),
-            Plan::FirstLeaf => value
+            Plan::FirstLeaf => write
+                .value
                 .into_iter()
                 .for_each(|it| self.plant_leaf(request.range, it)),
             Plan::ExactFit { way, slot, .. } => {
@@ -323,18 +355,18 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
                 let entry = self.leaf_mut(way).entry_mut(*slot);
                 displaced.extend(
                     entry
-                        .zip(value)
+                        .zip(write.value)
                         .map(|(old, new)| core::mem::replace(old, new)),
                 );
             }
             Plan::OneLeaf { way, .. } => {
                 reached(Path::OneLeaf);
-                displaced = self.edit_leaf(way, request, value, cut);
+                displaced = self.edit_leaf(way, write);
             }
             Plan::Rebuild { .. } => {
                 let len = self.len_after(request);
-                let survey = self.survey(request, cut);
-                let removed = self.rebuild(survey, request.stored().zip(value));
+                let survey = self.survey(request, write.cut);
+                let removed = self.rebuild(survey, request.stored().zip(write.value));
                 self.len = len;
                 self.release_all(removed);
             }
@@ -353,13 +385,12 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     }
 
     /// Changes one leaf in place, and the gaps above it.
-    fn edit_leaf(
-        &mut self,
-        way: &Slots,
-        request: Request,
-        value: Option<T>,
-        cut: Option<fn(&T) -> T>,
-    ) -> Displaced<T> {
+    fn edit_leaf(&mut self, way: &Slots, write: Write<T>) -> Displaced<T> {
+        let Write {
+            request,
+            value,
+            cut,
+        } = write;
         let leaf = self.leaf_mut(way);
         let parts = LeafCut::new(leaf, request.range);
         let before_count = leaf.occupancy().count_ones() as usize;
@@ -463,12 +494,11 @@ fn unshare<T, S: NodeSource>(
     clone_fn: &CloneFn<T>,
 ) {
     let mut link = root;
-    for at in 0..=depth {
+    unshare_node(link, pool, clone_fn);
+    for &slot in &way[..depth] {
+        let branch = link.get_mut().expect("it was unshared just now");
+        link = branch.child_link_mut(slot.into());
         unshare_node(link, pool, clone_fn);
-        if at < depth {
-            let branch = link.get_mut().expect("it was unshared just now");
-            link = branch.child_link_mut(way[at].into());
-        }
     }
 }
 

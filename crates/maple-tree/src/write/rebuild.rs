@@ -166,7 +166,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             match BranchStep::new(root.node(), &region, depth, carry.len()) {
                 BranchStep::Converge => {
                     reached(Path::Converges);
-                    let removed = self.converge(&mut root, &region, depth, carry);
+                    let removed = self.converge(&mut root, (&region, depth), carry);
                     self.root = Some(root);
                     return removed;
                 }
@@ -203,8 +203,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     fn converge(
         &mut self,
         root: &mut Link<T>,
-        region: &Region,
-        depth: usize,
+        (region, depth): (&Region, usize),
         carry: Carry<T>,
     ) -> Removed<T> {
         unshare(root, (&region.lo, depth), &mut self.pool, &self.clone_fn);

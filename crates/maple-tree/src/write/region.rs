@@ -44,15 +44,13 @@ pub(super) fn node_mut<'a, T>(
 /// with a snapshot: all of them from the first that has a second owner.
 pub(super) fn shared_nodes<T>(root: &Node<T>, slots: &Slots, depth: usize) -> usize {
     let mut node = root;
-    for at in 0..=depth {
+    for (at, &slot) in slots[..depth].iter().enumerate() {
         if node.refs() > 1 {
             return depth + 1 - at;
         }
-        if at < depth {
-            node = node.child(slots[at].into());
-        }
+        node = node.child(slot.into());
     }
-    0
+    usize::from(node.refs() > 1)
 }
 
 /// The ways to the first and the last node of a run of nodes of one level.
