@@ -12,31 +12,44 @@ use crate::write::spread::{branch_gap, leaf_gap};
 use crate::{Entry, IndexRange};
 
 /// An invariant of the tree.
+///
+/// # Invariants
+///
+/// - **T1** A leaf begins and ends with an entry, and no two holes of it touch.
+/// - **T2** The slots of a leaf ascend, are not empty, and lie within the
+///   indices that belong to it.
+/// - **T3** The pivots of a branch ascend within the indices that belong to it.
+/// - **T4** A pivot is the last index of the last entry below its child.
+/// - **T5** A kept gap is the length of the longest hole below its child.
+/// - **T6** A node that is not the root uses at least the slots its kind asks
+///   for; a root that is a branch has two children at least.
+/// - **T7** All leaves are at the depth that the height says.
+/// - **T8** The branches are of the kind that the tree was made with.
+/// - **T9** `len` is the number of entries.
+/// - **T10** The reference count of a node is the number of slots and trees
+///   that name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Invariant {
-    /// **T1** A leaf begins and ends with an entry, and no two holes of it touch.
+    /// T1
     HolesInside,
-    /// **T2** The slots of a leaf ascend, are not empty, and lie within the
-    /// indices that belong to it.
+    /// T2
     SlotsAscend,
-    /// **T3** The pivots of a branch ascend within the indices that belong to it.
+    /// T3
     PivotsAscend,
-    /// **T4** A pivot is the last index of the last entry below its child.
+    /// T4
     PivotsTight,
-    /// **T5** A kept gap is the length of the longest hole below its child.
+    /// T5
     GapsExact,
-    /// **T6** A node that is not the root uses at least the slots its kind asks
-    /// for; a root that is a branch has two children.
+    /// T6
     Occupancy,
-    /// **T7** All leaves are at the depth that the height says.
+    /// T7
     EqualDepth,
-    /// **T8** The branches are of the kind that the tree was made with.
+    /// T8
     OneKind,
-    /// **T9** `len` is the number of entries.
+    /// T9
     Length,
-    /// **T10** The reference count of a node is the number of slots and trees
-    /// that name it.
+    /// T10
     Owners,
 }
 
