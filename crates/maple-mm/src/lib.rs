@@ -1,4 +1,66 @@
+//! The Linux address space as a library: mappings, the `mmap` family, fork.
+//!
+//! An [`AddressSpace`] takes the calls a program makes, with the numbers the program passes, and
+//! answers what Linux answers: the address, the error number, which mappings split and merge,
+//! and the text of `/proc/PID/maps`. It is deterministic, needs no kernel, and never panics on
+//! any argument.
+//!
+//! What `maps` does not show decides about merging: which private mappings were written
+//! ([`AddressSpace::fault`], [`AddressSpace::mark_written`]), which open file a mapping came from
+//! ([`FileId`]), and what was forked ([`AddressSpace::fork`]).
+//!
+//! # Examples
+//!
+//! ```
+//! use maple_mm::{AddressSpace, MmapRequest, abi::*};
+//! let mut space = AddressSpace::empty();
+//! let first = space.mmap(MmapRequest::anonymous(4096, PROT_READ | PROT_WRITE))?;
+//! let second = space.mmap(MmapRequest::anonymous(4096, PROT_READ | PROT_WRITE))?;
+//! assert_eq!(second, first - 4096);
+//! assert_eq!(space.map_count(), 1);
+//! # Ok::<(), maple_mm::Errno>(())
+//! ```
+
 #![no_std]
-//! Under construction.
 
 extern crate alloc;
+
+pub mod abi;
+mod accounting;
+mod anon;
+mod brk;
+mod edit;
+mod errno;
+mod fault;
+mod file;
+mod flags;
+mod fork;
+mod layout;
+mod map;
+mod maps;
+mod merge;
+mod modify;
+mod placement;
+#[cfg(planted_mistakes)]
+pub mod planted;
+mod profile;
+mod protect;
+mod space;
+mod system;
+mod unmap;
+mod vma;
+
+pub use accounting::Statistics;
+pub use anon::{Anon, AnonId};
+pub use errno::Errno;
+pub use fault::{Access, Fault};
+pub use file::{Backing, File, FileAccess, FileId, FileKind, MmapFile, Special};
+pub use flags::{UnknownMnemonic, VmFlags};
+pub use layout::{Capabilities, Direction, Gate, Layout, LayoutError, Limits, VmaSpec};
+pub use map::MmapRequest;
+pub use maps::{MapsLine, MapsLineError};
+pub use profile::{AnonMergeRule, Configured, HugePlacement, LinuxProfile, MremapGeneration};
+pub use protect::KeyedProtection;
+pub use space::{AddressSpace, Setup};
+pub use system::{Overcommit, System, SystemSettings};
+pub use vma::Vma;

@@ -1,0 +1,169 @@
+//! What stands behind a mapping: nothing, an open file, or a page the kernel gave.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+bitflags::bitflags! {
+    /// What an open file allows a mapping to do.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct FileAccess: u32 {
+        /// Opened for reading.
+        const READ = 1 << 0;
+        /// Opened for writing.
+        const WRITE = 1 << 1;
+        /// The inode may only be appended to.
+        const APPEND_ONLY = 1 << 2;
+        /// On a mount without execution.
+        const NO_EXEC = 1 << 3;
+        /// Cannot be mapped at all (a pipe, a directory, most of `/proc`).
+        const NO_MMAP = 1 << 4;
+        /// In use as swap space.
+        const SWAP = 1 << 5;
+        /// Sealed against writing (`F_SEAL_WRITE`).
+        const WRITE_SEALED = 1 << 6;
+        /// Supports `MAP_SYNC`.
+        const SYNC = 1 << 7;
+    }
+}
+
+/// The identity of an *open file*: `dup` shares it, a second `open` does not.
+///
+/// Mappings of one file merge only when they come from the same open file. Numbers with the
+/// highest bit set are given out by the model for shared anonymous memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u64);
+
+impl FileId {
+    /// The bit that marks the identities the model gives out.
+    pub const MODEL_BIT: u64 = 1 << 63;
+}
+
+/// What kind of file it is, as far as placement and limits depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// A file of a disk file system.
+    Regular {
+        /// Whether the file system places mappings of 2 MiB and more on 2 MiB boundaries
+        /// (ext4, xfs, btrfs do).
+        huge_aligned: bool,
+    },
+    /// A file of tmpfs, a `memfd`, or the object behind shared anonymous memory.
+    Shmem,
+    /// `/dev/zero`: a private mapping of it is anonymous memory that keeps its file.
+    DevZero,
+    /// A System V shared memory segment: each attach is an open file of its own.
+    SystemV,
+    /// Another device or pseudo file.
+    Device,
+}
+
+/// An open file, as far as its mappings show it.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{File, FileAccess, FileId, FileKind};
+/// let file = File {
+///     id: FileId(3),
+///     device: (0xfe, 0),
+///     inode: 42,
+///     name: "/usr/bin/ls".into(),
+///     kind: FileKind::Regular { huge_aligned: true },
+///     access: FileAccess::READ,
+/// };
+/// assert!(file.access.contains(FileAccess::READ));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Which open file.
+    pub id: FileId,
+    /// Major and minor number of the device.
+    pub device: (u32, u32),
+    /// The inode's number.
+    pub inode: u64,
+    /// The name as `/proc/PID/maps` prints it, `/dev/zero (deleted)` included.
+    pub name: Box<str>,
+    /// What placement and limits depend on.
+    pub kind: FileKind,
+    /// What it allows.
+    pub access: FileAccess,
+}
+
+impl File {
+    /// The object the kernel makes for `MAP_SHARED | MAP_ANONYMOUS`; its inode is not known yet.
+    #[must_use]
+    pub fn shared_anonymous(id: FileId) -> Self {
+        Self {
+            id,
+            device: (0, 1),
+            inode: 0,
+            name: "/dev/zero (deleted)".into(),
+            kind: FileKind::Shmem,
+            access: FileAccess::READ | FileAccess::WRITE,
+        }
+    }
+
+    /// The highest byte offset plus one that may be mapped.
+    pub(crate) const fn max_bytes(&self) -> u64 {
+        match self.kind {
+            FileKind::Regular { .. } | FileKind::Shmem | FileKind::SystemV => i64::MAX as u64,
+            FileKind::DevZero | FileKind::Device => u64::MAX,
+        }
+    }
+
+    /// Whether a mapping may not vanish in a merge, because its end is an event.
+    pub(crate) const fn has_close(&self) -> bool {
+        matches!(self.kind, FileKind::SystemV)
+    }
+}
+
+/// A mapping the kernel made itself: `[vdso]`, `[vvar]`, `[vvar_vclock]`. It cannot be split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Special {
+    /// The name `/proc/PID/maps` prints, with its brackets.
+    pub name: Arc<str>,
+}
+
+/// What stands behind a mapping.
+#[derive(Clone, Debug)]
+pub enum Backing {
+    /// Nothing: zeroes on first touch.
+    Anonymous,
+    /// An open file.
+    File(Arc<File>),
+    /// Pages the kernel gave.
+    Special(Special),
+}
+
+impl Backing {
+    /// The open file, if one stands behind the mapping.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<File>> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Anonymous | Self::Special(_) => None,
+        }
+    }
+
+    /// Whether both are the same thing for merging: the same open file, or both anonymous.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anonymous, Self::Anonymous) => true,
+            (Self::File(left), Self::File(right)) => left.id == right.id,
+            (Self::Special(left), Self::Special(right)) => left == right,
+            _ => false,
+        }
+    }
+}
+
+/// What a caller of `mmap` passed as the file descriptor.
+#[derive(Clone, Debug)]
+pub enum MmapFile {
+    /// `MAP_ANONYMOUS`, or no descriptor.
+    None,
+    /// A descriptor that is not open.
+    Bad,
+    /// An open file.
+    Open(Arc<File>),
+}

@@ -1,0 +1,473 @@
+//! `mmap`: its checks in Linux's order, then one new range.
+
+use alloc::sync::Arc;
+
+use crate::abi::{
+    LEGACY_MAP_MASK, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
+    MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE,
+    MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE,
+    PAGE_SIZE, is_page_aligned, page_ceil, page_floor,
+};
+use crate::anon::Anon;
+use crate::edit::Edit;
+use crate::errno::Errno;
+use crate::file::{Backing, File, FileAccess, FileKind, MmapFile};
+use crate::flags::VmFlags;
+use crate::merge::{Candidate, Neighbours, merge_new};
+use crate::placement::Place;
+use crate::space::AddressSpace;
+use crate::system::Overcommit;
+use crate::unmap::Room;
+use crate::vma::{Content, Vma};
+
+/// What a program passes to `mmap`, as it passes it.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{MmapRequest, abi::*};
+/// let at = MmapRequest {
+///     addr: 0x10_0000,
+///     flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+///     ..MmapRequest::anonymous(4096, PROT_READ)
+/// };
+/// assert_eq!(at.len, 4096);
+/// ```
+#[derive(Clone, Debug)]
+pub struct MmapRequest {
+    /// The hint, or the address with `MAP_FIXED`; bytes.
+    pub addr: u64,
+    /// The length in bytes.
+    pub len: u64,
+    /// `PROT_` bits.
+    pub prot: u64,
+    /// `MAP_` bits.
+    pub flags: u64,
+    /// The file behind the descriptor.
+    pub file: MmapFile,
+    /// The offset into the file, in bytes.
+    pub offset: u64,
+}
+
+impl MmapRequest {
+    /// Private anonymous memory wherever there is room.
+    #[must_use]
+    pub const fn anonymous(len: u64, prot: u64) -> Self {
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS;
+        Self {
+            addr: 0,
+            len,
+            prot,
+            flags,
+            file: MmapFile::None,
+            offset: 0,
+        }
+    }
+}
+
+/// A new range, decided but for its neighbours.
+#[derive(Debug)]
+pub(crate) struct NewRange {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) content: Content,
+}
+
+impl AddressSpace {
+    /// Maps memory or a file and says where.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n + m) for m mappings that a fixed address replaces.
+    ///
+    /// # Errors
+    ///
+    /// In the order Linux checks: `EINVAL` for an offset that is no page boundary; `EBADF`;
+    /// `EINVAL` for length 0; `ENOMEM` for a length that wraps; `EOVERFLOW`; `ENOMEM` beyond
+    /// `max_map_count` or without room; `EINVAL`, `EPERM` for a bad fixed address; `EEXIST`;
+    /// `EPERM`, `EAGAIN` for locking; what the file refuses (`EOVERFLOW`, `EOPNOTSUPP`,
+    /// `EACCES`, `ETXTBSY`, `EPERM`, `ENODEV`, `EINVAL`); `EPERM` for a sealed range; `ENOMEM`
+    /// beyond a limit.
+    ///
+    /// What was mapped before stays mapped on error, but for one case. LINUX: 6.18 leaves a hole
+    /// where shared anonymous memory is refused after a fixed range was emptied for it, and
+    /// leaves mappings split that a fixed range had cut.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Errno, MmapRequest, abi::*};
+    /// let mut space = AddressSpace::empty();
+    /// let low = MmapRequest {
+    ///     addr: 0x20_0000,
+    ///     flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+    ///     ..MmapRequest::anonymous(4096, PROT_READ)
+    /// };
+    /// assert_eq!(space.mmap(low.clone())?, 0x20_0000);
+    /// assert_eq!(space.mmap(low), Err(Errno::EEXIST));
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn mmap(&mut self, request: MmapRequest) -> Result<u64, Errno> {
+        if !is_page_aligned(request.offset) {
+            return Err(Errno::EINVAL);
+        }
+        let file = opened(&request)?;
+        self.mmap_file(&request, file.as_ref())
+    }
+
+    fn mmap_file(&mut self, request: &MmapRequest, file: Option<&Arc<File>>) -> Result<u64, Errno> {
+        let place = self.checked_place(request, file)?;
+        let mut flags = self.initial_flags(request);
+        let addr = self.place(&place)?;
+        self.check_placed(request, addr, &place)?;
+        if request.flags & MAP_LOCKED != 0 && !self.can_lock() {
+            return Err(Errno::EPERM);
+        }
+        if flags.contains(VmFlags::LOCKED) && !self.may_lock(place.len) {
+            return Err(Errno::EAGAIN);
+        }
+        let page_offset = match file {
+            Some(file) => {
+                check_extent(file, &place)?;
+                flags = file_flags(file, request, flags)?;
+                place.page_offset
+            }
+            None => {
+                flags = anonymous_flags(request.flags, flags)?;
+                if flags.contains(VmFlags::SHARED) {
+                    0
+                } else {
+                    addr / PAGE_SIZE
+                }
+            }
+        };
+        if request.flags & MAP_NORESERVE != 0 && self.may_promise_freely() {
+            flags |= VmFlags::NORESERVE;
+        }
+        let backing = self.backing_for(file, flags);
+        let content = Content {
+            flags,
+            page_offset,
+            backing,
+            anon: Anon::UNFAULTED,
+        };
+        self.map_region(NewRange {
+            start: addr,
+            end: addr + place.len,
+            content,
+        })?;
+        let wants_pages = request.flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
+        if wants_pages || flags.contains(VmFlags::LOCKED) {
+            self.populate(addr, addr + place.len);
+        }
+        Ok(addr)
+    }
+
+    fn may_promise_freely(&self) -> bool {
+        !matches!(self.system.settings().overcommit, Overcommit::Never { .. })
+    }
+
+    /// The checks before an address is chosen.
+    fn checked_place<'a>(
+        &self,
+        request: &MmapRequest,
+        file: Option<&'a Arc<File>>,
+    ) -> Result<Place<'a>, Errno> {
+        if request.len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let is_fixed = request.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
+        let addr = if is_fixed {
+            request.addr
+        } else {
+            self.rounded_hint(request.addr)
+        };
+        let len = page_ceil(request.len);
+        if len == 0 {
+            return Err(Errno::ENOMEM);
+        }
+        let page_offset = request.offset / PAGE_SIZE;
+        page_offset
+            .checked_add(len / PAGE_SIZE)
+            .ok_or(Errno::EOVERFLOW)?;
+        // LINUX: mmap may go one beyond the limit.
+        if self.map_count() > self.system.settings().max_map_count {
+            return Err(Errno::ENOMEM);
+        }
+        let flags = if is_fixed {
+            request.flags | MAP_FIXED
+        } else {
+            request.flags
+        };
+        Ok(Place {
+            addr,
+            len,
+            page_offset,
+            flags,
+            file: file.map(|file| &**file),
+        })
+    }
+
+    fn rounded_hint(&self, hint: u64) -> u64 {
+        let hint = page_floor(hint);
+        let lowest = page_ceil(self.system.lowest_address());
+        if hint != 0 && hint < lowest {
+            lowest
+        } else {
+            hint
+        }
+    }
+
+    fn initial_flags(&self, request: &MmapRequest) -> VmFlags {
+        let mut flags =
+            VmFlags::from_protection(request.prot) | VmFlags::MAY_ACCESS | self.default_flags;
+        let has = |flag| request.flags & flag != 0;
+        flags.set(VmFlags::GROWSDOWN, has(MAP_GROWSDOWN));
+        flags.set(VmFlags::SYNC, has(MAP_SYNC));
+        if has(MAP_LOCKED) {
+            flags |= VmFlags::LOCKED;
+        }
+        if has(MAP_STACK) && self.profile.transparent_huge_pages.is_yes() {
+            flags |= VmFlags::NOHUGEPAGE;
+        }
+        if self.profile.soft_dirty.is_yes() {
+            flags |= VmFlags::SOFTDIRTY;
+        }
+        flags
+    }
+
+    fn check_placed(
+        &self,
+        request: &MmapRequest,
+        addr: u64,
+        place: &Place<'_>,
+    ) -> Result<(), Errno> {
+        let must_be_free = request.flags & MAP_FIXED_NOREPLACE != 0;
+        if must_be_free && self.vmas_in(addr..addr + place.len).next().is_some() {
+            return Err(Errno::EEXIST);
+        }
+        Ok(())
+    }
+
+    fn backing_for(&self, file: Option<&Arc<File>>, flags: VmFlags) -> Backing {
+        let is_shared = flags.contains(VmFlags::SHARED);
+        match file {
+            Some(file) if file.kind == FileKind::DevZero && is_shared => self.new_shared_memory(),
+            Some(file) => Backing::File(Arc::clone(file)),
+            None if is_shared => self.new_shared_memory(),
+            None => Backing::Anonymous,
+        }
+    }
+
+    fn new_shared_memory(&self) -> Backing {
+        Backing::File(Arc::new(File::shared_anonymous(self.system.new_file())))
+    }
+
+    /// Replaces what lies in the range by one new mapping, merged with its neighbours.
+    pub(crate) fn map_region(&mut self, mut new: NewRange) -> Result<(), Errno> {
+        let room = self.make_room(new.start, new.end)?;
+        let pages = Self::pages(new.end - new.start);
+        let charged = match self.check_limits(&mut new, &room, pages) {
+            Ok(charged) => charged,
+            Err(errno) => {
+                self.commit(room.splits)?;
+                return Err(errno);
+            }
+        };
+        if let Err(errno) = self.check_shared_memory(&new, pages) {
+            self.commit(room.edits)?;
+            return Err(errno);
+        }
+        let merged = self.merged_new(&new);
+        let alone = || Vma::new(new.start, new.end, new.content.clone());
+        let mut edits = room.edits;
+        edits.extend(merged.or_else(alone).map(Edit::put));
+        // What goes away was charged and pays for what comes; the rest was charged just now.
+        self.commit_charged(edits, charged)
+    }
+
+    fn check_limits(&self, new: &mut NewRange, room: &Room, pages: u64) -> Result<u64, Errno> {
+        if !self.may_expand(new.content.flags, pages - room.pages) {
+            return Err(Errno::ENOMEM);
+        }
+        if !new.content.flags.is_accountable() {
+            return Ok(0);
+        }
+        new.content.flags |= VmFlags::ACCOUNT;
+        let charged = pages - room.charged_pages;
+        self.charge(charged)?;
+        Ok(charged)
+    }
+
+    /// Whether memory for a new shared object may be promised.
+    ///
+    /// LINUX: the object keeps that promise as long as it lives; it is no part of an address
+    /// space, so the model only asks.
+    fn check_shared_memory(&self, new: &NewRange, pages: u64) -> Result<(), Errno> {
+        let flags = new.content.flags;
+        let is_new = new
+            .content
+            .backing
+            .file()
+            .is_some_and(|file| file.id.0 & crate::file::FileId::MODEL_BIT != 0);
+        if !is_new || flags.contains(VmFlags::NORESERVE) || !flags.contains(VmFlags::SHARED) {
+            return Ok(());
+        }
+        self.charge(pages)?;
+        self.system.uncharge(pages);
+        Ok(())
+    }
+
+    /// The mapping a new range joins, if it does.
+    pub(crate) fn merged_new(&self, new: &NewRange) -> Option<Vma> {
+        let candidate = Candidate {
+            start: new.start,
+            end: new.end,
+            content: &new.content,
+            is_forked: new.content.anon.is_forked(),
+        };
+        // The mappings around the range, as they will be once it is empty.
+        let prev = self.piece_below(new.start);
+        let next = self.piece_above(new.end);
+        let around = Neighbours {
+            prev: prev.as_ref(),
+            next: next.as_ref(),
+        };
+        merge_new(&self.profile, candidate, around)
+    }
+
+    /// What is mapped directly below `addr`, cut there.
+    fn piece_below(&self, addr: u64) -> Option<Vma> {
+        let below = self.vma_at(addr.checked_sub(1)?)?;
+        below.with_range(below.start(), addr)
+    }
+
+    /// What is mapped directly above `addr`, cut there.
+    fn piece_above(&self, addr: u64) -> Option<Vma> {
+        let above = self.vma_at(addr)?;
+        above.with_range(addr, above.end())
+    }
+}
+
+/// The file a request names.
+fn opened(request: &MmapRequest) -> Result<Option<Arc<File>>, Errno> {
+    let is_huge = request.flags & MAP_HUGETLB != 0;
+    if request.flags & MAP_ANONYMOUS == 0 {
+        return match &request.file {
+            MmapFile::Open(_) if is_huge => Err(Errno::EINVAL),
+            MmapFile::Open(file) => Ok(Some(Arc::clone(file))),
+            MmapFile::None | MmapFile::Bad => Err(Errno::EBADF),
+        };
+    }
+    if !is_huge {
+        return Ok(None);
+    }
+    // Pages of 2 MiB (also the default) and 1 GiB are known. The model has none to give, like a
+    // machine whose pools are empty.
+    match (request.flags >> MAP_HUGE_SHIFT) & MAP_HUGE_MASK {
+        0 | 21 | 30 => Err(Errno::ENOMEM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Whether the file's offsets reach as far as the mapping.
+fn check_extent(file: &File, place: &Place<'_>) -> Result<(), Errno> {
+    let room = file
+        .max_bytes()
+        .checked_sub(place.len)
+        .ok_or(Errno::EOVERFLOW)?;
+    if file.max_bytes() != u64::MAX && place.page_offset > room / PAGE_SIZE {
+        return Err(Errno::EOVERFLOW);
+    }
+    Ok(())
+}
+
+fn file_flags(file: &File, request: &MmapRequest, flags: VmFlags) -> Result<VmFlags, Errno> {
+    let access = file.access;
+    let mut flags = flags;
+    match request.flags & MAP_TYPE {
+        MAP_SHARED | MAP_SHARED_VALIDATE => {
+            check_known_flags(file, request.flags)?;
+            flags = shared_file_flags(access, flags)?;
+        }
+        MAP_PRIVATE => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    if !access.contains(FileAccess::READ) {
+        return Err(Errno::EACCES);
+    }
+    if access.contains(FileAccess::NO_EXEC) {
+        if flags.contains(VmFlags::EXEC) {
+            return Err(Errno::EPERM);
+        }
+        flags -= VmFlags::MAYEXEC;
+    }
+    if access.contains(FileAccess::NO_MMAP) {
+        return Err(Errno::ENODEV);
+    }
+    if flags.contains(VmFlags::GROWSDOWN) {
+        return Err(Errno::EINVAL);
+    }
+    write_sealed_flags(access, flags)
+}
+
+fn check_known_flags(file: &File, flags: u64) -> Result<(), Errno> {
+    let known = if file.access.contains(FileAccess::SYNC) {
+        LEGACY_MAP_MASK | MAP_SYNC
+    } else {
+        LEGACY_MAP_MASK
+    };
+    // `MAP_SHARED` drops unknown flags; its own bits are part of `MAP_SHARED_VALIDATE`'s.
+    let is_strict = flags & MAP_TYPE == MAP_SHARED_VALIDATE;
+    // LINUX: NOREPLACE is not in the mask of old flags, so a strict mapping refuses it.
+    if is_strict && flags & !known != 0 {
+        Err(Errno::EOPNOTSUPP)
+    } else {
+        Ok(())
+    }
+}
+
+fn shared_file_flags(access: FileAccess, flags: VmFlags) -> Result<VmFlags, Errno> {
+    let is_writable = access.contains(FileAccess::WRITE);
+    if flags.contains(VmFlags::WRITE) {
+        if !is_writable {
+            return Err(Errno::EACCES);
+        }
+        if access.contains(FileAccess::SWAP) {
+            return Err(Errno::ETXTBSY);
+        }
+    }
+    if access.contains(FileAccess::APPEND_ONLY) && is_writable {
+        return Err(Errno::EACCES);
+    }
+    let shared = flags | VmFlags::SHARED | VmFlags::MAYSHARE;
+    Ok(if is_writable {
+        shared
+    } else {
+        shared - (VmFlags::MAYWRITE | VmFlags::SHARED)
+    })
+}
+
+fn write_sealed_flags(access: FileAccess, flags: VmFlags) -> Result<VmFlags, Errno> {
+    if !access.contains(FileAccess::WRITE_SEALED) || !flags.contains(VmFlags::SHARED) {
+        return Ok(flags);
+    }
+    if flags.contains(VmFlags::WRITE) {
+        return Err(Errno::EPERM);
+    }
+    Ok(flags - VmFlags::MAYWRITE)
+}
+
+fn anonymous_flags(map_flags: u64, flags: VmFlags) -> Result<VmFlags, Errno> {
+    let grows = flags.contains(VmFlags::GROWSDOWN);
+    match map_flags & MAP_TYPE {
+        MAP_SHARED if !grows => Ok(flags | VmFlags::SHARED | VmFlags::MAYSHARE),
+        MAP_DROPPABLE if !grows && map_flags & (MAP_LOCKED | MAP_HUGETLB) == 0 => Ok(flags
+            | VmFlags::DROPPABLE
+            | VmFlags::NORESERVE
+            | VmFlags::WIPEONFORK
+            | VmFlags::DONTDUMP),
+        MAP_PRIVATE => Ok(flags),
+        _ => Err(Errno::EINVAL),
+    }
+}

@@ -1,0 +1,227 @@
+//! Where a mapping goes: fixed, at a hint, in the highest or the lowest hole, on huge pages.
+
+use core::num::NonZeroU64;
+
+use maple_tree::GapRequest;
+
+use crate::abi::{
+    HUGE_PAGE_SIZE, MAP_32BIT, MAP_ABOVE4G, MAP_FIXED, MAP_SHARED, PAGE_SIZE, is_page_aligned,
+    page_ceil, page_floor,
+};
+use crate::errno::Errno;
+use crate::file::{File, FileKind};
+use crate::layout::{Capabilities, Direction};
+use crate::profile::HugePlacement;
+use crate::space::AddressSpace;
+use crate::vma::Vma;
+
+/// The end of what `MAP_32BIT` may give.
+const LOW_END: u64 = 0x8000_0000;
+const FOUR_GIB: u64 = 1 << 32;
+
+/// What is to be placed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// The hint, or the address itself with `MAP_FIXED`.
+    pub(crate) addr: u64,
+    /// In bytes, whole pages.
+    pub(crate) len: u64,
+    /// Into the file, in pages.
+    pub(crate) page_offset: u64,
+    /// The `MAP_` flags.
+    pub(crate) flags: u64,
+    pub(crate) file: Option<&'a File>,
+}
+
+impl Place<'_> {
+    const fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn is_huge_aligned(&self, placement: HugePlacement) -> bool {
+        if placement == HugePlacement::Never {
+            return false;
+        }
+        match self.file.map(|file| file.kind) {
+            Some(FileKind::Regular { huge_aligned }) => huge_aligned,
+            Some(FileKind::DevZero) => !self.has(MAP_SHARED),
+            Some(_) => false,
+            // LINUX: 6.13 and newer: only without a hint and for whole huge pages.
+            None => {
+                !self.has(MAP_SHARED) && self.addr == 0 && self.len.is_multiple_of(HUGE_PAGE_SIZE)
+            }
+        }
+    }
+}
+
+/// The range a search stays in: `low..high`, bytes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    low: u64,
+    high: u64,
+}
+
+impl AddressSpace {
+    /// The address a mapping gets.
+    ///
+    /// - `ENOMEM`: longer than the address space, or no hole is large enough.
+    /// - `EINVAL`: a fixed address that is no page boundary.
+    /// - `EPERM`: below `mmap_min_addr` without the privilege.
+    pub(crate) fn place(&self, place: &Place<'_>) -> Result<u64, Errno> {
+        let task_size = self.layout.task_size;
+        if place.len > task_size {
+            return Err(Errno::ENOMEM);
+        }
+        let addr = if place.has(MAP_FIXED) {
+            place.addr
+        } else if place.is_huge_aligned(self.profile.huge_placement) {
+            self.place_huge(place)
+                .map_or_else(|| self.place_plain(place), Ok)?
+        } else {
+            self.place_plain(place)?
+        };
+        if addr > task_size - place.len {
+            return Err(Errno::ENOMEM);
+        }
+        if !is_page_aligned(addr) {
+            return Err(Errno::EINVAL);
+        }
+        let is_low = addr < self.system.settings().mmap_min_addr;
+        if is_low && !self.capabilities.contains(Capabilities::SYS_RAWIO) {
+            return Err(Errno::EPERM);
+        }
+        Ok(addr)
+    }
+
+    /// A place whose first whole huge page of the file lies on a huge page of memory; `None`
+    /// where that is no use or there is no room, and any place will do.
+    fn place_huge(&self, place: &Place<'_>) -> Option<u64> {
+        let offset = if place.file.is_some() {
+            place.page_offset.wrapping_mul(PAGE_SIZE)
+        } else {
+            0
+        };
+        let end = offset.checked_add(place.len)?;
+        let first_huge = offset.checked_next_multiple_of(HUGE_PAGE_SIZE)?;
+        if end <= first_huge || end - first_huge < HUGE_PAGE_SIZE {
+            return None;
+        }
+        let padded = place.len.checked_add(HUGE_PAGE_SIZE)?;
+        offset.checked_add(padded)?;
+        let found = self
+            .place_plain(&Place {
+                len: padded,
+                ..*place
+            })
+            .ok()?;
+        if found == place.addr {
+            return Some(found);
+        }
+        let shift = offset.wrapping_sub(found) & (HUGE_PAGE_SIZE - 1);
+        let is_top_down = self.layout.direction == Direction::TopDown;
+        Some(if is_top_down && shift == 0 {
+            found + HUGE_PAGE_SIZE
+        } else {
+            found + shift
+        })
+    }
+
+    fn place_plain(&self, place: &Place<'_>) -> Result<u64, Errno> {
+        if place.len > self.layout.task_size {
+            return Err(Errno::ENOMEM);
+        }
+        if self.layout.direction == Direction::BottomUp || place.has(MAP_32BIT) {
+            return self.place_bottom_up(place);
+        }
+        let hint = page_floor(place.addr);
+        if hint != 0 && self.is_hint_free(hint, place.len, self.layout.task_size) {
+            return Ok(hint);
+        }
+        let low = if place.has(MAP_ABOVE4G) {
+            FOUR_GIB
+        } else {
+            PAGE_SIZE
+        };
+        let bounds = Bounds {
+            low,
+            high: self.layout.mmap_base,
+        };
+        self.highest_hole(place.len, bounds)
+            .map_or_else(|| self.place_bottom_up(place), Ok)
+    }
+
+    fn place_bottom_up(&self, place: &Place<'_>) -> Result<u64, Errno> {
+        let bounds = if place.has(MAP_32BIT) {
+            Bounds {
+                low: self.layout.low_base,
+                high: LOW_END,
+            }
+        } else {
+            Bounds {
+                low: self.layout.legacy_base,
+                high: self.layout.task_size,
+            }
+        };
+        if place.len > bounds.high.saturating_sub(bounds.low) {
+            return Err(Errno::ENOMEM);
+        }
+        // LINUX: the upward search rounds a hint up, the downward search rounds it down.
+        let hint = page_ceil(place.addr);
+        if place.addr != 0 && self.is_hint_free(hint, place.len, bounds.high) {
+            return Ok(hint);
+        }
+        self.lowest_hole(place.len, bounds).ok_or(Errno::ENOMEM)
+    }
+
+    /// Whether a hint can be granted. Only the mapping above it is asked: x86 lets a hint touch
+    /// the one below.
+    fn is_hint_free(&self, hint: u64, len: u64, end: u64) -> bool {
+        let gap = self.system.stack_guard_gap();
+        end.checked_sub(len).is_some_and(|highest| hint <= highest)
+            && self
+                .find_vma(hint)
+                .is_none_or(|vma| hint + len <= vma.guarded_start(gap))
+    }
+
+    /// The mapping a hole ends at.
+    fn above(&self, addr: u64) -> Option<&Vma> {
+        self.find_vma(addr).map(|vma| &**vma)
+    }
+
+    fn highest_hole(&self, len: u64, bounds: Bounds) -> Option<u64> {
+        let guard = self.system.stack_guard_gap();
+        let low = bounds.low.max(self.system.lowest_address());
+        let mut high = bounds.high;
+        #[cfg(planted_mistakes)]
+        let mut high = crate::planted::gap_end(high);
+        // Each round ends below one more stack, so there are at most as many as mappings.
+        loop {
+            let within = Self::index_range(low, high)?;
+            let request = GapRequest::new(NonZeroU64::new(len)?).within(within);
+            let found = self.tree.highest_gap(&request)?;
+            let end = found.last() + 1;
+            match self
+                .above(found.first())
+                .map(|vma| vma.guarded_start(guard))
+            {
+                Some(guarded) if guarded < end => high = guarded,
+                _ => return Some(found.first()),
+            }
+        }
+    }
+
+    fn lowest_hole(&self, len: u64, bounds: Bounds) -> Option<u64> {
+        let guard = self.system.stack_guard_gap();
+        let mut low = bounds.low.max(self.system.lowest_address());
+        loop {
+            let within = Self::index_range(low, bounds.high)?;
+            let request = GapRequest::new(NonZeroU64::new(len)?).within(within);
+            let found = self.tree.lowest_gap(&request)?;
+            let end = found.last() + 1;
+            match self.above(found.first()) {
+                Some(vma) if vma.guarded_start(guard) < end => low = vma.end(),
+                _ => return Some(found.first()),
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The address space: its state, how it starts and ends, and how it is looked at.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use maple_tree::{IndexRange, MapleTree};
+
+use crate::abi::PAGE_SIZE;
+use crate::accounting::Statistics;
+use crate::anon::{Anon, AnonId};
+use crate::errno::Errno;
+use crate::file::{Backing, File, FileId};
+use crate::flags::VmFlags;
+use crate::layout::{Capabilities, Layout, LayoutError, Limits, VmaSpec};
+use crate::merge;
+use crate::profile::LinuxProfile;
+use crate::system::System;
+use crate::vma::{Content, Vma};
+
+/// An address space as Linux keeps it: mappings, break, limits and counters.
+///
+/// Every call takes the raw numbers user space passes and never panics. What a refused call
+/// leaves behind is what Linux leaves behind; where that is not "nothing", the call says so.
+///
+/// # Invariants
+///
+/// [`validate`](Self::validate) checks them; they are listed there.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{AddressSpace, MmapRequest, abi::*};
+/// let mut space = AddressSpace::empty();
+/// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ | PROT_WRITE))?;
+/// space.mprotect(addr, 4096, PROT_READ)?;
+/// assert_eq!(space.map_count(), 2);
+/// space.munmap(addr, 8192)?;
+/// assert_eq!(space.map_count(), 0);
+/// # Ok::<(), maple_mm::Errno>(())
+/// ```
+#[derive(Debug)]
+pub struct AddressSpace {
+    pub(crate) system: Arc<System>,
+    pub(crate) profile: LinuxProfile,
+    pub(crate) layout: Layout,
+    pub(crate) limits: Limits,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) tree: MapleTree<Arc<Vma>>,
+    pub(crate) statistics: Statistics,
+    /// Flags every new mapping gets: set by `mlockall(MCL_FUTURE)`.
+    pub(crate) default_flags: VmFlags,
+}
+
+/// What an address space starts with, apart from its mappings.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{AddressSpace, Setup};
+/// let space = AddressSpace::from_layout(Setup::default(), []).unwrap();
+/// assert_eq!(space.map_count(), 0);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The machine.
+    pub system: Arc<System>,
+    /// The Linux version.
+    pub profile: LinuxProfile,
+    /// Where the program's parts lie.
+    pub layout: Layout,
+    /// What it may use.
+    pub limits: Limits,
+    /// Its privileges.
+    pub capabilities: Capabilities,
+}
+
+impl Default for Setup {
+    /// A machine of its own with default settings, the newest profile, an empty layout, no
+    /// privileges.
+    fn default() -> Self {
+        Self {
+            system: Arc::new(System::new(crate::system::SystemSettings::default())),
+            profile: LinuxProfile::default(),
+            layout: Layout::default(),
+            limits: Limits::default(),
+            capabilities: Capabilities::empty(),
+        }
+    }
+}
+
+impl AddressSpace {
+    /// An address space with no mapping and default settings.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::with_setup(Setup::default())
+    }
+
+    fn with_setup(setup: Setup) -> Self {
+        Self {
+            system: setup.system,
+            profile: setup.profile,
+            layout: setup.layout,
+            limits: setup.limits,
+            capabilities: setup.capabilities,
+            tree: MapleTree::with_gaps(),
+            statistics: Statistics::default(),
+            default_flags: VmFlags::empty(),
+        }
+    }
+
+    /// Starts with the given mappings, in ascending order: what `exec` does, or a
+    /// resynchronisation with a running process.
+    ///
+    /// Neighbours that were written and could have become two by a split get one anon_vma, as a
+    /// split or a first write next to a written neighbour leaves them; every other written
+    /// mapping gets its own. Nothing in `/proc` tells more.
+    ///
+    /// # Complexity
+    ///
+    /// O(n log n) for n mappings.
+    ///
+    /// # Errors
+    ///
+    /// A [`LayoutError`] naming the first mapping that is malformed or out of order.
+    pub fn from_layout(
+        setup: Setup,
+        vmas: impl IntoIterator<Item = VmaSpec>,
+    ) -> Result<Self, LayoutError> {
+        let mut space = Self::with_setup(setup);
+        let mut before: Option<Arc<Vma>> = None;
+        for spec in vmas {
+            let vma = space.adopt(spec, before.as_deref())?;
+            space
+                .commit_put(&vma)
+                .map_err(|_| LayoutError::OutOfNodes)?;
+            before = Some(vma);
+        }
+        Ok(space)
+    }
+
+    fn adopt(&self, spec: VmaSpec, before: Option<&Vma>) -> Result<Arc<Vma>, LayoutError> {
+        let VmaSpec {
+            start,
+            end,
+            flags,
+            page_offset,
+            backing,
+            written,
+        } = spec;
+        if before.is_some_and(|before| start < before.end()) {
+            return Err(LayoutError::Overlap { start });
+        }
+        if end > self.layout.task_size {
+            return Err(LayoutError::BeyondEnd { end });
+        }
+        let content = Content {
+            flags,
+            page_offset,
+            backing,
+            anon: Anon::UNFAULTED,
+        };
+        let vma = Vma::new(start, end, content).ok_or(LayoutError::NotPages { start, end })?;
+        if !written {
+            return Ok(Arc::new(vma));
+        }
+        let shared = before.filter(|before| merge::may_share_anon(&self.profile, before, &vma));
+        let anon = match shared {
+            Some(before) if before.anon().is_faulted() => before.anon().clone(),
+            _ => Anon::new(self.system.new_anon()),
+        };
+        Ok(Arc::new(vma.with_anon(anon)))
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn system(&self) -> &Arc<System> {
+        &self.system
+    }
+
+    /// The Linux version it behaves as.
+    #[must_use]
+    pub const fn profile(&self) -> &LinuxProfile {
+        &self.profile
+    }
+
+    /// Where the program's parts lie; `brk` is the current break.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Replaces the layout: what `prctl(PR_SET_MM)` changes, or what was learned late.
+    pub fn set_layout(&mut self, layout: Layout) {
+        self.layout = layout;
+    }
+
+    /// Replaces the privileges, as a change of credentials does.
+    pub const fn set_capabilities(&mut self, capabilities: Capabilities) {
+        self.capabilities = capabilities;
+    }
+
+    /// The privileges.
+    #[must_use]
+    pub const fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// The flags new mappings get beyond what a call asks for (`mlockall(MCL_FUTURE)`).
+    #[must_use]
+    pub const fn default_flags(&self) -> VmFlags {
+        self.default_flags
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// The number of mappings; the gate page does not count.
+    #[must_use]
+    pub fn map_count(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// The tree, keyed by byte addresses (inclusive).
+    #[must_use]
+    pub const fn tree(&self) -> &MapleTree<Arc<Vma>> {
+        &self.tree
+    }
+
+    /// All mappings in ascending order.
+    pub fn vmas(&self) -> impl DoubleEndedIterator<Item = &Arc<Vma>> {
+        self.tree.iter().map(|(_, vma)| vma)
+    }
+
+    /// The mappings that overlap `range` (bytes, end exclusive), whole, in ascending order.
+    pub fn vmas_in(&self, range: Range<u64>) -> impl DoubleEndedIterator<Item = &Arc<Vma>> {
+        self.tree.range(range).map(|(_, vma)| vma)
+    }
+
+    /// The first mapping that ends above `addr`: the one at `addr`, else the next.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    #[must_use]
+    pub fn find_vma(&self, addr: u64) -> Option<&Arc<Vma>> {
+        self.tree.at_or_after(addr).map(|(_, vma)| vma)
+    }
+
+    /// The mapping that contains `addr`.
+    #[must_use]
+    pub fn vma_at(&self, addr: u64) -> Option<&Arc<Vma>> {
+        self.tree.entry(addr).map(|(_, vma)| vma)
+    }
+
+    /// The last mapping that ends at or below `addr`.
+    pub(crate) fn vma_before(&self, addr: u64) -> Option<&Arc<Vma>> {
+        addr.checked_sub(1)
+            .and_then(|last| self.tree.at_or_before(last))
+            .map(|(_, vma)| vma)
+            .filter(|vma| vma.end() <= addr)
+    }
+
+    /// The same address space at this moment, with the same anon_vma identities: to come back
+    /// to, not a fork. Its promised pages count twice in the machine's counter until one of both
+    /// is dropped.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); later writes on either side copy what they touch.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        self.system.charge_unchecked(self.statistics.committed);
+        Self {
+            system: Arc::clone(&self.system),
+            profile: self.profile,
+            layout: self.layout.clone(),
+            limits: self.limits,
+            capabilities: self.capabilities,
+            tree: self.tree.snapshot(),
+            statistics: self.statistics,
+            default_flags: self.default_flags,
+        }
+    }
+
+    /// Gives every mapping of the open file `id` what is now known about that file: a new name
+    /// after a rename or deletion, or the inode of shared anonymous memory.
+    ///
+    /// # Complexity
+    ///
+    /// O(n).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if the tree cannot be written; nothing changed.
+    pub fn set_file(&mut self, id: FileId, file: &Arc<File>) -> Result<(), Errno> {
+        let of_file = |vma: &&Arc<Vma>| vma.file().is_some_and(|file| file.id == id);
+        let edits = self
+            .vmas()
+            .filter(of_file)
+            .map(|vma| crate::edit::Edit::put(vma.with_backing(Backing::File(Arc::clone(file)))))
+            .collect();
+        self.commit(edits)
+    }
+
+    /// Marks every private mapping that overlaps `range` as written: what is known from outside
+    /// (`pagemap`, `smaps`) where the writes themselves were not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if the tree cannot be written; mappings before that are marked.
+    pub fn mark_written(&mut self, range: Range<u64>) -> Result<(), Errno> {
+        let mut at = range.start;
+        while let Some(vma) = self
+            .find_vma(at)
+            .filter(|vma| vma.start() < range.end)
+            .cloned()
+        {
+            at = vma.end();
+            self.prepare_anon(&vma)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a mapping an anon_vma if it has none: a neighbour's where both could be one, else a
+    /// new one.
+    pub(crate) fn prepare_anon(&mut self, vma: &Arc<Vma>) -> Result<(), Errno> {
+        if vma.anon().is_faulted() || vma.flags().contains(VmFlags::SHARED) {
+            return Ok(());
+        }
+        let shared = self.neighbour_anon(vma);
+        let id: AnonId = shared.unwrap_or_else(|| self.system.new_anon());
+        self.commit_put(&Arc::new(vma.with_anon(Anon::new(id))))
+    }
+
+    fn neighbour_anon(&self, vma: &Vma) -> Option<AnonId> {
+        // LINUX: the next mapping is asked before the previous one.
+        let next = self.vma_at(vma.end()).filter(|next| {
+            next.anon().is_singular() && merge::may_share_anon(&self.profile, vma, next)
+        });
+        let prev = || {
+            self.vma_before(vma.start()).filter(|prev| {
+                prev.anon().is_singular() && merge::may_share_anon(&self.profile, prev, vma)
+            })
+        };
+        next.or_else(prev)
+            .and_then(|neighbour| neighbour.anon().id())
+    }
+
+    /// The range of the tree that `start..end` bytes cover.
+    pub(crate) fn index_range(start: u64, end: u64) -> Option<IndexRange> {
+        IndexRange::new(start, end.checked_sub(1)?)
+    }
+
+    /// `bytes` in whole pages.
+    pub(crate) const fn pages(bytes: u64) -> u64 {
+        bytes / PAGE_SIZE
+    }
+}
+
+impl Drop for AddressSpace {
+    /// What `exit` does: everything is unmapped and what was promised is given back.
+    fn drop(&mut self) {
+        self.system.uncharge(self.statistics.committed);
+    }
+}
