@@ -9,8 +9,9 @@ use testkit::{FailingNodes, Harness, Ledger, Op, TestNodes, Token, Write, assert
 
 type Trial = Harness<Token, FailingNodes>;
 
-/// No write needs more allocations than this: three nodes for each of ten levels.
-const ALLOCATIONS_MOST: u32 = 60;
+/// So many allocations of one operation are made to fail one after another; a copy of a tall tree
+/// needs more, and of those every seventh.
+const ONE_BY_ONE: u32 = 60;
 
 #[track_caller]
 fn apply(trial: &mut Trial, op: Op) {
@@ -84,7 +85,8 @@ fn writes(entries: u64) -> Vec<Op> {
 /// until it needs no more. Returns how many of its allocations were made to fail.
 #[track_caller]
 fn fail_each(trial: &mut Trial, copy: &Op, op: &Op) -> u32 {
-    for failing in 0..ALLOCATIONS_MOST {
+    let later = (ONE_BY_ONE..).step_by(7);
+    for (tried, failing) in (0..ONE_BY_ONE).chain(later).enumerate() {
         let failures = trial.failures();
         apply(trial, copy.clone());
         apply(trial, Op::Focus(1));
@@ -96,10 +98,10 @@ fn fail_each(trial: &mut Trial, copy: &Op, op: &Op) -> u32 {
         }
         apply(trial, Op::Focus(0));
         if trial.failures() == failures {
-            return failing;
+            return tried as u32;
         }
     }
-    panic!("`{op}` needs more than {ALLOCATIONS_MOST} allocations");
+    unreachable!("every operation ends once no allocation of it fails");
 }
 
 /// Fails every allocation of every write on a tree of `entries` entries.

@@ -265,7 +265,11 @@ impl Generator {
     }
 
     fn writes(&mut self, model: &Model<u32>) -> Vec<Write> {
-        let count = 1 + self.rng.below(4);
+        let count = 1 + if self.rng.one_in(4) {
+            self.rng.below(30)
+        } else {
+            self.rng.below(4)
+        };
         (0..count).map(|_| self.write(model)).collect()
     }
 

@@ -134,6 +134,27 @@ pub enum Op {
     Fail(u32),
 }
 
+impl Op {
+    /// The operation with one element less, for each element of an operation that has a list.
+    #[must_use]
+    pub fn shorter(&self) -> Vec<Self> {
+        match self {
+            Self::Preallocated(writes) => one_less(writes).map(Self::Preallocated).collect(),
+            Self::Extend(entries) => one_less(entries).map(Self::Extend).collect(),
+            Self::Cursor(index, steps) => one_less(steps)
+                .map(|steps| Self::Cursor(*index, steps))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// `list` without its last element, without the one before, and so on; nothing empty.
+fn one_less<T: Clone>(list: &[T]) -> impl Iterator<Item = Vec<T>> {
+    let places = (0..list.len()).rev().filter(|_| list.len() > 1);
+    places.map(|place| [&list[..place], &list[place + 1..]].concat())
+}
+
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -221,40 +221,86 @@ fn fail<T: TestValue, S: TestNodes>(
     );
 }
 
-/// Takes operations out of a failing trace for as long as it still fails, larger runs of them
-/// first. Returns the trace and how it failed last, or `None` if it did not fail at all.
+/// A trace and how it fails.
+struct Failing<E> {
+    trace: Vec<Op>,
+    error: E,
+}
+
+/// Makes a failing trace smaller for as long as it still fails. Returns the trace and how it failed
+/// last, or `None` if it did not fail at all.
 fn shrink<E>(
-    mut trace: Vec<Op>,
+    trace: Vec<Op>,
     mut attempt: impl FnMut(&[Op]) -> Result<(), E>,
 ) -> (Vec<Op>, Option<E>) {
     let deadline = Instant::now() + SHRINKING;
     let Err(error) = attempt(&trace) else {
         return (trace, None);
     };
-    let mut last = error;
-    let mut run = trace.len().div_ceil(2).max(1);
+    let mut failing = Failing { trace, error };
+    let mut attempt = |candidate: Vec<Op>| match attempt(&candidate) {
+        Err(error) if Instant::now() < deadline => Some(Failing {
+            trace: candidate,
+            error,
+        }),
+        _ => None,
+    };
+    let mut run = failing.trace.len().div_ceil(2).max(1);
     loop {
-        let before = trace.len();
-        let mut end = trace.len();
-        while end > 0 && Instant::now() < deadline {
-            let start = end.saturating_sub(run);
-            let candidate = [&trace[..start], &trace[end..]].concat();
-            if let Err(error) = attempt(&candidate) {
-                (trace, last) = (candidate, error);
-            }
-            end = start;
-        }
-        let settled = run == 1 && trace.len() == before;
-        if settled || Instant::now() >= deadline {
-            return (trace, Some(last));
+        let before = failing.trace.len();
+        without_runs(&mut failing, run, &mut attempt);
+        if run == 1 && failing.trace.len() == before {
+            break;
         }
         run = (run / 2).max(1);
+    }
+    // Lists inside operations go last: by then few operations are left.
+    shorter_lists(&mut failing, &mut attempt);
+    (failing.trace, Some(failing.error))
+}
+
+/// Takes runs of `run` operations out, the last ones first.
+fn without_runs<E>(
+    failing: &mut Failing<E>,
+    run: usize,
+    attempt: &mut impl FnMut(Vec<Op>) -> Option<Failing<E>>,
+) {
+    let mut end = failing.trace.len();
+    while end > 0 {
+        let start = end.saturating_sub(run);
+        let candidate = [&failing.trace[..start], &failing.trace[end..]].concat();
+        if let Some(smaller) = attempt(candidate) {
+            *failing = smaller;
+        }
+        end = start;
+    }
+}
+
+/// Takes elements out of the lists that operations hold.
+fn shorter_lists<E>(
+    failing: &mut Failing<E>,
+    attempt: &mut impl FnMut(Vec<Op>) -> Option<Failing<E>>,
+) {
+    for place in 0..failing.trace.len() {
+        let with = |op: Op, trace: &[Op]| {
+            let mut candidate = trace.to_vec();
+            candidate[place] = op;
+            candidate
+        };
+        while let Some(smaller) = failing.trace[place]
+            .shorter()
+            .into_iter()
+            .find_map(|op| attempt(with(op, &failing.trace)))
+        {
+            *failing = smaller;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::Step;
 
     /// Fails once a clear comes somewhere behind a snapshot.
     fn picky(ops: &[Op]) -> Result<(), ()> {
@@ -277,6 +323,17 @@ mod tests {
         trace[171] = Op::Clear;
         let (smallest, last) = shrink(trace, picky);
         assert_eq!((smallest, last), (vec![Op::Snapshot, Op::Clear], Some(())));
+    }
+
+    #[test]
+    fn shrinking_takes_elements_out_of_lists() {
+        let steps = [Step::Next, Step::Erase, Step::Previous];
+        let erases = |ops: &[Op]| match ops.iter().any(|op| op.to_string().contains("erase")) {
+            true => Err(()),
+            false => Ok(()),
+        };
+        let (smallest, _) = shrink(vec![Op::Clear, Op::Cursor(7, steps.to_vec())], erases);
+        assert_eq!(smallest, [Op::Cursor(7, vec![Step::Erase])]);
     }
 
     #[test]

@@ -350,4 +350,34 @@ mod preallocation {
         drop((tree, snapshot));
         nodes.assert_settled();
     }
+
+    #[test]
+    fn a_snapshot_taken_inside_a_reservation_does_not_break_it() {
+        let nodes = FailingNodes::new();
+        let mut tree = MapleTree::with_gaps_in(nodes.clone());
+        for place in 0..2000_u64 {
+            tree.insert(range(10 * place, 10 * place + 4), place)
+                .unwrap();
+        }
+        let mut reserved = tree.preallocate(4).unwrap();
+        nodes.fail_after(Some(0));
+        let mut snapshots = Vec::new();
+        for round in 0..4_u64 {
+            snapshots.push(reserved.snapshot());
+            reserved.store(range(4000 * round + 2, 4000 * round + 2002), 1);
+        }
+        drop(reserved);
+        nodes.fail_after(None);
+        assert_valid(&tree);
+        snapshots.iter().for_each(assert_valid);
+    }
+
+    #[test]
+    #[should_panic(expected = "preallocated")]
+    fn more_writes_than_were_asked_for_are_a_broken_promise() {
+        let mut tree = tree_of(&[(0, 9, 'A')]);
+        let mut reserved = tree.preallocate(1).unwrap();
+        reserved.store(range(3, 3), 'B');
+        reserved.store(range(4, 4), 'C');
+    }
 }
