@@ -16,7 +16,7 @@ use crate::node::{HEIGHT_MAX, Husk, Kind, Link, NodeMemory};
 use crate::source::NodeSource;
 
 /// A tree keeps at most this many free nodes between writes.
-const KEPT: usize = 8;
+const KEPT: usize = 16;
 
 /// A free node: the next one is named in its first word.
 struct Free(Option<NonNull<Free>>);
@@ -29,6 +29,8 @@ struct Free(Option<NonNull<Free>>);
 pub(crate) struct Pool<S: NodeSource> {
     chain: Option<NonNull<Free>>,
     len: usize,
+    /// A reservation is under way: nothing is returned to the source.
+    is_held: bool,
     source: S,
 }
 
@@ -44,6 +46,7 @@ impl<S: NodeSource> Pool<S> {
         Self {
             chain: None,
             len: 0,
+            is_held: false,
             source,
         }
     }
@@ -88,9 +91,22 @@ impl<S: NodeSource> Pool<S> {
         self.len += 1;
     }
 
+    /// Keeps every node from now on, until [`let_go`](Self::let_go).
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    /// Ends what [`hold`](Self::hold) began.
+    pub(crate) fn let_go(&mut self) {
+        self.is_held = false;
+        self.trim();
+    }
+
     /// Returns what goes past the stock a tree keeps to the source.
     pub(crate) fn trim(&mut self) {
-        self.shrink_to(KEPT);
+        if !self.is_held {
+            self.shrink_to(KEPT);
+        }
     }
 
     fn shrink_to(&mut self, nodes: usize) {

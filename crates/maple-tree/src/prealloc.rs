@@ -9,8 +9,8 @@ use crate::tree::MapleTree;
 use crate::write::spread::CARRY_MAX;
 use crate::{Entry, IndexRange};
 
-/// A root that was split just now has room for so many more writes at least,
-/// each of which adds one child, before it is split again.
+/// A root that was split just now has [`CARRY_MAX`] children at most, and room
+/// for so many writes at least, each of which adds one, before it is split again.
 const WRITES_PER_LEVEL: usize = if cfg!(small_nodes) { 2 } else { 6 };
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
@@ -43,6 +43,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     pub fn preallocate(&mut self, writes: usize) -> Result<Preallocation<'_, T, S>, OutOfNodes> {
         let nodes = self.nodes_for(writes);
         self.pool.reserve(nodes)?;
+        self.pool.hold();
         Ok(Preallocation {
             tree: self,
             left: writes,
@@ -51,19 +52,12 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     /// The most nodes that `writes` writes can take one after another.
     ///
-    /// A write lays at most `CARRY_MAX - 1` new nodes out on each level, and a
-    /// new root on top. As long as no snapshot keeps them, the old nodes come
-    /// back and each level is left with one node more than before at most.
+    /// A write lays at most [`CARRY_MAX`] new nodes out on a level, and a new
+    /// root on top. A snapshot taken meanwhile may keep all the old ones, so
+    /// none is counted on to come back.
     fn nodes_for(&self, writes: usize) -> usize {
-        if writes == 0 {
-            return 0;
-        }
         let height = self.height + 1 + writes / WRITES_PER_LEVEL;
-        let one = (CARRY_MAX - 1) * height + 1;
-        if self.clone_fn.get().is_some() {
-            return one.saturating_mul(writes);
-        }
-        one.saturating_add((height + 1).saturating_mul(writes - 1))
+        (CARRY_MAX * height + 1).saturating_mul(writes)
     }
 }
 
@@ -189,7 +183,7 @@ impl<T: Entry, S: NodeSource> Deref for Preallocation<'_, T, S> {
 
 impl<T: Entry, S: NodeSource> Drop for Preallocation<'_, T, S> {
     fn drop(&mut self) {
-        self.tree.pool.trim();
+        self.tree.pool.let_go();
     }
 }
 

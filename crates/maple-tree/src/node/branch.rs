@@ -129,7 +129,10 @@ impl<T> Node<T> {
     }
 
     /// Adds a child behind all others.
-    #[expect(clippy::needless_pass_by_value, reason = "the slot owns the link from now on")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the slot owns the link from now on"
+    )]
     pub(crate) fn push_child(&mut self, child: Child<T>) {
         let Child {
             link: Link(node),

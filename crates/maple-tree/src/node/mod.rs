@@ -136,6 +136,10 @@ pub(crate) struct Node<T> {
     _owns: PhantomData<T>,
 }
 
+// SAFETY: through a shared reference a node gives only `&T` and its atomic
+// count; all that changes it, or hands out what it owns, takes `&mut` or a link.
+unsafe impl<T: Sync> Sync for Node<T> {}
+
 impl<T> Node<T> {
     const LAYOUT: () = {
         assert!(

@@ -45,7 +45,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Complexity
     ///
-    /// O(log n); allocates at most four nodes a level.
+    /// O(log n); allocates at most three nodes a level.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Complexity
     ///
-    /// O(log n + k) for k overwritten entries; allocates at most four nodes a level.
+    /// O(log n + k) for k overwritten entries; allocates at most three nodes a level.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Complexity
     ///
-    /// O(log n); allocates at most four nodes a level.
+    /// O(log n); allocates at most three nodes a level.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Complexity
     ///
-    /// O(log n + k) for k removed entries; allocates at most four nodes a level.
+    /// O(log n + k) for k removed entries; allocates at most three nodes a level.
     ///
     /// # Errors
     ///

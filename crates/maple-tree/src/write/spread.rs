@@ -11,7 +11,12 @@ use crate::source::NodeSource;
 /// A write gathers from at most three leaves, cuts one entry in two, and adds one.
 pub(crate) const ENTRIES_MAX: usize = 3 * LEAF_SLOTS + 3;
 /// One level hands at most this many new nodes to the one above.
-pub(crate) const CARRY_MAX: usize = 5;
+///
+/// Leaves: both ends of the run keep 14 slots each at most, the write and the
+/// pieces it cuts add three, holes two: 33 slots; with a neighbour there are 31
+/// at most. Branches: both ends keep one less than they hold, and as many come
+/// from below as here; with a neighbour it is less. Either fits into three.
+pub(crate) const CARRY_MAX: usize = 3;
 /// A write gathers from at most three branches, and adds what was carried.
 pub(crate) const CHILDREN_MAX: usize = 3 * BRANCH_SLOTS_MAX + CARRY_MAX;
 
