@@ -75,6 +75,11 @@ pub(crate) enum Call {
         flags: u64,
     },
     Munlockall,
+    Mseal {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
     /// `prctl(PR_SET_VMA, …)` on a kernel without names for anonymous memory: always `EINVAL`.
     SetVmaName {
         addr: u64,
@@ -98,6 +103,7 @@ pub(crate) enum CallKind {
     Munlock,
     Mlockall,
     Munlockall,
+    Mseal,
     Prctl,
     Fork,
     Exec,
@@ -119,6 +125,7 @@ impl CallKind {
             Self::Munlock => "munlock",
             Self::Mlockall => "mlockall",
             Self::Munlockall => "munlockall",
+            Self::Mseal => "mseal",
             Self::Prctl => "prctl",
             Self::Fork => "fork",
             Self::Exec => "exec",
@@ -142,6 +149,7 @@ impl Call {
             Self::Munlock { .. } => CallKind::Munlock,
             Self::Mlockall { .. } => CallKind::Mlockall,
             Self::Munlockall => CallKind::Munlockall,
+            Self::Mseal { .. } => CallKind::Mseal,
             Self::SetVmaName { .. } => CallKind::Prctl,
         }
     }
@@ -165,6 +173,7 @@ impl Call {
             | Self::Mlock { addr, len }
             | Self::Mlock2 { addr, len, .. }
             | Self::Munlock { addr, len }
+            | Self::Mseal { addr, len, .. }
             | Self::SetVmaName { addr, len } => vec![span(addr, len)],
             Self::Mremap {
                 addr,
@@ -364,6 +373,7 @@ impl fmt::Display for Call {
                 let flags = bits(flags, &[(1, "MLOCK_ONFAULT")], "0");
                 write!(f, "mlock2({addr:#x}, {len:#x}, {flags})")
             }
+            Self::Mseal { addr, len, flags } => write!(f, "mseal({addr:#x}, {len:#x}, {flags:#x})"),
             Self::Mlockall { flags } => {
                 let names = [(1, "MCL_CURRENT"), (2, "MCL_FUTURE"), (4, "MCL_ONFAULT")];
                 write!(f, "mlockall({})", bits(flags, &names, "0"))

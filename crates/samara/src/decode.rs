@@ -85,6 +85,11 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             flags: a & 0xffff_ffff,
         },
         libc::SYS_munlockall => Call::Munlockall,
+        libc::SYS_mseal => Call::Mseal {
+            addr: a,
+            len: b,
+            flags: c,
+        },
         libc::SYS_fork => return Request::Fork,
         libc::SYS_vfork => {
             return Request::Share {
@@ -163,7 +168,6 @@ fn prctl(operation: u64, [kind, addr, len]: [u64; 3], names: AnonymousNames) -> 
 
 fn name_of(number: c_long) -> &'static str {
     match number {
-        libc::SYS_mseal => "mseal",
         libc::SYS_remap_file_pages => "remap_file_pages",
         libc::SYS_shmat => "shmat",
         libc::SYS_shmdt => "shmdt",

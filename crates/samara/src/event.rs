@@ -44,6 +44,8 @@ pub(crate) enum FileClass {
     Device,
     /// Directories, pipes, sockets: they can't be mapped.
     Unmappable,
+    /// A segment attached with `shmat`.
+    SystemV,
 }
 
 /// An open file's identity and nature.
@@ -57,8 +59,6 @@ pub(crate) struct FileFacts {
     pub(crate) class: FileClass,
     /// Bits: 1 readable, 2 writable, 4 append-only inode, 8 on a noexec mount.
     pub(crate) access: u8,
-    /// Bytes, where the size limits what can be mapped; `u64::MAX` otherwise.
-    pub(crate) size_limit: u64,
 }
 
 /// Bits of [`FileFacts::access`].
@@ -172,6 +172,11 @@ pub(crate) enum Event {
     },
     /// A write to (or growth of the stack to) this address was seen.
     Write {
+        mm: MmId,
+        addr: u64,
+    },
+    /// The kernel drew this start for searches below 2 GiB (`MAP_32BIT`); it does so anew for each.
+    LowBase {
         mm: MmId,
         addr: u64,
     },

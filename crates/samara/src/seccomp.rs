@@ -115,7 +115,7 @@ pub(crate) fn program() -> Vec<sock_filter> {
 
 /// Traces a call when the low half of one of its arguments is one of `values`. The accumulator
 /// holds the call's number before the block; inside, it never comes back to it.
-fn when_argument(steps: &mut Vec<Step>, (nr, index): (libc::c_long, u32), values: &[u32]) {
+fn when_argument(steps: &mut Vec<Step>, (nr, index): (c_long, u32), values: &[u32]) {
     let block = u8::try_from(values.len() + 1).unwrap_or(u8::MAX);
     steps.push(Step::JumpEqual(nr as u32, NEXT, Label::Over(block)));
     steps.push(Step::Load(offset_arg_low(index)));

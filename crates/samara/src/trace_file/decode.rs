@@ -177,6 +177,10 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             states.texts.remove(&mm);
             Event::Gone { mm }
         }
+        13 => Event::LowBase {
+            mm: mm(source)?,
+            addr: source.number()?,
+        },
         _ => return Err("an unknown record"),
     })
 }
@@ -234,6 +238,7 @@ fn file(source: &mut Source<'_>) -> Wired<FileFacts> {
         3 => FileClass::DevZero,
         4 => FileClass::Device,
         5 => FileClass::Unmappable,
+        6 => FileClass::SystemV,
         _ => return Err("an unknown kind of file"),
     };
     Ok(FileFacts {
@@ -242,7 +247,6 @@ fn file(source: &mut Source<'_>) -> Wired<FileFacts> {
         id: source.number()?,
         device: (source.small()?, source.small()?),
         inode: source.number()?,
-        size_limit: source.number()?,
         name: source.text()?.to_owned(),
     })
 }
@@ -391,9 +395,13 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 advice: small(source.signed()?)?,
             }
         }
-        8 => {
+        8 | 13 => {
             let [addr, len, flags] = source.numbers()?;
-            Call::Mlock2 { addr, len, flags }
+            if tag == 8 {
+                Call::Mlock2 { addr, len, flags }
+            } else {
+                Call::Mseal { addr, len, flags }
+            }
         }
         10 => Call::Mlockall {
             flags: source.number()?,

@@ -68,6 +68,10 @@ impl<W: Write> Writer<W> {
                 sink.byte(6);
                 sink.numbers(&[mm.0.into(), *addr]);
             }
+            Event::LowBase { mm, addr } => {
+                sink.byte(13);
+                sink.numbers(&[mm.0.into(), *addr]);
+            }
             Event::SharedInode { mm, addr, facts } => {
                 sink.byte(7);
                 sink.numbers(&[mm.0.into(), *addr]);
@@ -173,17 +177,12 @@ fn file(sink: &mut Sink, facts: &FileFacts) {
         FileClass::DevZero => 3,
         FileClass::Device => 4,
         FileClass::Unmappable => 5,
+        FileClass::SystemV => 6,
     };
     sink.byte(class);
     sink.byte(facts.access);
     let device = [facts.device.0.into(), facts.device.1.into()];
-    sink.numbers(&[
-        facts.id,
-        device[0],
-        device[1],
-        facts.inode,
-        facts.size_limit,
-    ]);
+    sink.numbers(&[facts.id, device[0], device[1], facts.inode]);
     sink.text(&facts.name);
 }
 
@@ -303,6 +302,7 @@ fn call(sink: &mut Sink, call: &Call) {
         Call::Mlockall { flags } => tagged(sink, 10, &[flags]),
         Call::Munlockall => tagged(sink, 11, &[]),
         Call::SetVmaName { addr, len } => tagged(sink, 12, &[addr, len]),
+        Call::Mseal { addr, len, flags } => tagged(sink, 13, &[addr, len, flags]),
     }
 }
 

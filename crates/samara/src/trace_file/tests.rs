@@ -127,6 +127,11 @@ fn calls() -> Vec<Call> {
         Call::Munlock { addr, len },
         Call::Mlockall { flags: 3 },
         Call::Munlockall,
+        Call::Mseal {
+            addr,
+            len,
+            flags: 0,
+        },
         Call::SetVmaName { addr, len },
     ]
 }
@@ -140,7 +145,6 @@ fn sample() -> Vec<Event> {
         name: "/usr/lib/libc.so.6".to_owned(),
         class: FileClass::HugeAligned,
         access: access::READABLE | access::NO_EXEC,
-        size_limit: u64::MAX,
     };
     let mut events = vec![
         Event::System(system_facts()),
@@ -159,6 +163,10 @@ fn sample() -> Vec<Event> {
             capabilities: 1,
         },
         Event::Write { mm, addr: 0x1000 },
+        Event::LowBase {
+            mm,
+            addr: 0x4000_1000,
+        },
         Event::SharedInode {
             mm,
             addr: 0x1000,

@@ -1,0 +1,119 @@
+//! Compares an address space's model with the kernel's: the whole text, or a neighbourhood.
+
+use crate::engine::MmId;
+use crate::facts::Handles;
+use crate::kernel::KernelMapping;
+use crate::mirror::Mirror;
+use crate::observe;
+use crate::procfs::MapLine;
+
+/// The outcome of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// Nobody uses the address space any more.
+    Gone,
+    /// Identical; with the whole text if that was compared.
+    Same(Option<String>),
+    Different {
+        kernel: String,
+        model: String,
+    },
+}
+
+impl Comparison {
+    pub(crate) const fn is_different(&self) -> bool {
+        matches!(self, Self::Different { .. })
+    }
+}
+
+/// Compares the mappings that overlap or touch `near`.
+pub(crate) fn neighbourhood(
+    mirror: &Mirror,
+    mm: MmId,
+    handles: &Handles,
+    near: &[(u64, u64)],
+) -> Comparison {
+    let (mut kernel, mut model) = (String::new(), String::new());
+    for &(start, end) in near {
+        let (start, end) = (start.saturating_sub(1), end.saturating_add(1));
+        for mapping in observe::mappings_in(handles, start, end) {
+            kernel.push_str(&line(&mapping));
+        }
+        for mapping in mirror.mappings_in(mm, start, end) {
+            model.push_str(&line(&mapping));
+        }
+    }
+    if kernel == model {
+        Comparison::Same(None)
+    } else {
+        Comparison::Different { kernel, model }
+    }
+}
+
+fn line(mapping: &KernelMapping) -> String {
+    let letter = |bit: u32, letter: char, none: char| {
+        if mapping.access & (1 << bit) == 0 {
+            none
+        } else {
+            letter
+        }
+    };
+    let access = [
+        letter(0, 'r', '-'),
+        letter(1, 'w', '-'),
+        letter(2, 'x', '-'),
+        letter(3, 's', 'p'),
+    ];
+    let access: String = access.into_iter().collect();
+    let KernelMapping {
+        start,
+        end,
+        offset,
+        device: (major, minor),
+        inode,
+        ..
+    } = mapping;
+    format!("{start:08x}-{end:08x} {access} {offset:08x} {major:02x}:{minor:02x} {inode}\n")
+}
+
+/// The kernel's lines whose file has another name than in the model, if names are all that
+/// differs.
+pub(crate) fn renamed(kernel: &str, model: &str) -> Option<Vec<MapLine>> {
+    let mut renamed = Vec::new();
+    let (mut ours, mut theirs) = (model.lines(), kernel.lines());
+    loop {
+        match (theirs.next(), ours.next()) {
+            (None, None) => return (!renamed.is_empty()).then_some(renamed),
+            (Some(theirs), Some(ours)) if theirs == ours => {}
+            (Some(theirs), Some(ours)) => {
+                let (theirs, ours) = (MapLine::parse(theirs)?, MapLine::parse(ours)?);
+                let same = MapLine {
+                    name: ours.name.clone(),
+                    ..theirs.clone()
+                } == ours;
+                if !same || !theirs.has_file() {
+                    return None;
+                }
+                renamed.push(theirs);
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deleted_file_is_a_rename_and_a_moved_mapping_is_not() {
+        let text = "1000-2000 r--p 00000000 fe:00 7      /a\n2000-3000 rw-p 00000000 00:00 0 \n";
+        let deleted = text.replace("/a", "/a (deleted)");
+        let renamed_lines = renamed(&deleted, text).unwrap();
+        assert_eq!(renamed_lines.len(), 1);
+        assert_eq!(renamed_lines[0].name, "/a (deleted)");
+        assert_eq!(renamed(&text.replace("2000-3000", "2000-4000"), text), None);
+        assert_eq!(renamed(&text.replace(" 7 ", " 8 "), text), None);
+        assert_eq!(renamed(text, text), None);
+    }
+}

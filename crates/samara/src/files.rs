@@ -1,0 +1,218 @@
+//! Which open file a descriptor stands for, and what kind of file it is.
+//!
+//! Two mappings merge only if they come from one *open file*: `dup` shares it, a second `open`
+//! does not. So a descriptor of ours is held for each open file some model still maps, and a new
+//! mapping's file is compared with those of the same inode.
+
+use std::collections::HashSet;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{self, FileStat, SFlag};
+use nix::sys::statfs::{self, FsType};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+
+use crate::event::{FileClass, FileFacts, access};
+use crate::kernel;
+use crate::procfs::MapLine;
+use crate::ptrace::Tid;
+
+/// A descriptor's meaning.
+#[derive(Debug)]
+pub(crate) enum Identified {
+    /// Not open, or open only as a path.
+    Bad,
+    /// An open file seen before.
+    Known(u64),
+    /// One not seen before.
+    New(FileFacts),
+}
+
+#[derive(Debug)]
+struct Held {
+    id: u64,
+    descriptor: OwnedFd,
+    inode: (u64, u64),
+}
+
+/// The open files of all address spaces.
+#[derive(Debug)]
+pub(crate) struct FileTable {
+    next: u64,
+    held: Vec<Held>,
+    /// Those whose device, inode and name the kernel's own line has told.
+    confirmed: HashSet<u64>,
+}
+
+impl FileTable {
+    /// No file yet; identities begin at `first`.
+    pub(crate) fn new(first: u64) -> Self {
+        Self {
+            next: first,
+            held: Vec::new(),
+            confirmed: HashSet::new(),
+        }
+    }
+
+    /// Finds out what descriptor `fd` of the thread `tid` stands for, and holds it.
+    pub(crate) fn identify(&mut self, tid: Tid, fd: i32) -> Identified {
+        let Ok(descriptor) = kernel::copy_descriptor(tid, fd) else {
+            return Identified::Bad;
+        };
+        let (Ok(flags), Ok(stat)) = (
+            fcntl(&descriptor, FcntlArg::F_GETFL),
+            stat::fstat(&descriptor),
+        ) else {
+            return Identified::Bad;
+        };
+        let flags = OFlag::from_bits_retain(flags);
+        if flags.contains(OFlag::O_PATH) {
+            return Identified::Bad;
+        }
+        let inode = (stat.st_dev, stat.st_ino);
+        let same = |held: &&Held| {
+            held.inode == inode && kernel::same_open_file(&held.descriptor, &descriptor) == Ok(true)
+        };
+        if let Some(held) = self.held.iter().find(same) {
+            return Identified::Known(held.id);
+        }
+        let facts = FileFacts {
+            id: self.new_id(),
+            device: (major(stat.st_dev), minor(stat.st_dev)),
+            inode: stat.st_ino,
+            name: name_of(&descriptor),
+            class: classify(&stat, &descriptor),
+            access: access_of(flags, &descriptor),
+        };
+        self.held.push(Held {
+            id: facts.id,
+            descriptor,
+            inode,
+        });
+        Identified::New(facts)
+    }
+
+    /// A file the kernel opened itself, as for a program's own mappings: seen only in `line`.
+    pub(crate) fn unopened(&mut self, line: &MapLine) -> FileFacts {
+        let id = self.new_id();
+        self.confirmed.insert(id);
+        FileFacts {
+            id,
+            device: line.device,
+            inode: line.inode,
+            name: line.name.clone(),
+            class: if line.name.starts_with("/SYSV") {
+                FileClass::SystemV
+            } else {
+                class_by_name(&line.name)
+            },
+            access: access::READABLE,
+        }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Whether the kernel's own line has told who the file is: from then on only its name may
+    /// change.
+    pub(crate) fn is_confirmed(&self, id: u64) -> bool {
+        self.confirmed.contains(&id)
+    }
+
+    /// Remembers that it has.
+    pub(crate) fn confirm(&mut self, id: u64) {
+        self.confirmed.insert(id);
+    }
+
+    /// Lets go of every file that is not `alive`: no model maps it any more.
+    pub(crate) fn retain(&mut self, mut alive: impl FnMut(u64) -> bool) {
+        self.held.retain(|held| alive(held.id));
+    }
+}
+
+/// Splits a device number as the kernel encodes it for user space.
+const fn major(device: u64) -> u32 {
+    (((device >> 8) & 0xfff) | ((device >> 32) & !0xfff)) as u32
+}
+
+const fn minor(device: u64) -> u32 {
+    ((device & 0xff) | ((device >> 12) & !0xff)) as u32
+}
+
+/// The path as `maps` prints it: only newlines are escaped.
+fn name_of(descriptor: &OwnedFd) -> String {
+    let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+    let path = std::fs::read_link(link).unwrap_or_default();
+    path.to_string_lossy().replace('\n', "\\012")
+}
+
+fn classify(stat: &FileStat, descriptor: &OwnedFd) -> FileClass {
+    const ZERO: (u32, u32) = (1, 5);
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG => statfs::fstatfs(descriptor)
+            .map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type())),
+        SFlag::S_IFCHR if (major(stat.st_rdev), minor(stat.st_rdev)) == ZERO => FileClass::DevZero,
+        SFlag::S_IFDIR | SFlag::S_IFIFO | SFlag::S_IFSOCK => FileClass::Unmappable,
+        _ => FileClass::Device,
+    }
+}
+
+fn class_by_name(name: &str) -> FileClass {
+    statfs::statfs(name).map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type()))
+}
+
+fn class_of_fs(kind: FsType) -> FileClass {
+    match kind {
+        statfs::EXT4_SUPER_MAGIC | statfs::XFS_SUPER_MAGIC | statfs::BTRFS_SUPER_MAGIC => {
+            FileClass::HugeAligned
+        }
+        statfs::TMPFS_MAGIC => FileClass::Shmem,
+        _ => FileClass::Plain,
+    }
+}
+
+fn access_of(flags: OFlag, descriptor: &OwnedFd) -> u8 {
+    let mut bits = match flags & OFlag::O_ACCMODE {
+        OFlag::O_WRONLY => access::WRITABLE,
+        OFlag::O_RDWR => access::READABLE | access::WRITABLE,
+        _ => access::READABLE,
+    };
+    if fstatvfs(descriptor).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC)) {
+        bits |= access::NO_EXEC;
+    }
+    bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dup_is_known_and_a_second_open_is_new() {
+        let us = std::process::id() as Tid;
+        let exe = std::env::current_exe().unwrap();
+        let first = std::fs::File::open(&exe).unwrap();
+        let copy = first.try_clone().unwrap();
+        let second = std::fs::File::open(&exe).unwrap();
+        let mut table = FileTable::new(1);
+        let Identified::New(facts) = table.identify(us, first.as_raw_fd()) else {
+            panic!("the first is new");
+        };
+        assert_eq!(facts.access & access::READABLE, access::READABLE);
+        assert!(
+            matches!(table.identify(us, copy.as_raw_fd()), Identified::Known(id) if id == facts.id)
+        );
+        assert!(matches!(
+            table.identify(us, second.as_raw_fd()),
+            Identified::New(_)
+        ));
+        assert!(matches!(table.identify(us, 1 << 20), Identified::Bad));
+        table.retain(|id| id != facts.id);
+        assert!(matches!(
+            table.identify(us, copy.as_raw_fd()),
+            Identified::New(_)
+        ));
+    }
+}

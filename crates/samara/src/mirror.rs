@@ -1,0 +1,432 @@
+//! The mirrored address spaces: applies events to the model and answers questions about it.
+//!
+//! Nothing here looks at a kernel; `trace` and `replay` share it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use maple_mm::{
+    Access, AddressSpace, Backing, File, FileId, KeyedProtection, LinuxProfile, MmapFile,
+    MmapRequest, MremapRequest, System, VmFlags, Vma,
+};
+
+use crate::call::{Call, CallFile};
+use crate::convert;
+use crate::engine::MmId;
+use crate::event::{BackingFacts, Event, FileFacts, StartFacts, VmaFacts};
+use crate::kernel::KernelMapping;
+use crate::procfs::MemoryLimits;
+
+/// An address space as it was at some moment.
+#[derive(Debug)]
+pub(crate) struct Saved(Mirrored);
+
+#[derive(Debug)]
+struct Mirrored {
+    space: AddressSpace,
+    limits: MemoryLimits,
+    capabilities: u64,
+}
+
+/// All address spaces of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Mirror {
+    system: Option<(Arc<System>, LinuxProfile)>,
+    files: HashMap<u64, Arc<File>>,
+    spaces: HashMap<MmId, Mirrored>,
+}
+
+impl Mirror {
+    /// Applies an event. A call's and a state's outcome is not checked here.
+    ///
+    /// # Errors
+    ///
+    /// If the event does not fit what came before: a recording made by something else.
+    pub(crate) fn apply(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::System(facts) => {
+                let system = Arc::new(System::new(convert::settings(facts)));
+                self.system = Some((system, convert::profile(facts)));
+            }
+            Event::File(facts) => self.define_file(facts)?,
+            Event::Start(facts) => self.start(facts)?,
+            Event::Limits { mm, limits } => {
+                let mirrored = self.mirrored_mut(*mm)?;
+                mirrored.limits = *limits;
+                mirrored.space.set_limits(convert::limits(limits));
+            }
+            Event::Capabilities { mm, capabilities } => {
+                let mirrored = self.mirrored_mut(*mm)?;
+                mirrored.capabilities = *capabilities;
+                mirrored
+                    .space
+                    .set_capabilities(convert::capabilities(*capabilities));
+            }
+            Event::LowBase { mm, addr } => {
+                let space = &mut self.mirrored_mut(*mm)?.space;
+                let layout = maple_mm::Layout {
+                    low_base: *addr,
+                    ..space.layout().clone()
+                };
+                space.set_layout(layout);
+            }
+            Event::Write { mm, addr } => self.write(*mm, *addr)?,
+            Event::SharedInode { mm, addr, facts } => self.shared_inode(*mm, *addr, facts)?,
+            Event::Call { mm, call, .. } => {
+                self.call(*mm, call)
+                    .context("a call in an unknown address space")?;
+            }
+            Event::Fork { parent, child } => self.fork(*parent, *child)?,
+            Event::Gone { mm } => self.remove(*mm),
+            Event::NotModelled { .. } | Event::State { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn mirrored_mut(&mut self, mm: MmId) -> Result<&mut Mirrored> {
+        self.spaces
+            .get_mut(&mm)
+            .with_context(|| format!("address space {} is unknown", mm.0))
+    }
+
+    fn space(&self, mm: MmId) -> Option<&AddressSpace> {
+        self.spaces.get(&mm).map(|mirrored| &mirrored.space)
+    }
+
+    /// Private data was seen at `addr`, or a stack that reaches down to it.
+    fn write(&mut self, mm: MmId, addr: u64) -> Result<()> {
+        const PAGE: u64 = 4096;
+        let space = &mut self.mirrored_mut(mm)?.space;
+        if space.vma_at(addr).is_some() {
+            // Not as a fault: the mapping may have become read-only since it was written.
+            let page = addr..addr.saturating_add(PAGE);
+            space.mark_written(page).map_err(|error| anyhow!("{error}"))
+        } else {
+            // What the model does not believe shows up at the next comparison.
+            let _ = space.fault(addr, Access::Write);
+            Ok(())
+        }
+    }
+
+    fn define_file(&mut self, facts: &FileFacts) -> Result<()> {
+        let file = Arc::new(convert::file(facts));
+        let known = self.files.insert(facts.id, Arc::clone(&file));
+        if known.is_some_and(|known| *known != *file) {
+            for mirrored in self.spaces.values_mut() {
+                let set = mirrored.space.set_file(file.id, &file);
+                set.map_err(|error| anyhow!("{error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The model gave the object its identity itself, so the address names it.
+    fn shared_inode(&mut self, mm: MmId, addr: u64, facts: &FileFacts) -> Result<()> {
+        let mirrored = self.mirrored_mut(mm)?;
+        let vma = mirrored
+            .space
+            .vma_at(addr)
+            .context("no mapping where an inode was learned")?;
+        let file = vma.file().context("no file where an inode was learned")?;
+        let id = file.id;
+        let learned = File {
+            id,
+            ..convert::file(facts)
+        };
+        mirrored
+            .space
+            .set_file(id, &Arc::new(learned))
+            .map_err(|error| anyhow!("{error}"))
+    }
+
+    fn start(&mut self, facts: &StartFacts) -> Result<()> {
+        let (system, profile) = self.system.clone().context("the machine is unknown")?;
+        let vmas: Vec<_> = facts
+            .vmas
+            .iter()
+            .map(|vma| self.vma_spec(vma))
+            .collect::<Result<_>>()?;
+        // The old one goes first: it may hold what the new one charges.
+        self.spaces.remove(&facts.mm);
+        let setup = convert::setup(system, profile, facts);
+        let space = AddressSpace::from_layout(setup, vmas).map_err(|error| anyhow!("{error}"))?;
+        let (limits, capabilities) = (facts.limits, facts.capabilities);
+        self.spaces.insert(
+            facts.mm,
+            Mirrored {
+                space,
+                limits,
+                capabilities,
+            },
+        );
+        Ok(())
+    }
+
+    fn vma_spec(&self, facts: &VmaFacts) -> Result<maple_mm::VmaSpec> {
+        let backing = match &facts.backing {
+            BackingFacts::Anonymous => Backing::Anonymous,
+            BackingFacts::Special(name) => Backing::Special(maple_mm::Special {
+                name: name.as_str().into(),
+            }),
+            BackingFacts::File(id) => {
+                let file = self
+                    .files
+                    .get(id)
+                    .with_context(|| format!("file {id} is unknown"))?;
+                Backing::File(Arc::clone(file))
+            }
+        };
+        let flags = VmFlags::from_mnemonics(&facts.flags)
+            .map_err(|error| anyhow!("unknown mapping flag in `{}`: {error:?}", facts.flags))?;
+        Ok(maple_mm::VmaSpec {
+            start: facts.start,
+            end: facts.end,
+            flags,
+            page_offset: facts.page_offset,
+            backing,
+            written: facts.written,
+        })
+    }
+
+    /// Carries a call out on the model: what it returns, negative for an error number.
+    pub(crate) fn call(&mut self, mm: MmId, call: &Call) -> Option<i64> {
+        let file = match *call {
+            Call::Mmap { file, .. } => self.mmap_file(file),
+            _ => MmapFile::None,
+        };
+        let space = &mut self.spaces.get_mut(&mm)?.space;
+        let address = |result: Result<u64, maple_mm::Errno>| match result {
+            Ok(address) => address.cast_signed(),
+            Err(error) => -i64::from(error.raw()),
+        };
+        let nothing = |result: Result<(), maple_mm::Errno>| address(result.map(|()| 0));
+        Some(match *call {
+            Call::Mmap {
+                addr,
+                len,
+                prot,
+                flags,
+                offset,
+                ..
+            } => address(space.mmap(MmapRequest {
+                addr,
+                len,
+                prot,
+                flags,
+                file,
+                offset,
+            })),
+            Call::Munmap { addr, len } => nothing(space.munmap(addr, len)),
+            Call::Mprotect { addr, len, prot } => nothing(space.mprotect(addr, len, prot)),
+            Call::PkeyMprotect {
+                addr,
+                len,
+                prot,
+                pkey,
+            } => nothing(space.pkey_mprotect(addr, len, KeyedProtection { prot, key: pkey })),
+            Call::Mremap {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            } => address(space.mremap(MremapRequest {
+                addr,
+                old_len,
+                new_len,
+                flags,
+                new_addr,
+            })),
+            Call::Brk { addr } => space.brk(addr).cast_signed(),
+            Call::Madvise { addr, len, advice } => nothing(space.madvise(addr, len, advice)),
+            Call::Mlock { addr, len } => nothing(space.mlock(addr, len)),
+            Call::Mlock2 { addr, len, flags } => nothing(space.mlock2(addr, len, flags)),
+            Call::Munlock { addr, len } => nothing(space.munlock(addr, len)),
+            Call::Mlockall { flags } => nothing(space.mlockall(flags)),
+            Call::Munlockall => nothing(space.munlockall()),
+            Call::Mseal { addr, len, flags } => nothing(space.mseal(addr, len, flags)),
+            Call::SetVmaName { .. } => -i64::from(maple_mm::Errno::EINVAL.raw()),
+        })
+    }
+
+    fn mmap_file(&self, file: CallFile) -> MmapFile {
+        match file {
+            CallFile::Anonymous => MmapFile::None,
+            CallFile::Bad => MmapFile::Bad,
+            CallFile::Open(id) => self
+                .files
+                .get(&id)
+                .map_or(MmapFile::Bad, |file| MmapFile::Open(Arc::clone(file))),
+        }
+    }
+
+    /// Makes `child` a copy of `parent`.
+    ///
+    /// # Errors
+    ///
+    /// If the parent is unknown, or the model says that the fork fails.
+    pub(crate) fn fork(&mut self, parent: MmId, child: MmId) -> Result<()> {
+        let mirrored = self.mirrored_mut(parent)?;
+        let (limits, capabilities) = (mirrored.limits, mirrored.capabilities);
+        let space = mirrored
+            .space
+            .fork()
+            .map_err(|error| anyhow!("the model says that this fork fails: {error}"))?;
+        self.spaces.insert(
+            child,
+            Mirrored {
+                space,
+                limits,
+                capabilities,
+            },
+        );
+        Ok(())
+    }
+
+    /// An address space as it is now, to come back to.
+    pub(crate) fn save(&self, mm: MmId) -> Option<Saved> {
+        let Mirrored {
+            space,
+            limits,
+            capabilities,
+        } = self.spaces.get(&mm)?;
+        let (limits, capabilities) = (*limits, *capabilities);
+        Some(Saved(Mirrored {
+            space: space.snapshot(),
+            limits,
+            capabilities,
+        }))
+    }
+
+    /// Puts `saved` in place and gives what was there.
+    pub(crate) fn replace(&mut self, mm: MmId, saved: Saved) -> Option<Saved> {
+        self.spaces.insert(mm, saved.0).map(Saved)
+    }
+
+    /// Forgets an address space.
+    pub(crate) fn remove(&mut self, mm: MmId) {
+        self.spaces.remove(&mm);
+    }
+
+    // ----- questions -------------------------------------------------------------------------
+
+    /// The text of `maps`, as the model has it.
+    pub(crate) fn text(&self, mm: MmId) -> Option<String> {
+        let mut text = String::new();
+        self.space(mm)?.write_maps(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// The ranges of private mappings that no write is known of.
+    pub(crate) fn unwritten(&self, mm: MmId) -> Vec<(u64, u64)> {
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        space
+            .vmas()
+            .filter(|vma| can_be_written(vma))
+            .map(|vma| (vma.start(), vma.end()))
+            .collect()
+    }
+
+    /// Those of them that overlap or touch one of `ranges`.
+    pub(crate) fn unwritten_near(&self, mm: MmId, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for &(start, end) in ranges {
+            let touching = start.saturating_sub(1)..end.saturating_add(1);
+            for vma in space.vmas_in(touching).filter(|vma| can_be_written(vma)) {
+                found.push((vma.start(), vma.end()));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The ranges of mappings that grow downwards.
+    pub(crate) fn stacks(&self, mm: MmId) -> Vec<(u64, u64)> {
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        let grows = |vma: &&Arc<Vma>| vma.flags().contains(VmFlags::GROWSDOWN);
+        space
+            .vmas()
+            .filter(grows)
+            .map(|vma| (vma.start(), vma.end()))
+            .collect()
+    }
+
+    /// The mappings that overlap `start..end`, as the kernel would describe them.
+    pub(crate) fn mappings_in(&self, mm: MmId, start: u64, end: u64) -> Vec<KernelMapping> {
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        space
+            .vmas_in(start..end)
+            .map(|vma| convert::mapping(vma))
+            .collect()
+    }
+
+    /// The end of the heap.
+    pub(crate) fn brk(&self, mm: MmId) -> Option<u64> {
+        self.space(mm).map(|space| space.layout().brk)
+    }
+
+    pub(crate) fn limits(&self, mm: MmId) -> Option<MemoryLimits> {
+        self.spaces.get(&mm).map(|mirrored| mirrored.limits)
+    }
+
+    pub(crate) fn capabilities(&self, mm: MmId) -> Option<u64> {
+        self.spaces.get(&mm).map(|mirrored| mirrored.capabilities)
+    }
+
+    pub(crate) fn vma_count(&self, mm: MmId) -> usize {
+        self.space(mm).map_or(0, AddressSpace::map_count)
+    }
+
+    fn vma_at(&self, mm: MmId, addr: u64) -> Option<&Arc<Vma>> {
+        self.space(mm)?.vma_at(addr)
+    }
+
+    /// The file mapped at `addr`.
+    pub(crate) fn file_at(&self, mm: MmId, addr: u64) -> Option<FileFacts> {
+        self.vma_at(mm, addr)?
+            .file()
+            .map(|file| convert::file_facts(file))
+    }
+
+    /// Whether the mapping at `addr` is known to hold private data.
+    pub(crate) fn is_written_at(&self, mm: MmId, addr: u64) -> bool {
+        self.vma_at(mm, addr)
+            .is_some_and(|vma| vma.anon().is_faulted())
+    }
+
+    /// The page offset of an anonymous mapping at `addr`.
+    pub(crate) fn page_offset_at(&self, mm: MmId, addr: u64) -> Option<u64> {
+        let vma = self.vma_at(mm, addr)?;
+        let is_anonymous = matches!(vma.backing(), Backing::Anonymous);
+        is_anonymous.then(|| vma.page_offset() + (addr - vma.start()) / 4096)
+    }
+
+    /// Whether any address space maps this open file; forgets it if not.
+    pub(crate) fn is_mapped(&self, id: u64) -> bool {
+        self.files
+            .get(&id)
+            .is_some_and(|file| Arc::strong_count(file) > 1)
+    }
+
+    /// Whether the model gave this identity out for shared anonymous memory.
+    pub(crate) const fn is_shared_anonymous(id: u64) -> bool {
+        id & FileId::MODEL_BIT != 0
+    }
+}
+
+fn can_be_written(vma: &Arc<Vma>) -> bool {
+    !vma.anon().is_faulted()
+        && !vma.flags().contains(VmFlags::MAYSHARE)
+        && !matches!(vma.backing(), Backing::Special(_))
+}

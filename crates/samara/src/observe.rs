@@ -1,0 +1,132 @@
+//! Looks at a live address space: its `maps`, which pages were written, where stacks begin.
+
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+
+use anyhow::Result;
+
+use crate::facts::Handles;
+use crate::kernel::{self, KernelMapping};
+use crate::procfs::MapLine;
+
+/// The whole text of `maps`; empty once nobody uses the address space.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(crate) fn maps_text(handles: &Handles) -> Result<String> {
+    let mut file = &handles.maps;
+    file.seek(SeekFrom::Start(0))?;
+    let mut bytes = Vec::with_capacity(16 << 10);
+    match file.read_to_end(&mut bytes) {
+        // The address space is gone.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => bytes.clear(),
+        other => _ = other?,
+    }
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// For each of `ranges` that holds private data, the address of a page that does.
+pub(crate) fn written_pages(handles: &Handles, ranges: &[(u64, u64)]) -> Vec<u64> {
+    let mut found = Vec::new();
+    for &(start, end) in ranges {
+        match kernel::first_private_page(&handles.pagemap, start, end) {
+            Ok(page) => found.extend(page),
+            Err(error) if is_unknown_request(&error) => {
+                found.extend(first_private_page_by_table(handles, start, end));
+            }
+            // The address space is being torn down: nothing can depend on it any more.
+            Err(_) => {}
+        }
+    }
+    found
+}
+
+fn is_unknown_request(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL))
+        || error.kind() == ErrorKind::Unsupported
+}
+
+/// Before Linux 6.7: one word of `pagemap` per page. Bit 63 present, 62 swapped, 61 of a file. A
+/// page of zeros that was only read looks written here, unless its frame number may be read and
+/// equals that of another such page; so this errs on the side of "written" and the comparison
+/// decides.
+fn first_private_page_by_table(handles: &Handles, start: u64, end: u64) -> Option<u64> {
+    use std::os::unix::fs::FileExt;
+    const PAGE: u64 = 4096;
+    const CHUNK: usize = 512;
+    let mut words = [0_u8; CHUNK * 8];
+    let mut page = start / PAGE;
+    while page < end / PAGE {
+        let want = usize::try_from(end / PAGE - page)
+            .unwrap_or(CHUNK)
+            .min(CHUNK);
+        let got = handles
+            .pagemap
+            .read_at(&mut words[..want * 8], page * 8)
+            .ok()?
+            / 8;
+        for (index, word) in words[..got * 8].chunks_exact(8).enumerate() {
+            let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+            if word >> 62 != 0 && word & (1 << 61) == 0 {
+                return Some((page + index as u64) * PAGE);
+            }
+        }
+        if got == 0 {
+            return None;
+        }
+        page += got as u64;
+    }
+    None
+}
+
+/// Where the mapping that holds `addr` begins.
+pub(crate) fn start_of_mapping(handles: &Handles, addr: u64) -> Option<u64> {
+    let mapping = mapping_at(handles, addr)?;
+    (mapping.start <= addr).then_some(mapping.start)
+}
+
+/// The mapping that holds `addr`, or the next above it.
+pub(crate) fn mapping_at(handles: &Handles, addr: u64) -> Option<KernelMapping> {
+    match kernel::mapping_at(&handles.maps, addr) {
+        Ok(found) => found,
+        Err(error) if is_unknown_request(&error) => mapping_in_text(handles, addr),
+        Err(_) => None,
+    }
+}
+
+/// Before Linux 6.11: the same from the text.
+fn mapping_in_text(handles: &Handles, addr: u64) -> Option<KernelMapping> {
+    let text = maps_text(handles).ok()?;
+    let line = text
+        .lines()
+        .filter_map(MapLine::parse)
+        .find(|line| line.end > addr)?;
+    let bits = |(bit, letter): (usize, char)| u64::from(line.access.contains(letter)) << bit;
+    Some(KernelMapping {
+        start: line.start,
+        end: line.end,
+        access: [(0, 'r'), (1, 'w'), (2, 'x'), (3, 's')]
+            .into_iter()
+            .map(bits)
+            .sum(),
+        offset: line.offset,
+        device: line.device,
+        inode: line.inode,
+        name: line.name,
+    })
+}
+
+/// The mappings that overlap `start..end`.
+pub(crate) fn mappings_in(handles: &Handles, start: u64, end: u64) -> Vec<KernelMapping> {
+    let mut found = Vec::new();
+    let mut at = start;
+    while at < end {
+        let Some(mapping) = mapping_at(handles, at).filter(|mapping| mapping.start < end) else {
+            break;
+        };
+        at = mapping.end;
+        found.push(mapping);
+    }
+    found
+}

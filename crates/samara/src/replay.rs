@@ -1,0 +1,165 @@
+//! Checks a recorded run against the model, without a kernel.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+
+use crate::call::{CallKind, result_text};
+use crate::engine::MmId;
+use crate::event::{Cause, Event};
+use crate::mirror::Mirror;
+use crate::trace_file::{Reader, TraceError};
+use crate::verdict::{Divergence, Verdict, differing_lines};
+
+/// A prediction whose state has not been checked yet.
+struct Compared {
+    call: String,
+    predicted: i64,
+    result: i64,
+}
+
+struct Replay {
+    mirror: Mirror,
+    verdict: Verdict,
+    last: Option<(MmId, Compared)>,
+    /// Address spaces that diverged and were not read again since.
+    lost: BTreeSet<MmId>,
+}
+
+/// Replays a trace.
+///
+/// # Errors
+///
+/// What is wrong with the trace.
+pub(crate) fn replay(input: impl Read, name: String) -> Result<Verdict, TraceError> {
+    let mut reader = Reader::new(input)?;
+    let mut replay = Replay {
+        mirror: Mirror::default(),
+        verdict: Verdict {
+            program: name,
+            processes: 1,
+            ..Verdict::default()
+        },
+        last: None,
+        lost: BTreeSet::new(),
+    };
+    let mut number = 0;
+    while let Some(event) = reader.next_event()? {
+        number += 1;
+        replay.event(event).map_err(|error| {
+            TraceError::Read(format!("event {number} makes no sense: {error:#}"))
+        })?;
+    }
+    replay.check_last(None);
+    Ok(replay.verdict)
+}
+
+impl Replay {
+    fn event(&mut self, event: Event) -> anyhow::Result<()> {
+        if space_of(&event).is_some_and(|mm| self.lost.contains(&mm)) {
+            return Ok(());
+        }
+        match event {
+            Event::Call { mm, call, result } => {
+                self.check_last(None);
+                self.verdict.count_call(call.kind());
+                let predicted = self.mirror.call(mm, &call);
+                let predicted = predicted
+                    .ok_or_else(|| anyhow::anyhow!("address space {} is unknown", mm.0))?;
+                let compared = Compared {
+                    call: call.to_string(),
+                    predicted,
+                    result,
+                };
+                self.last = Some((mm, compared));
+            }
+            Event::State { mm, text } => self.state(mm, &text),
+            event => {
+                self.count(&event);
+                self.mirror.apply(&event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, event: &Event) {
+        let verdict = &mut self.verdict;
+        match event {
+            Event::Start(facts) => {
+                self.lost.remove(&facts.mm);
+                if facts.cause == Cause::Exec {
+                    verdict.execs += 1;
+                    verdict.count_call(CallKind::Exec);
+                }
+            }
+            Event::Fork { .. } => {
+                verdict.forks += 1;
+                verdict.processes += 1;
+                verdict.count_call(CallKind::Fork);
+            }
+            Event::NotModelled { name, .. } => verdict.count_not_modelled(name),
+            Event::Write { .. } => verdict.learned.writes += 1,
+            Event::File(_) | Event::SharedInode { .. } => verdict.learned.files += 1,
+            Event::Limits { .. } | Event::Capabilities { .. } | Event::LowBase { .. } => {
+                verdict.learned.limits += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn state(&mut self, mm: MmId, recorded: &str) {
+        let of_call = self.last.as_ref().is_some_and(|(of, _)| *of == mm);
+        if of_call {
+            return self.check_last(Some(recorded));
+        }
+        self.check_last(None);
+        let call = "a recorded state".to_owned();
+        self.last = Some((
+            mm,
+            Compared {
+                call,
+                predicted: 0,
+                result: 0,
+            },
+        ));
+        self.check_last(Some(recorded));
+    }
+
+    /// Checks the last call's result, and the state after it if one was recorded.
+    fn check_last(&mut self, recorded: Option<&str>) {
+        let Some((mm, compared)) = self.last.take() else {
+            return;
+        };
+        let model = recorded
+            .and_then(|_| self.mirror.text(mm))
+            .unwrap_or_default();
+        let lines = differing_lines(recorded.unwrap_or_default(), &model);
+        self.verdict.comparisons += 1;
+        self.verdict.peak_vmas = self.verdict.peak_vmas.max(self.mirror.vma_count(mm));
+        if lines.is_empty() && compared.predicted == compared.result {
+            return;
+        }
+        self.verdict.diverged(Divergence {
+            process: 0,
+            comparison: self.verdict.comparisons,
+            call: compared.call,
+            predicted: result_text(compared.predicted),
+            actual: result_text(compared.result),
+            lines,
+        });
+        self.lost.insert(mm);
+    }
+}
+
+/// The address space an event needs to be intact.
+fn space_of(event: &Event) -> Option<MmId> {
+    match event {
+        Event::Limits { mm, .. }
+        | Event::Capabilities { mm, .. }
+        | Event::LowBase { mm, .. }
+        | Event::Write { mm, .. }
+        | Event::SharedInode { mm, .. }
+        | Event::Call { mm, .. }
+        | Event::State { mm, .. } => Some(*mm),
+        _ => None,
+    }
+}

@@ -1,0 +1,176 @@
+//! `samara show`: the tree of mappings of a live process or of a maps file.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use maple_mm::{
+    AddressSpace, Backing, File, FileAccess, FileId, FileKind, Setup, VmFlags, VmaSpec,
+};
+
+use crate::procfs::MapLine;
+use crate::verdict::Status;
+
+/// Prints the tree of `what`: a process id, `self`, or a file in the format of `maps`.
+///
+/// # Errors
+///
+/// If there is no such process or file, or it can't be read as `maps`.
+pub(crate) fn run(what: &str) -> Result<Status> {
+    let text = read(what)?;
+    let picture = picture(&text)?;
+    match io::stdout().write_all(picture.as_bytes()) {
+        // Whoever reads us has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Status::Identical),
+        other => other
+            .map(|()| Status::Identical)
+            .context("cannot write the picture"),
+    }
+}
+
+fn read(what: &str) -> Result<String> {
+    let is_process = what == "self" || what.bytes().all(|byte| byte.is_ascii_digit());
+    let path = if is_process {
+        format!("/proc/{what}/maps")
+    } else {
+        what.to_owned()
+    };
+    let bytes = fs::read(&path).with_context(|| {
+        if is_process {
+            format!("cannot read {path}: is there a process {what}, and is it yours?")
+        } else {
+            format!("cannot read {path}: give a process id, `self`, or a saved maps file")
+        }
+    })?;
+    if bytes.is_empty() {
+        bail!("{path} is empty: kernel threads and zombies have no mappings");
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The summary and the tree.
+fn picture(text: &str) -> Result<String> {
+    let mut lines = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let parsed = MapLine::parse(line)
+            .with_context(|| format!("line {} is no line of /proc/PID/maps: {line}", number + 1))?;
+        lines.push(parsed);
+    }
+    lines.retain(|line| line.name != "[vsyscall]");
+    let mut files = HashMap::new();
+    let specs: Vec<VmaSpec> = lines.iter().map(|line| spec(line, &mut files)).collect();
+    let space = AddressSpace::from_layout(Setup::default(), specs)
+        .map_err(|error| anyhow::anyhow!("these are not the mappings of a process: {error}"))?;
+    let mut picture = summary(&space, &lines);
+    annotate(&mut picture, &space.tree().dump().to_string(), &lines);
+    Ok(picture)
+}
+
+fn spec(line: &MapLine, files: &mut HashMap<((u32, u32), u64), Arc<File>>) -> VmaSpec {
+    let letters = line.access.as_bytes();
+    let mut flags = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
+    let pairs = [
+        (b'r', VmFlags::READ),
+        (b'w', VmFlags::WRITE),
+        (b'x', VmFlags::EXEC),
+        (b's', VmFlags::SHARED | VmFlags::MAYSHARE),
+    ];
+    for (letter, flag) in pairs {
+        if letters.contains(&letter) {
+            flags |= flag;
+        }
+    }
+    let next = FileId(files.len() as u64);
+    let backing = if line.has_file() {
+        let file = files.entry((line.device, line.inode)).or_insert_with(|| {
+            Arc::new(File {
+                id: next,
+                device: line.device,
+                inode: line.inode,
+                name: line.name.as_str().into(),
+                kind: FileKind::Regular {
+                    huge_aligned: false,
+                },
+                access: FileAccess::READ,
+            })
+        });
+        Backing::File(Arc::clone(file))
+    } else {
+        Backing::Anonymous
+    };
+    let (start, end) = (line.start, line.end);
+    let page_offset = if line.has_file() {
+        line.offset / 4096
+    } else {
+        start / 4096
+    };
+    VmaSpec {
+        start,
+        end,
+        flags,
+        page_offset,
+        backing,
+        written: false,
+    }
+}
+
+fn summary(space: &AddressSpace, lines: &[MapLine]) -> String {
+    let mapped: u64 = lines
+        .iter()
+        .map(|line| line.end.saturating_sub(line.start))
+        .sum();
+    let gap = |pair: &[MapLine]| pair[1].start.saturating_sub(pair[0].end);
+    let widest = lines.windows(2).map(gap).max().unwrap_or(0);
+    let holes = lines.windows(2).filter(|pair| gap(pair) > 0).count();
+    format!(
+        "{} mappings, {} KiB mapped, {holes} holes between them (the widest {} KiB)\n",
+        space.map_count(),
+        mapped >> 10,
+        widest >> 10
+    )
+}
+
+/// Puts what each entry is behind its line. The picture has them in ascending order.
+fn annotate(picture: &mut String, dump: &str, lines: &[MapLine]) {
+    let mut entries = lines.iter();
+    for line in dump.lines() {
+        let is_entry = line.trim_start().split_whitespace().nth(1) == Some("entry");
+        match is_entry.then(|| entries.next()).flatten() {
+            Some(entry) => {
+                let _ = writeln!(picture, "{line}  {} {}", entry.access, entry.name);
+            }
+            None => {
+                let _ = writeln!(picture, "{line}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_process_has_a_picture() {
+        let picture = picture(&read("self").unwrap()).unwrap();
+        assert!(picture.contains("[stack]"), "{picture}");
+        assert!(picture.contains("mappings,"));
+    }
+
+    #[test]
+    fn what_is_no_maps_file_is_refused() {
+        assert!(
+            picture("hello\n")
+                .unwrap_err()
+                .to_string()
+                .contains("line 1")
+        );
+        let backwards = "2000-3000 rw-p 00000000 00:00 0 \n1000-2000 rw-p 00000000 00:00 0 \n";
+        assert!(picture(backwards).is_err());
+        assert!(picture("1001-2000 rw-p 00000000 00:00 0 \n").is_err());
+        assert!(picture("3000-2000 rw-p 00000000 00:00 0 \n").is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! `samara trace`: starts the program, follows it to its end, reports.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::cli::TraceArgs;
+use crate::engine::{Ended, Engine};
+use crate::launch;
+use crate::progress::Progress;
+use crate::ptrace::{self, Privilege};
+use crate::recorder::Recorder;
+use crate::session::{Outcome, Session};
+use crate::verdict::Status;
+
+/// Runs a trace.
+///
+/// # Errors
+///
+/// Why the program could not be run or traced, and what to do about it.
+pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
+    #[cfg(planted_mistakes)]
+    plant(args.plant.as_deref())?;
+    let program = launch::prepare(&args.program)?;
+    let recorder = match &args.record {
+        Some(path) => Recorder::create(path)?,
+        None => Recorder::default(),
+    };
+    let session = Session::new(shown(args), recorder, Progress::new())?;
+    let privilege = launch::privilege();
+    let path = Path::new(OsStr::from_bytes(program.path.as_bytes()));
+    let started = match ptrace::start(&program, privilege) {
+        Ok(started) => started,
+        Err((step, error)) => bail!(launch::explain(step, error, path)),
+    };
+    ptrace::raise_file_limit();
+    ptrace::leave_keys_to_the_program();
+    let (session, ended) = Engine::new(started.tid, session).run()?;
+    let Outcome {
+        mut verdict,
+        fatal,
+        recorded,
+    } = session.finish();
+    if let Some((step, error)) = ptrace::start_failure(&started) {
+        bail!(launch::explain(step, error, path));
+    }
+    if let Some(fatal) = fatal {
+        bail!(fatal);
+    }
+    verdict.ended = ended.map(in_words);
+    if privilege == Privilege::NoNew {
+        let note = "run without the right to keep privileges: setuid programs ran as you";
+        verdict.notes.push(note.to_owned());
+    }
+    crate::report(&verdict, args.json.as_deref())?;
+    recorded?;
+    Ok(verdict.status())
+}
+
+fn shown(args: &TraceArgs) -> String {
+    let words = args.program.iter().map(|word| word.to_string_lossy());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn in_words(ended: Ended) -> String {
+    match ended {
+        Ended::Exited(status) => format!("exited with status {status}"),
+        Ended::Killed(signal) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(name) => format!("was killed by {name}"),
+            Err(_) => format!("was killed by signal {signal}"),
+        },
+    }
+}
+
+#[cfg(planted_mistakes)]
+fn plant(mistake: Option<&str>) -> Result<()> {
+    use maple_mm::planted::{self, Mistake};
+    match mistake {
+        None => {}
+        Some("merge") => planted::set(Mistake::MergeRule),
+        Some("gap") => planted::set(Mistake::GapRule),
+        Some("errno") => planted::set(Mistake::Errno),
+        Some(other) => bail!("unknown mistake {other}: merge, gap or errno"),
+    }
+    Ok(())
+}
