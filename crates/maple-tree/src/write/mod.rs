@@ -294,9 +294,6 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     where
         T: Clone,
     {
-        if self.is_vacant(range) {
-            return Ok(());
-        }
         let request = Request {
             range,
             stores: false,
