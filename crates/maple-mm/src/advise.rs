@@ -1,0 +1,257 @@
+//! `madvise`: advice that changes flags, and the argument checks of the rest.
+
+use crate::abi::{
+    MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK,
+    MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE,
+    MADV_HUGEPAGE, MADV_HWPOISON, MADV_KEEPONFORK, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_NORMAL,
+    MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_RANDOM, MADV_REMOVE,
+    MADV_SEQUENTIAL, MADV_SOFT_OFFLINE, MADV_UNMERGEABLE, MADV_WILLNEED, MADV_WIPEONFORK,
+    is_page_aligned, page_ceil,
+};
+use crate::errno::Errno;
+use crate::flags::VmFlags;
+use crate::layout::Capabilities;
+use crate::modify::{Holes, Part};
+use crate::profile::LinuxProfile;
+use crate::seal;
+use crate::space::AddressSpace;
+use crate::vma::Vma;
+
+impl AddressSpace {
+    /// Advises about every page of `addr..addr + len`.
+    ///
+    /// Advice that changes flags may split and merge mappings; `MADV_POPULATE_WRITE` writes;
+    /// `MADV_GUARD_INSTALL` prepares anonymous memory for written pages. The rest is only checked.
+    ///
+    /// # Complexity
+    ///
+    /// O(m log n) for m mappings in the range.
+    ///
+    /// # Errors
+    ///
+    /// - [`Errno::EINVAL`]: unknown advice, an `addr` that is no page boundary, a range that
+    ///   wraps, or a mapping for which the advice makes no sense.
+    /// - [`Errno::EPERM`]: a seal forbids it.
+    /// - [`Errno::EAGAIN`]: `max_map_count` is reached.
+    /// - [`Errno::ENOMEM`]: a hole. LINUX: what is mapped around the hole is advised all the same.
+    ///
+    /// LINUX: what precedes a mapping that refuses is advised.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Errno, MmapRequest, abi::*};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ))?;
+    /// space.madvise(addr, 4096, MADV_DONTFORK)?;
+    /// assert_eq!(space.map_count(), 2);
+    /// assert_eq!(space.fork()?.map_count(), 1);
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn madvise(&mut self, addr: u64, len: u64, advice: i32) -> Result<(), Errno> {
+        if !is_known(&self.profile, advice) || !is_page_aligned(addr) {
+            return Err(Errno::EINVAL);
+        }
+        let rounded = page_ceil(len);
+        if len != 0 && rounded == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let end = addr.wrapping_add(rounded);
+        if end < addr {
+            return Err(Errno::EINVAL);
+        }
+        if end == addr {
+            return Ok(());
+        }
+        match advice {
+            MADV_HWPOISON | MADV_SOFT_OFFLINE => self.poison(),
+            MADV_POPULATE_READ | MADV_POPULATE_WRITE => self.advise_populate(addr..end, advice),
+            _ => self.advise_range(addr..end, advice),
+        }
+    }
+
+    fn poison(&self) -> Result<(), Errno> {
+        if self.capabilities.contains(Capabilities::SYS_ADMIN) {
+            // Failing real memory is beyond a model.
+            return Err(Errno::EINVAL);
+        }
+        Err(Errno::EPERM)
+    }
+
+    fn advise_range(&mut self, range: core::ops::Range<u64>, advice: i32) -> Result<(), Errno> {
+        let holes = self.walk(range, |space, part| space.advise_part(part, advice))?;
+        if holes == Holes::Some {
+            Err(Errno::ENOMEM)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn advise_part(&mut self, part: Part, advice: i32) -> Result<(), Errno> {
+        if seal::forbids(&part.vma, advice) {
+            return Err(Errno::EPERM);
+        }
+        match advice {
+            MADV_GUARD_INSTALL => return self.install_guard(&part),
+            MADV_WILLNEED | MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE | MADV_REMOVE
+            | MADV_COLD | MADV_PAGEOUT | MADV_COLLAPSE | MADV_GUARD_REMOVE => {
+                return check_content_advice(&part.vma, advice);
+            }
+            _ => {}
+        }
+        let flags = advised_flags(&part.vma, advice)?;
+        if flags == part.vma.flags() {
+            return Ok(());
+        }
+        // LINUX: the limit on mappings shows as EAGAIN here.
+        self.modify(part.with_flags(flags))
+            .map_err(|errno| match errno {
+                Errno::ENOMEM => Errno::EAGAIN,
+                errno => errno,
+            })
+    }
+
+    fn install_guard(&mut self, part: &Part) -> Result<(), Errno> {
+        check_guard(&part.vma)?;
+        self.prepare_anon(&part.vma)?;
+        let Some(vma) = self.vma_at(part.start).cloned() else {
+            return Ok(());
+        };
+        let flags = vma.flags() | VmFlags::MAYBE_GUARD;
+        if flags == vma.flags() {
+            return Ok(());
+        }
+        // The whole mapping is marked; it is never split for it.
+        self.commit_put(&alloc::sync::Arc::new(vma.with_flags(flags)))
+    }
+
+    fn advise_populate(&mut self, range: core::ops::Range<u64>, advice: i32) -> Result<(), Errno> {
+        let is_write = advice == MADV_POPULATE_WRITE;
+        let mut at = range.start;
+        while at < range.end {
+            let vma = self.vma_at(at).cloned().ok_or(Errno::ENOMEM)?;
+            let flags = vma.flags();
+            let needed = if is_write {
+                VmFlags::WRITE
+            } else {
+                VmFlags::READ
+            };
+            let is_special = flags.intersects(VmFlags::IO | VmFlags::PFNMAP);
+            let is_readable = is_write || flags.intersects(VmFlags::ACCESS);
+            if is_special || !is_readable || (is_write && !flags.contains(needed)) {
+                return Err(Errno::EINVAL);
+            }
+            if !is_write && !flags.contains(VmFlags::READ) {
+                return Err(Errno::EINVAL);
+            }
+            if is_write {
+                self.prepare_anon(&vma)?;
+            }
+            at = vma.end();
+        }
+        Ok(())
+    }
+}
+
+fn is_known(profile: &LinuxProfile, advice: i32) -> bool {
+    match advice {
+        MADV_NORMAL..=MADV_DONTNEED | MADV_FREE..=MADV_DOFORK => true,
+        MADV_MERGEABLE | MADV_UNMERGEABLE => profile.ksm.is_yes(),
+        MADV_HUGEPAGE | MADV_NOHUGEPAGE | MADV_COLLAPSE => profile.transparent_huge_pages.is_yes(),
+        MADV_DONTDUMP..=MADV_DONTNEED_LOCKED | MADV_HWPOISON | MADV_SOFT_OFFLINE => true,
+        MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => profile.guard_flag.is_yes(),
+        _ => false,
+    }
+}
+
+/// The flags a mapping has after advice that changes flags.
+fn advised_flags(vma: &Vma, advice: i32) -> Result<VmFlags, Errno> {
+    let old = vma.flags();
+    let refuse_if = |condition: bool| {
+        if condition {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(())
+        }
+    };
+    let without = |flags| old - flags;
+    Ok(match advice {
+        MADV_NORMAL => without(VmFlags::RAND_READ | VmFlags::SEQ_READ),
+        MADV_SEQUENTIAL => without(VmFlags::RAND_READ) | VmFlags::SEQ_READ,
+        MADV_RANDOM => without(VmFlags::SEQ_READ) | VmFlags::RAND_READ,
+        MADV_DONTFORK => old | VmFlags::DONTCOPY,
+        MADV_DOFORK => {
+            refuse_if(old.contains(VmFlags::IO))?;
+            without(VmFlags::DONTCOPY)
+        }
+        MADV_WIPEONFORK => {
+            refuse_if(vma.file().is_some() || old.contains(VmFlags::SHARED))?;
+            old | VmFlags::WIPEONFORK
+        }
+        MADV_KEEPONFORK => {
+            refuse_if(old.contains(VmFlags::DROPPABLE))?;
+            without(VmFlags::WIPEONFORK)
+        }
+        MADV_DONTDUMP => old | VmFlags::DONTDUMP,
+        MADV_DODUMP => {
+            let is_special = old.intersects(VmFlags::SPECIAL) && !old.contains(VmFlags::HUGETLB);
+            refuse_if(is_special || old.contains(VmFlags::DROPPABLE))?;
+            without(VmFlags::DONTDUMP)
+        }
+        MADV_HUGEPAGE => without(VmFlags::NOHUGEPAGE) | VmFlags::HUGEPAGE,
+        MADV_NOHUGEPAGE => without(VmFlags::HUGEPAGE) | VmFlags::NOHUGEPAGE,
+        MADV_MERGEABLE if can_share_equal_pages(old) => old | VmFlags::MERGEABLE,
+        MADV_UNMERGEABLE => without(VmFlags::MERGEABLE),
+        _ => old,
+    })
+}
+
+/// Whether same-page merging takes the mapping; others are passed over without an error.
+fn can_share_equal_pages(flags: VmFlags) -> bool {
+    let refused = VmFlags::SHARED
+        | VmFlags::MAYSHARE
+        | VmFlags::SPECIAL
+        | VmFlags::HUGETLB
+        | VmFlags::DROPPABLE;
+    !flags.intersects(refused)
+}
+
+fn check_guard(vma: &Vma) -> Result<(), Errno> {
+    let refused = VmFlags::SPECIAL | VmFlags::HUGETLB | VmFlags::LOCKED;
+    if vma.flags().intersects(refused) {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(())
+    }
+}
+
+/// The checks of advice that only concerns the pages.
+fn check_content_advice(vma: &Vma, advice: i32) -> Result<(), Errno> {
+    let flags = vma.flags();
+    let frames = VmFlags::PFNMAP | VmFlags::HUGETLB;
+    let is_refused = match advice {
+        MADV_FREE => !vma.is_anonymous() || flags.intersects(VmFlags::LOCKED | frames),
+        MADV_DONTNEED => flags.intersects(VmFlags::LOCKED | VmFlags::PFNMAP),
+        MADV_DONTNEED_LOCKED => flags.contains(VmFlags::PFNMAP),
+        MADV_COLD | MADV_PAGEOUT => flags.intersects(VmFlags::LOCKED | frames),
+        MADV_REMOVE => return check_remove(vma),
+        MADV_GUARD_REMOVE => flags.intersects(VmFlags::SPECIAL | VmFlags::HUGETLB),
+        _ => false,
+    };
+    if is_refused {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_remove(vma: &Vma) -> Result<(), Errno> {
+    let flags = vma.flags();
+    if flags.contains(VmFlags::LOCKED) || vma.file().is_none() {
+        return Err(Errno::EINVAL);
+    }
+    if !flags.contains(VmFlags::SHARED | VmFlags::WRITE) {
+        return Err(Errno::EACCES);
+    }
+    Ok(())
+}

@@ -1,0 +1,447 @@
+//! `mremap`: growing, shrinking, moving and duplicating mappings.
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::abi::{
+    MAP_FIXED, MAP_SHARED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE_SIZE,
+    is_page_aligned, page_ceil,
+};
+use crate::anon::Anon;
+use crate::edit::{Edit, outer_pieces};
+use crate::errno::Errno;
+use crate::file::{Backing, FileKind};
+use crate::flags::VmFlags;
+use crate::map::NewRange;
+use crate::merge::{Candidate, Neighbours, merge_new};
+use crate::placement::Place;
+use crate::profile::MremapGeneration;
+use crate::space::AddressSpace;
+use crate::vma::{Content, Vma};
+
+/// What a program passes to `mremap`, as it passes it; bytes.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{MremapRequest, abi::MREMAP_MAYMOVE};
+/// let grow = MremapRequest {
+///     addr: 0x10_0000,
+///     old_len: 4096,
+///     new_len: 8192,
+///     flags: MREMAP_MAYMOVE,
+///     new_addr: 0,
+/// };
+/// assert!(grow.new_len > grow.old_len);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MremapRequest {
+    /// Where the old range begins.
+    pub addr: u64,
+    /// Its length; 0 duplicates a shared mapping.
+    pub old_len: u64,
+    /// The length wanted.
+    pub new_len: u64,
+    /// `MREMAP_` bits.
+    pub flags: u64,
+    /// The new address, with `MREMAP_FIXED`; a hint with `MREMAP_DONTUNMAP` alone.
+    pub new_addr: u64,
+}
+
+impl MremapRequest {
+    const fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    const fn names_address(&self) -> bool {
+        self.has(MREMAP_FIXED | MREMAP_DONTUNMAP)
+    }
+
+    /// Pages that are added; 0 when the range shrinks.
+    const fn growth(&self) -> u64 {
+        self.new_len.saturating_sub(self.old_len) / PAGE_SIZE
+    }
+
+    const fn overlaps_itself(&self) -> bool {
+        let old_end = self.addr.wrapping_add(self.old_len);
+        let new_end = self.new_addr.wrapping_add(self.new_len);
+        old_end > self.new_addr && new_end > self.addr
+    }
+}
+
+impl AddressSpace {
+    /// Resizes, moves or duplicates the range `addr..addr + old_len` and says where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n), and O(m log n) for m mappings that go away or move together.
+    ///
+    /// # Errors
+    ///
+    /// - [`Errno::EINVAL`]: unknown or contradicting flags, addresses that are no page boundary
+    ///   or out of range, a new length of 0, overlapping ranges, a private mapping duplicated.
+    /// - [`Errno::EFAULT`]: nothing mapped at `addr`, the range leaves its mapping, or the mapping
+    ///   may not grow.
+    /// - [`Errno::EPERM`]: a mapping is sealed.
+    /// - [`Errno::EAGAIN`]: beyond `RLIMIT_MEMLOCK`.
+    /// - [`Errno::ENOMEM`]: no room without moving, or beyond a limit.
+    ///
+    /// LINUX: with `MREMAP_FIXED` the target is unmapped before the last checks, and stays so. A
+    /// move of several mappings (6.17 and newer) keeps what was moved before the one that refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Errno, MmapRequest, MremapRequest, abi::*};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ))?;
+    /// let shrunk = MremapRequest { addr, old_len: 8192, new_len: 4096, flags: 0, new_addr: 0 };
+    /// assert_eq!(space.mremap(shrunk)?, addr);
+    /// assert_eq!(space.statistics().total_vm, 1);
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn mremap(&mut self, request: MremapRequest) -> Result<u64, Errno> {
+        let request = MremapRequest {
+            old_len: page_ceil(request.old_len),
+            new_len: page_ceil(request.new_len),
+            ..request
+        };
+        self.check_remap(&request)?;
+        let moves_only = request.has(MREMAP_FIXED) && request.old_len == request.new_len;
+        if moves_only && self.profile.mremap == MremapGeneration::MultipleMappings {
+            return self.move_each(&request);
+        }
+        self.remap_one(&request)
+    }
+
+    fn check_remap(&self, request: &MremapRequest) -> Result<(), Errno> {
+        let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+        let task_size = self.layout.task_size;
+        let is_malformed = request.flags & !known != 0
+            || !is_page_aligned(request.addr)
+            || request.new_len == 0
+            || request.new_len > task_size;
+        if is_malformed {
+            return Err(Errno::EINVAL);
+        }
+        if !request.names_address() {
+            return Ok(());
+        }
+        let is_contradictory = request.new_addr > task_size - request.new_len
+            || !is_page_aligned(request.new_addr)
+            || !request.has(MREMAP_MAYMOVE)
+            || request.has(MREMAP_DONTUNMAP) && request.old_len != request.new_len
+            || request.overlaps_itself();
+        if is_contradictory {
+            return Err(Errno::EINVAL);
+        }
+        // LINUX: room for the splits at both ends of source and target, asked for in advance.
+        if self.map_count() + 2 >= self.system.settings().max_map_count.saturating_sub(3) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    fn remap_one(&mut self, request: &MremapRequest) -> Result<u64, Errno> {
+        let vma = self.checked_source(request)?;
+        if request.names_address() {
+            return self.remap_to(*request);
+        }
+        if request.new_len == request.old_len {
+            return Ok(request.addr);
+        }
+        if request.new_len < request.old_len {
+            self.cut_tail(request)?;
+            return Ok(request.addr);
+        }
+        self.grow(*request, &vma)
+    }
+
+    /// The mapping at the old address, once it may do what is asked.
+    fn checked_source(&self, request: &MremapRequest) -> Result<Arc<Vma>, Errno> {
+        let vma = self.vma_at(request.addr).cloned().ok_or(Errno::EFAULT)?;
+        let flags = vma.flags();
+        if flags.contains(VmFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
+        let grows = request.new_len > request.old_len;
+        if !grows && !request.names_address() {
+            return Ok(vma);
+        }
+        if request.old_len == 0 && !flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE) {
+            return Err(Errno::EINVAL);
+        }
+        let is_rigid = flags.intersects(VmFlags::DONTEXPAND | VmFlags::PFNMAP);
+        if request.has(MREMAP_DONTUNMAP) && is_rigid {
+            return Err(Errno::EINVAL);
+        }
+        if request.old_len.min(request.new_len) > vma.end() - request.addr {
+            return Err(Errno::EFAULT);
+        }
+        if grows {
+            self.check_growing(request, &vma)?;
+        }
+        Ok(vma)
+    }
+
+    fn check_growing(&self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
+        let flags = vma.flags();
+        let offset = vma.page_offset_at(request.addr);
+        offset
+            .checked_add(Self::pages(request.new_len))
+            .ok_or(Errno::EINVAL)?;
+        if flags.intersects(VmFlags::DONTEXPAND | VmFlags::PFNMAP) {
+            return Err(Errno::EFAULT);
+        }
+        if flags.contains(VmFlags::LOCKED) && !self.may_lock(request.new_len - request.old_len) {
+            return Err(Errno::EAGAIN);
+        }
+        if !self.may_expand(flags, request.growth()) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
+    }
+
+    fn cut_tail(&mut self, request: &MremapRequest) -> Result<(), Errno> {
+        let at = request
+            .addr
+            .checked_add(request.new_len)
+            .ok_or(Errno::EINVAL)?;
+        self.unmap(at, request.old_len - request.new_len)
+    }
+
+    fn grow(&mut self, request: MremapRequest, vma: &Arc<Vma>) -> Result<u64, Errno> {
+        let new_addr = if self.can_grow_in_place(&request, vma) {
+            self.grow_in_place(&request, vma)?;
+            request.addr
+        } else if request.has(MREMAP_MAYMOVE) {
+            self.place_and_move(request, vma)?
+        } else {
+            return Err(Errno::ENOMEM);
+        };
+        if vma.flags().contains(VmFlags::LOCKED) {
+            self.populate(new_addr + request.old_len, new_addr + request.new_len);
+        }
+        Ok(new_addr)
+    }
+
+    fn can_grow_in_place(&self, request: &MremapRequest, vma: &Vma) -> bool {
+        let delta = request.new_len - request.old_len;
+        let Some(end) = vma.end().checked_add(delta) else {
+            return false;
+        };
+        let is_free = || self.vmas_in(vma.end()..end).next().is_none();
+        let whole = Place {
+            addr: vma.start(),
+            len: end - vma.start(),
+            page_offset: 0,
+            flags: MAP_FIXED,
+            file: None,
+        };
+        vma.end() - request.addr == request.old_len && is_free() && self.place(&whole).is_ok()
+    }
+
+    fn grow_in_place(&mut self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
+        let delta = request.new_len - request.old_len;
+        let is_charged = vma.flags().contains(VmFlags::ACCOUNT);
+        let charged = if is_charged { Self::pages(delta) } else { 0 };
+        let content = Content {
+            page_offset: vma.page_offset_at(vma.end()),
+            ..vma.content()
+        };
+        let next = self.vma_at(vma.end() + delta).map(|next| &**next);
+        let around = Neighbours {
+            prev: Some(vma),
+            next,
+        };
+        // LINUX: a forked mapping that grows may swallow an unwritten one behind it.
+        let candidate = Candidate {
+            start: vma.end(),
+            end: vma.end() + delta,
+            content: &content,
+            is_forked: false,
+        };
+        let grown = merge_new(&self.profile, candidate, around).ok_or(Errno::ENOMEM)?;
+        self.charge(charged)?;
+        self.commit_charged(vec![Edit::put(grown)], charged)
+    }
+
+    /// Moves to a named address.
+    fn remap_to(&mut self, request: MremapRequest) -> Result<u64, Errno> {
+        let mut request = request;
+        if request.has(MREMAP_FIXED) {
+            self.unmap(request.new_addr, request.new_len)?;
+        }
+        let vma = self.vma_at(request.addr).cloned().ok_or(Errno::EFAULT)?;
+        if request.new_len < request.old_len {
+            self.cut_tail(&request)?;
+            request.old_len = request.new_len;
+        }
+        let vma = self.vma_at(request.addr).cloned().unwrap_or(vma);
+        let pages = Self::pages(request.old_len);
+        if request.has(MREMAP_DONTUNMAP) && !self.may_expand(vma.flags(), pages) {
+            return Err(Errno::ENOMEM);
+        }
+        let new_addr = self.place_and_move(request, &vma)?;
+        if request.new_len > request.old_len && vma.flags().contains(VmFlags::LOCKED) {
+            self.populate(new_addr + request.old_len, new_addr + request.new_len);
+        }
+        Ok(new_addr)
+    }
+
+    fn place_and_move(&mut self, request: MremapRequest, vma: &Arc<Vma>) -> Result<u64, Errno> {
+        let is_shared = vma.flags().contains(VmFlags::MAYSHARE);
+        let fixed = if request.has(MREMAP_FIXED) {
+            MAP_FIXED
+        } else {
+            0
+        };
+        let place = Place {
+            addr: if request.names_address() {
+                request.new_addr
+            } else {
+                0
+            },
+            len: request.new_len,
+            page_offset: vma.page_offset_at(request.addr),
+            flags: fixed | if is_shared { MAP_SHARED } else { 0 },
+            file: vma.file().map(|file| &**file),
+        };
+        let new_addr = self.place(&place)?;
+        self.move_vma(
+            &MremapRequest {
+                new_addr,
+                ..request
+            },
+            vma,
+        )?;
+        Ok(new_addr)
+    }
+
+    fn move_vma(&mut self, request: &MremapRequest, vma: &Arc<Vma>) -> Result<(), Errno> {
+        if self.map_count() >= self.system.settings().max_map_count.saturating_sub(3) {
+            return Err(Errno::ENOMEM);
+        }
+        let source_end = request.addr + request.old_len;
+        let is_cut = vma.start() != request.addr || vma.end() != source_end;
+        if is_cut && matches!(vma.backing(), Backing::Special(_)) {
+            return Err(Errno::EINVAL);
+        }
+        let charged = match vma.flags().contains(VmFlags::ACCOUNT) {
+            false => 0,
+            true if request.has(MREMAP_DONTUNMAP) => Self::pages(request.new_len),
+            true => request.growth(),
+        };
+        self.charge(charged)?;
+        let edits = if request.has(MREMAP_DONTUNMAP) {
+            self.copy_edits(request, vma)
+        } else {
+            self.move_edits(request, vma)
+        };
+        self.commit_charged(edits, charged)
+    }
+
+    /// The mapping at the target: part of a neighbour there, or alone.
+    fn copy_of(&self, request: &MremapRequest, vma: &Vma) -> Option<Vma> {
+        let new_end = request.new_addr + request.new_len;
+        // Where nothing was written, offsets may begin anew, so that the copy can merge there.
+        let is_unwritten = vma.is_anonymous() && !vma.anon().is_faulted();
+        let page_offset = if is_unwritten {
+            request.new_addr / PAGE_SIZE
+        } else {
+            vma.page_offset_at(request.addr)
+        };
+        let content = Content {
+            page_offset,
+            ..vma.content()
+        };
+        let new = NewRange {
+            start: request.new_addr,
+            end: new_end,
+            content,
+        };
+        self.merged_new(&new)
+            .or_else(|| Vma::new(new.start, new.end, new.content))
+    }
+
+    fn move_edits(&self, request: &MremapRequest, vma: &Vma) -> Vec<Edit> {
+        let source_end = request.addr + request.old_len;
+        let Some(copy) = self.copy_of(request, vma) else {
+            return Vec::new();
+        };
+        // LINUX: an unwritten source may merge with its own copy; it is cut out of the result.
+        let merged_with_itself = copy.contains(vma.start());
+        let mut edits = Vec::new();
+        if merged_with_itself {
+            edits.extend(outer_pieces(&copy, request.addr, source_end));
+        } else if request.old_len > 0 {
+            edits.extend(outer_pieces(vma, request.addr, source_end));
+        }
+        if !merged_with_itself {
+            edits.push(Edit::put(copy));
+        }
+        edits.extend(Self::index_range(request.addr, source_end).map(Edit::Clear));
+        edits
+    }
+
+    fn copy_edits(&self, request: &MremapRequest, vma: &Vma) -> Vec<Edit> {
+        let Some(copy) = self.copy_of(request, vma) else {
+            return Vec::new();
+        };
+        let unlocked = vma.flags() - VmFlags::LOCKED_ANY;
+        if copy.contains(vma.start()) {
+            let flags = copy.flags() - VmFlags::LOCKED_ANY;
+            return vec![Edit::put(copy.with_flags(flags))];
+        }
+        let is_whole = vma.start() == request.addr && vma.len_bytes() == request.old_len;
+        let mut source = vma.with_flags(unlocked);
+        if is_whole {
+            source = source.with_anon(Anon::UNFAULTED);
+        }
+        vec![Edit::put(copy), Edit::put(source)]
+    }
+
+    /// Moves every mapping of a range, distances kept.
+    fn move_each(&mut self, request: &MremapRequest) -> Result<u64, Errno> {
+        let end = request
+            .addr
+            .checked_add(request.old_len)
+            .ok_or(Errno::EFAULT)?;
+        let mut at = request.addr;
+        let mut result = Err(Errno::EFAULT);
+        while let Some(vma) = self.find_vma(at).filter(|vma| vma.start() < end).cloned() {
+            let is_first = result.is_err();
+            let (start, stop) = (vma.start().max(at), vma.end().min(end));
+            let stays_single = !moves_in_company(&vma) && (!is_first || vma.end() < end);
+            if stays_single || (is_first && vma.start() > at) {
+                return Err(Errno::EFAULT);
+            }
+            let part = MremapRequest {
+                addr: start,
+                old_len: stop - start,
+                new_len: stop - start,
+                new_addr: request.new_addr + (start - request.addr),
+                ..*request
+            };
+            self.checked_source(&part)?;
+            let moved = self.remap_to(part)?;
+            if is_first {
+                result = Ok(moved);
+            }
+            at = stop;
+        }
+        result
+    }
+}
+
+/// Whether a mapping may be moved together with others.
+fn moves_in_company(vma: &Vma) -> bool {
+    let is_watched = vma
+        .flags()
+        .intersects(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR);
+    let places_itself = vma
+        .file()
+        .is_some_and(|file| matches!(file.kind, FileKind::DevZero | FileKind::SystemV));
+    !is_watched && !places_itself
+}

@@ -1,0 +1,106 @@
+//! Every invariant of an address space, checked.
+
+use core::fmt;
+
+use crate::abi::PAGE_SIZE;
+use crate::accounting::Statistics;
+use crate::flags::VmFlags;
+use crate::space::AddressSpace;
+use crate::vma::Vma;
+
+/// An invariant of an [`AddressSpace`] that does not hold: its ID and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// `A1` to `A9`, as listed at [`AddressSpace::validate`].
+    pub id: &'static str,
+    /// The first byte of the mapping, or of what is wrong.
+    pub addr: u64,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invariant {} does not hold at {:#x}", self.id, self.addr)
+    }
+}
+
+impl core::error::Error for Violation {}
+
+impl AddressSpace {
+    /// Checks that
+    ///
+    /// - **A1** the tree itself is sound;
+    /// - **A2** each mapping's range is the range the tree holds it at;
+    /// - **A3** mappings are not empty and made of whole pages;
+    /// - **A4** mappings ascend and do not overlap;
+    /// - **A5** mappings end within the address space;
+    /// - **A6** unwritten anonymous memory has its address as its offset;
+    /// - **A7** shared mappings have no anon_vma;
+    /// - **A8** only locked mappings are locked on fault;
+    /// - **A9** the counters are the sums over the mappings, and so is their number.
+    ///
+    /// # Complexity
+    ///
+    /// O(n).
+    ///
+    /// # Errors
+    ///
+    /// The first [`Violation`].
+    pub fn validate(&self) -> Result<(), Violation> {
+        let violated = |id, addr| Violation { id, addr };
+        self.tree.validate().map_err(|_| violated("A1", 0))?;
+        let mut sums = Statistics::default();
+        let mut end = 0;
+        let mut count = 0_usize;
+        for (range, vma) in self.tree.iter() {
+            if range != vma.index_range() {
+                return Err(violated("A2", range.first()));
+            }
+            self.check_vma(vma)?;
+            if vma.start() < end {
+                return Err(violated("A4", vma.start()));
+            }
+            end = vma.end();
+            count += 1;
+            sums = sums.plus(Statistics::of(vma.flags(), vma.pages()));
+        }
+        if sums != self.statistics || count != self.map_count() {
+            return Err(violated("A9", end));
+        }
+        Ok(())
+    }
+
+    fn check_vma(&self, vma: &Vma) -> Result<(), Violation> {
+        let flags = vma.flags();
+        let is_bare = vma.backing().file().is_none() && vma.is_anonymous();
+        let checks = [
+            (
+                "A3",
+                vma.start() < vma.end() && vma.pages() * PAGE_SIZE == vma.len_bytes(),
+            ),
+            ("A5", vma.end() <= self.layout.task_size),
+            (
+                "A6",
+                !is_bare || vma.anon().is_faulted() || has_own_offset(vma),
+            ),
+            (
+                "A7",
+                !flags.contains(VmFlags::SHARED) || !vma.anon().is_faulted(),
+            ),
+            (
+                "A8",
+                flags.contains(VmFlags::LOCKED) || !flags.contains(VmFlags::LOCKONFAULT),
+            ),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((id, _)) => Err(Violation {
+                id,
+                addr: vma.start(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn has_own_offset(vma: &Vma) -> bool {
+    vma.page_offset() == vma.start() / PAGE_SIZE
+}
