@@ -1,5 +1,5 @@
-//! Which structural paths of the write pipeline the tests reach, with nodes so small that a few
-//! tens of entries make a tree of four levels. Built under `--cfg small_nodes` only.
+//! Which structural paths of the write pipeline are reached, with nodes so small that a few tens of
+//! entries make a tree of four levels. Built under `--cfg small_nodes` only.
 #![cfg(small_nodes)]
 
 use maple_tree::paths;
@@ -7,7 +7,7 @@ use testkit::{FailingNodes, Failures, Gaps, Mix, Plan, Token, run_seed};
 
 /// A few tens of entries: what matters is that every path is reached by trees of this size.
 const TENS: Mix = Mix {
-    entries: 40,
+    entries: 80,
     trees: 3,
     failures: Failures::Never,
 };
@@ -16,11 +16,11 @@ const TENS: Mix = Mix {
 fn every_path_of_a_write_is_reached_by_trees_of_a_few_tens_of_entries() {
     paths::reset();
     let mut tallest = 0;
-    for seed in 201..=204 {
+    for seed in 201..=216 {
         for gaps in [Gaps::Tracked, Gaps::Untracked] {
             let plan = Plan {
                 seed,
-                operations: 8000,
+                operations: 12_000,
                 mix: TENS,
                 gaps,
                 check_every: 1,

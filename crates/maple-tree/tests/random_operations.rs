@@ -1,4 +1,4 @@
-//! Random operations on trees and on the reference model, compared after each.
+//! Random operations on trees and on the reference model, compared after each: five million in all.
 //!
 //! A failure prints the seed and the smallest trace it was shrunk to; the trace goes into
 //! `traces.rs` as a test of its own.
@@ -55,12 +55,12 @@ fn plan(mix: Mix, operations: usize, check_every: usize) -> Plan {
 
 #[test]
 fn small_trees_of_numbers_agree_with_the_model() {
-    run::<u64, HeapNodes>(plan(SMALL, 45_000, 1), 1..=4);
+    run::<u64, HeapNodes>(plan(SMALL, 200_000, 1), 1..=4);
 }
 
 #[test]
 fn small_trees_of_counted_values_agree_with_the_model_while_allocations_fail() {
-    let (_, failures) = run::<Token, FailingNodes>(plan(SMALL, 30_000, 1), 11..=14);
+    let (_, failures) = run::<Token, FailingNodes>(plan(SMALL, 150_000, 1), 11..=14);
     assert!(
         failures > 100,
         "only {failures} allocations failed: the test shows little"
@@ -69,24 +69,24 @@ fn small_trees_of_counted_values_agree_with_the_model_while_allocations_fail() {
 
 #[test]
 fn small_trees_of_shared_pointers_agree_with_the_model() {
-    run::<Arc<u32>, HeapNodes>(plan(SMALL, 20_000, 1), 21..=24);
+    run::<Arc<u32>, HeapNodes>(plan(SMALL, 80_000, 1), 21..=24);
 }
 
 #[test]
 fn tiny_trees_of_boxes_agree_with_the_model() {
-    run::<Box<u32>, FailingNodes>(plan(TINY, 40_000, 1), 31..=34);
+    run::<Box<u32>, FailingNodes>(plan(TINY, 200_000, 1), 31..=34);
 }
 
 #[test]
 fn large_trees_agree_with_the_model() {
-    let (tallest, _) = run::<Token, FailingNodes>(plan(LARGE, 30_000, 64), 41..=42);
+    let (tallest, _) = run::<Token, FailingNodes>(plan(LARGE, 60_000, 64), 41..=44);
     assert!(tallest >= 3, "the tallest tree had {tallest} levels");
 }
 
 #[test]
 fn trees_from_a_fresh_seed_agree_with_the_model() {
     let seed = fresh_seed("random_operations");
-    run::<Token, FailingNodes>(plan(SMALL, 30_000, 1), [seed]);
+    run::<Token, FailingNodes>(plan(SMALL, 100_000, 1), [seed]);
 }
 
 mod strategies {
@@ -97,7 +97,7 @@ mod strategies {
 
     fn config() -> ProptestConfig {
         ProptestConfig {
-            cases: 400,
+            cases: 1500,
             rng_algorithm: RngAlgorithm::ChaCha,
             rng_seed: RngSeed::Fixed(51),
             failure_persistence: None,

@@ -17,10 +17,10 @@ fn trees_and_their_iterators_cross_threads_where_arcs_of_their_entries_would() {
     is_send::<MapleTree<Arc<u64>>>();
     is_sync::<MapleTree<Arc<u64>>>();
     is_send::<MapleTree<u64, FailingNodes>>();
-    // is_send::<Iter<'_, Arc<u64>>>();
-    // is_sync::<Segments<'_, Arc<u64>>>();
-    // is_send::<Gaps<'_, u64>>();
-    // is_send::<Cursor<'_, u64>>();
+    is_send::<Iter<'_, Arc<u64>>>();
+    is_sync::<Segments<'_, Arc<u64>>>();
+    is_send::<Gaps<'_, u64>>();
+    is_send::<Cursor<'_, u64>>();
     is_send::<StoreError<u64>>();
 }
 
