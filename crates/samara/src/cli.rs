@@ -98,6 +98,9 @@ pub(crate) struct ReplayArgs {
     /// Also write the verdict as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Print every recorded event on standard output
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 /// `samara show`

@@ -4,7 +4,9 @@
 //! [`crate::mirror`] applies them to the model: the same code for `trace` and `replay`, so a
 //! recording can't mean two things.
 
-use crate::call::Call;
+use std::fmt;
+
+use crate::call::{Call, result_text};
 use crate::engine::MmId;
 use crate::procfs::MemoryLimits;
 
@@ -207,4 +209,53 @@ pub(crate) enum Event {
     Gone {
         mm: MmId,
     },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(facts) => {
+                let (major, minor) = facts.version;
+                write!(
+                    f,
+                    "system Linux {major}.{minor}, {} mappings at most",
+                    facts.max_map_count
+                )
+            }
+            Self::File(facts) => write!(f, "file #{} is {}", facts.id, facts.name),
+            Self::Start(facts) => {
+                let StartFacts {
+                    mm, cause, vmas, ..
+                } = &**facts;
+                write!(
+                    f,
+                    "mm {}: start ({cause:?}) with {} mappings",
+                    mm.0,
+                    vmas.len()
+                )
+            }
+            Self::Limits { mm, .. } => write!(f, "mm {}: limits change", mm.0),
+            Self::Capabilities { mm, capabilities } => {
+                write!(f, "mm {}: capabilities {capabilities:#x}", mm.0)
+            }
+            Self::Write { mm, addr } => write!(f, "mm {}: write seen at {addr:#x}", mm.0),
+            Self::LowBase { mm, addr } => write!(f, "mm {}: low search from {addr:#x}", mm.0),
+            Self::SharedInode { mm, addr, facts } => {
+                write!(
+                    f,
+                    "mm {}: shared memory at {addr:#x} has inode {}",
+                    mm.0, facts.inode
+                )
+            }
+            Self::Call { mm, call, result } => {
+                write!(f, "mm {}: {call} = {}", mm.0, result_text(*result))
+            }
+            Self::Fork { parent, child } => write!(f, "mm {}: fork makes mm {}", parent.0, child.0),
+            Self::NotModelled { mm, name } => write!(f, "mm {}: {name}, not modelled", mm.0),
+            Self::State { mm, text } => {
+                write!(f, "mm {}: {} mappings", mm.0, text.lines().count())
+            }
+            Self::Gone { mm } => write!(f, "mm {}: gone", mm.0),
+        }
+    }
 }

@@ -101,11 +101,7 @@ impl FileTable {
             device: line.device,
             inode: line.inode,
             name: line.name.clone(),
-            class: if line.name.starts_with("/SYSV") {
-                FileClass::SystemV
-            } else {
-                class_by_name(&line.name)
-            },
+            class: class_by_name(&line.name),
             access: access::READABLE,
         }
     }
@@ -160,6 +156,12 @@ fn classify(stat: &FileStat, descriptor: &OwnedFd) -> FileClass {
 }
 
 fn class_by_name(name: &str) -> FileClass {
+    if name.starts_with("/SYSV") {
+        return FileClass::SystemV;
+    }
+    if name.starts_with("/memfd:") || name == "/dev/zero (deleted)" {
+        return FileClass::Shmem;
+    }
     statfs::statfs(name).map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type()))
 }
 

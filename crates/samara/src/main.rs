@@ -26,6 +26,7 @@ mod trace_file;
 mod verdict;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
 const BUILT_IN: &[u8] = include_bytes!("../assets/built-in.trace");
 
 fn replay(args: &ReplayArgs) -> Result<Status> {
+    if args.list {
+        return list(args);
+    }
     let verdict = match &args.file {
         None => replay::replay(BUILT_IN, "replay of the built-in run".to_owned())?,
         Some(path) => {
@@ -70,6 +74,25 @@ fn replay(args: &ReplayArgs) -> Result<Status> {
     };
     report(&verdict, args.json.as_deref())?;
     Ok(verdict.status())
+}
+
+/// Prints what a trace holds.
+fn list(args: &ReplayArgs) -> Result<Status> {
+    let bytes = match &args.file {
+        None => BUILT_IN.to_vec(),
+        Some(path) => {
+            fs::read(path).with_context(|| format!("cannot open the trace {}", path.display()))?
+        }
+    };
+    let mut reader = trace_file::Reader::new(&bytes[..])?;
+    let mut out = std::io::stdout().lock();
+    while let Some(event) = reader.next_event()? {
+        // Whoever reads us may have seen enough.
+        if writeln!(out, "{event}").is_err() {
+            break;
+        }
+    }
+    Ok(Status::Identical)
 }
 
 /// Writes a verdict to standard error and, if asked, as JSON to a file.

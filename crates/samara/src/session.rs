@@ -705,8 +705,10 @@ struct Collector<'a> {
 
 impl Memory for Collector<'_> {
     fn file(&mut self, place: Place, line: &MapLine) -> u64 {
-        // After a resync the model still knows which open file it was.
+        // After a resync the model still knows which open file it was. The objects it named itself
+        // get a name of ours, by their inode: a replay may count them differently.
         if let Some(known) = self.session.mirror.file_at(place.mm, line.start)
+            && !Mirror::is_shared_anonymous(known.id)
             && known.inode == line.inode
             && known.device == line.device
         {

@@ -1,5 +1,6 @@
 //! What a run showed: counts, and the first divergence; as text for people and as JSON.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
@@ -231,31 +232,36 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// Lines of the two texts that differ: what lies between their common beginning and end, with the
+/// Lines of the two texts that differ, those of the same start address side by side, with the
 /// columns squeezed.
 pub(crate) fn differing_lines(kernel: &str, model: &str) -> Vec<LinePair> {
     const MOST: usize = 24;
-    let kernel: Vec<&str> = kernel.lines().collect();
-    let model: Vec<&str> = model.lines().collect();
-    let same = |(a, b): &(&&str, &&str)| a == b;
-    let before = kernel.iter().zip(&model).take_while(same).count();
-    let room = kernel.len().min(model.len()) - before;
-    let after = kernel
-        .iter()
-        .rev()
-        .zip(model.iter().rev())
-        .take(room)
-        .take_while(same)
-        .count();
-    let kernel = &kernel[before..kernel.len() - after];
-    let model = &model[before..model.len() - after];
-    let squeeze = |line: &&str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    (0..kernel.len().max(model.len()).min(MOST))
-        .map(|at| LinePair {
-            kernel: kernel.get(at).map(squeeze),
-            model: model.get(at).map(squeeze),
-        })
-        .collect()
+    let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (mut kernel, mut model) = (kernel.lines().peekable(), model.lines().peekable());
+    let mut pairs = Vec::new();
+    while pairs.len() < MOST {
+        let order = match (kernel.peek(), model.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(kernel), Some(model)) => start_of(kernel).cmp(&start_of(model)),
+        };
+        let kernel = if order.is_le() { kernel.next() } else { None };
+        let model = if order.is_ge() { model.next() } else { None };
+        if kernel != model {
+            pairs.push(LinePair {
+                kernel: kernel.map(squeeze),
+                model: model.map(squeeze),
+            });
+        }
+    }
+    pairs
+}
+
+/// The address a line begins with; lines without one come first.
+fn start_of(line: &str) -> u64 {
+    let digits = line.split('-').next().unwrap_or_default();
+    u64::from_str_radix(digits, 16).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -263,13 +269,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_middle_differs() {
-        let pairs = differing_lines("a\nb\nc\n", "a\nx\ny\nc\n");
+    fn lines_of_one_start_stand_side_by_side() {
+        let pairs = differing_lines("1-2 a\n3-4  b\n7-8 c\n", "1-2 a\n3-4 x\n5-6 y\n7-8 c\n");
         let pair = |kernel: Option<&str>, model: Option<&str>| LinePair {
             kernel: kernel.map(str::to_owned),
             model: model.map(str::to_owned),
         };
-        assert_eq!(pairs, [pair(Some("b"), Some("x")), pair(None, Some("y"))]);
+        assert_eq!(
+            pairs,
+            [
+                pair(Some("3-4 b"), Some("3-4 x")),
+                pair(None, Some("5-6 y"))
+            ]
+        );
         assert_eq!(differing_lines("a\n", "a\n"), []);
     }
 

@@ -436,8 +436,10 @@ fn churn(seed: u64) {
         let at = page(room, next(&mut state) % 48);
         let len = (1 + next(&mut state) % 16) * PAGE;
         match next(&mut state) % 8 {
+            // Never a hole: another thread's mapping could land there and be overwritten, and what
+            // was written to it meanwhile nobody could know.
             0 => {
-                unmap(at, len);
+                map_at(at, len, PROT_NONE);
                 map_at(at, len, RW);
             }
             1 => {
