@@ -73,6 +73,6 @@ pub(crate) fn with_cfg(cfg: &str, arguments: &[&str]) -> Command {
 }
 
 /// Where [`with_cfg`] builds.
-pub(crate) fn cfg_target(cfg: &str) -> std::path::PathBuf {
+fn cfg_target(cfg: &str) -> std::path::PathBuf {
     target().join(cfg.replace('_', "-"))
 }

@@ -1,61 +1,119 @@
 //! Plants one mistake after another in the model and expects `samara trace` to find each.
 
-use crate::cargo::{cfg_target, with_cfg};
+use crate::cargo::with_cfg;
 use crate::ci::{Checked, Outcome};
-use crate::programs::path_of;
-use crate::run::{command, run, succeed};
+use crate::run::{command, run};
+use std::process::Stdio;
 
 /// A mistake by its name, a program that meets the rule, and the call that must be named.
 struct Mistake {
     name: &'static str,
-    program: &'static [&'static str],
+    program: &'static str,
     call: &'static str,
 }
-
-const CFG: &str = "planted_mistakes";
 
 const MISTAKES: &[Mistake] = &[
     Mistake {
         name: "merge",
-        program: &["merge"],
-        call: "mprotect",
+        program: "merges",
+        call: "mmap(",
     },
     Mistake {
         name: "gap",
-        program: &["gap"],
-        call: "mmap",
+        program: "merges",
+        call: "mmap(",
     },
     Mistake {
         name: "errno",
-        program: &["errno"],
-        call: "munmap",
+        program: "refusals",
+        call: "munmap(",
     },
 ];
 
-/// Each mistake makes the trace diverge, and the verdict names the call.
+/// The tracer, and the test binary that holds the programs to trace.
+struct Built {
+    samara: String,
+    programs: String,
+}
+
+/// Each mistake makes the trace diverge, and the verdict names the call; without a mistake the same
+/// program is identical, so the mistake is what was found.
 pub(crate) fn all() -> Checked {
-    succeed(&mut with_cfg(
-        CFG,
-        &["build", "-p", "samara", "--bins", "--examples"],
-    ))?;
+    let built = build()?;
     for mistake in MISTAKES {
-        found(mistake).map_err(|reason| format!("{}: {reason}", mistake.name))?;
+        traced(&built, mistake.program, &[], 0)?;
+        let plant = ["--plant", mistake.name];
+        let verdict = traced(&built, mistake.program, &plant, 1)?;
+        if !divergence(&verdict).starts_with(mistake.call) {
+            let name = mistake.name;
+            return Err(format!(
+                "{name}: the divergence does not name `{}…)`",
+                mistake.call
+            ));
+        }
     }
     Ok(Outcome::Passed)
 }
 
-fn found(mistake: &Mistake) -> Result<(), String> {
-    let samara = path_of(&cfg_target(CFG).join("debug/samara"));
-    let traced =
-        run(command(&samara, &["trace", "--plant", mistake.name, "--"]).args(mistake.program))?;
-    if traced.status.code() != Some(1) {
-        return Err(format!(
-            "expected exit status 1, a divergence, and got {}",
-            traced.status
-        ));
+/// Builds with the mistakes that can be planted, and asks cargo where the binaries are.
+fn build() -> Result<Built, String> {
+    let arguments = [
+        "test",
+        "--package=samara",
+        "--test=own_programs",
+        "--no-run",
+        "--message-format=json",
+    ];
+    let mut cargo = with_cfg("planted_mistakes", &arguments);
+    let built = cargo
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| error.to_string())?;
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let named = |name: &str| {
+        let mut found = messages.split("\"executable\":\"").skip(1);
+        let path = found.find_map(|rest| rest.split('"').next().filter(|path| path.contains(name)));
+        path.map(str::to_owned)
+            .ok_or_else(|| format!("cargo built no `{name}`"))
+    };
+    Ok(Built {
+        samara: named("/debug/samara")?,
+        programs: named("/own_programs-")?,
+    })
+}
+
+/// Traces a program, expects the exit status, and returns the verdict.
+fn traced(built: &Built, program: &str, plant: &[&str], expected: i32) -> Result<String, String> {
+    let arguments = [&["trace"], plant, &["--", &built.programs, program]].concat();
+    let ran = run(&mut command(&built.samara, &arguments))?;
+    match ran.status.code() {
+        Some(code) if code == expected => Ok(ran.stderr),
+        _ => Err(format!(
+            "`samara {}`: expected exit status {expected}, got {}",
+            arguments.join(" "),
+            ran.status
+        )),
     }
-    if !traced.stderr.contains(mistake.call) {
-        return Err(format!("the divergence does not name `{}`", mistake.call));
+}
+
+/// The call of the first divergence: the line behind the one that announces it.
+fn divergence(verdict: &str) -> &str {
+    let announced = verdict.split("first divergence").nth(1);
+    announced
+        .and_then(|rest| rest.lines().nth(1))
+        .unwrap_or_default()
+        .trim_start()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_is_on_the_line_behind_the_announcement() {
+        let verdict =
+            "first divergence, at comparison 7, process 1:\n  mmap(0x1000)\n    predicted";
+        assert_eq!(divergence(verdict), "mmap(0x1000)");
+        assert_eq!(divergence("identical at all 3 comparisons"), "");
     }
-    Ok(())
 }
