@@ -58,6 +58,21 @@ errnos! {
 }
 
 impl Errno {
+    /// The error a raw result of a system call stands for: one of the last 4095 numbers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::Errno;
+    /// assert_eq!(Errno::from_result(-12_i64 as u64), Some(Errno::ENOMEM));
+    /// assert_eq!(Errno::from_result(0x1000), None);
+    /// ```
+    #[must_use]
+    pub const fn from_result(result: u64) -> Option<Self> {
+        let negated = result.wrapping_neg();
+        if 0 < negated && negated < 4096 { Some(Self(negated as i32)) } else { None }
+    }
+
     /// The positive number, as user space sees it in `errno`.
     #[must_use]
     pub const fn raw(self) -> i32 {

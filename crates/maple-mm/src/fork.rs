@@ -8,7 +8,7 @@ use crate::accounting::Statistics;
 use crate::anon::Anon;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, Offsets};
 use crate::vma::Vma;
 
 /// What the child charges, given back unless the child comes to life.
@@ -90,6 +90,9 @@ impl AddressSpace {
             statistics,
             // `mlockall(MCL_FUTURE)` is not inherited.
             default_flags: parent.default_flags & VmFlags::NOHUGEPAGE,
+            stray_locked: 0,
+            // What was moved and is wiped keeps its old offset.
+            offsets: Offsets::MayBeStale,
         })
     }
 

@@ -45,7 +45,8 @@ pub struct Layout {
     /// Where the upward search of `MAP_32BIT` begins.
     ///
     /// LINUX: 6.18 draws this anew for each call, up to 32 MiB above 1 GiB, unless address
-    /// randomisation is off. Whoever mirrors such a process sets it before each such call.
+    /// randomisation is off. Whoever mirrors such a process has it learned before
+    /// each such call ([`learn_low_base`](crate::AddressSpace::learn_low_base)).
     pub low_base: u64,
     /// The program's code.
     pub start_code: u64,

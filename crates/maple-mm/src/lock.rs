@@ -239,7 +239,7 @@ impl AddressSpace {
 }
 
 /// Mappings that locking passes over.
-fn is_never_locked(vma: &Vma) -> bool {
+pub(crate) fn is_never_locked(vma: &Vma) -> bool {
     let never = VmFlags::SPECIAL | VmFlags::HUGETLB | VmFlags::DROPPABLE;
     vma.flags().intersects(never) || matches!(vma.backing(), Backing::Special(_))
 }

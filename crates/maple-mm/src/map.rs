@@ -3,16 +3,17 @@
 use alloc::sync::Arc;
 
 use crate::abi::{
-    LEGACY_MAP_MASK, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
-    MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE,
-    MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE,
-    PAGE_SIZE, is_page_aligned, page_ceil, page_floor,
+    HUGE_PAGE_SIZE, LEGACY_MAP_MASK, MAP_32BIT, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED,
+    MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED,
+    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE,
+    MAP_STACK, MAP_SYNC, MAP_TYPE, PAGE_SIZE, is_page_aligned, page_ceil, page_floor,
 };
 use crate::anon::Anon;
 use crate::edit::Edit;
 use crate::errno::Errno;
-use crate::file::{Backing, File, FileAccess, FileKind, MmapFile};
+use crate::file::{Backing, File, FileAccess, FileId, FileKind, MmapFile};
 use crate::flags::VmFlags;
+use crate::lock::is_never_locked;
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::placement::Place;
 use crate::space::AddressSpace;
@@ -113,6 +114,48 @@ impl AddressSpace {
         }
         let file = opened(&request)?;
         self.mmap_file(&request, file.as_ref())
+    }
+
+    /// Learns from `address`, which Linux gave to `request`, where its search began: with
+    /// address randomisation `MAP_32BIT` starts anywhere in 32 MiB each time.
+    ///
+    /// Does nothing for other requests, or when no beginning explains the address.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Errno, MmapRequest, abi::*};
+    /// let mut space = AddressSpace::empty();
+    /// let low = MmapRequest {
+    ///     flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT,
+    ///     ..MmapRequest::anonymous(4096, PROT_READ)
+    /// };
+    /// space.learn_low_base(&low, 0x4012_3000);
+    /// assert_eq!(space.mmap(low)?, 0x4012_3000);
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn learn_low_base(&mut self, request: &MmapRequest, address: u64) {
+        let is_fixed = request.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
+        let Ok(file) = opened(request) else { return };
+        if is_fixed || request.flags & MAP_32BIT == 0 {
+            return;
+        }
+        let Ok(place) = self.checked_place(request, file.as_ref()) else {
+            return;
+        };
+        let before = self.layout.low_base;
+        // A place on huge pages lies up to one of them above what was found.
+        for base in [address, address.saturating_sub(HUGE_PAGE_SIZE)] {
+            self.layout.low_base = base;
+            if self.place(&place) == Ok(address) {
+                return;
+            }
+        }
+        self.layout.low_base = before;
     }
 
     fn mmap_file(&mut self, request: &MmapRequest, file: Option<&Arc<File>>) -> Result<u64, Errno> {
@@ -274,14 +317,24 @@ impl AddressSpace {
                 return Err(errno);
             }
         };
-        if let Err(errno) = self.check_shared_memory(&new, pages) {
+        if let Err(errno) = self.check_backing(&new, pages) {
+            self.system.uncharge(charged);
             self.commit(room.edits)?;
             return Err(errno);
         }
         let merged = self.merged_new(&new);
         let alone = || Vma::new(new.start, new.end, new.content.clone());
         let mut edits = room.edits;
-        edits.extend(merged.or_else(alone).map(Edit::put));
+        // LINUX: what cannot be locked loses the lock after it may have merged as a locked one.
+        let mapped = merged.or_else(alone).map(|vma| {
+            let flags = vma.flags() - VmFlags::LOCKED_ANY;
+            if is_never_locked(&vma) {
+                vma.with_flags(flags)
+            } else {
+                vma
+            }
+        });
+        edits.extend(mapped.map(Edit::put));
         // What goes away was charged and pays for what comes; the rest was charged just now.
         self.commit_charged(edits, charged)
     }
@@ -299,22 +352,25 @@ impl AddressSpace {
         Ok(charged)
     }
 
-    /// Whether memory for a new shared object may be promised.
+    /// What the file behind a mapping refuses at last, when the range is empty already.
     ///
-    /// LINUX: the object keeps that promise as long as it lives; it is no part of an address
-    /// space, so the model only asks.
-    fn check_shared_memory(&self, new: &NewRange, pages: u64) -> Result<(), Errno> {
+    /// LINUX: a new shared object keeps what it is promised as long as it lives; it is no part
+    /// of an address space, so the model only asks. 6.18: a file system without DAX refuses
+    /// `MAP_SYNC` here, whatever the type of the mapping.
+    fn check_backing(&self, new: &NewRange, pages: u64) -> Result<(), Errno> {
         let flags = new.content.flags;
-        let is_new = new
-            .content
-            .backing
-            .file()
-            .is_some_and(|file| file.id.0 & crate::file::FileId::MODEL_BIT != 0);
-        if !is_new || flags.contains(VmFlags::NORESERVE) || !flags.contains(VmFlags::SHARED) {
+        let Some(file) = new.content.backing.file() else {
             return Ok(());
+        };
+        let is_disk = matches!(file.kind, FileKind::Regular { .. });
+        if is_disk && flags.contains(VmFlags::SYNC) && !file.access.contains(FileAccess::SYNC) {
+            return Err(Errno::EOPNOTSUPP);
         }
-        self.charge(pages)?;
-        self.system.uncharge(pages);
+        let is_new = file.id.0 & FileId::MODEL_BIT != 0 && flags.contains(VmFlags::SHARED);
+        if is_new && !flags.contains(VmFlags::NORESERVE) {
+            self.charge(pages)?;
+            self.system.uncharge(pages);
+        }
         Ok(())
     }
 

@@ -80,6 +80,10 @@ impl AddressSpace {
         } else {
             self.place_plain(place)?
         };
+        // LINUX (all versions): a fixed address in the last page is taken for an error number.
+        if let Some(errno) = Errno::from_result(addr) {
+            return Err(errno);
+        }
         if addr > task_size - place.len {
             return Err(Errno::ENOMEM);
         }

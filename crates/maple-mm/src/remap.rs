@@ -17,7 +17,7 @@ use crate::map::NewRange;
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::placement::Place;
 use crate::profile::MremapGeneration;
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, Offsets};
 use crate::vma::{Content, Vma};
 
 /// What a program passes to `mremap`, as it passes it; bytes.
@@ -334,12 +334,24 @@ impl AddressSpace {
             true => request.growth(),
         };
         self.charge(charged)?;
-        let edits = if request.has(MREMAP_DONTUNMAP) {
-            self.copy_edits(request, vma)
+        if !request.has(MREMAP_DONTUNMAP) {
+            let edits = self.move_edits(request, vma);
+            return self.commit_charged(edits, charged);
+        }
+        let is_locked = vma.flags().contains(VmFlags::LOCKED);
+        let added = if is_locked {
+            Self::pages(request.new_len)
         } else {
-            self.move_edits(request, vma)
+            0
         };
-        self.commit_charged(edits, charged)
+        let counted = self.statistics.locked_vm + added;
+        let edits = self.copy_edits(request, vma);
+        self.commit_charged(edits, charged)?;
+        // The source is unlocked and still counted; see `stray_locked`.
+        self.offsets = Offsets::MayBeStale;
+        self.stray_locked += counted - self.statistics.locked_vm;
+        self.statistics.locked_vm = counted;
+        Ok(())
     }
 
     /// The mapping at the target: part of a neighbour there, or alone.
@@ -410,7 +422,10 @@ impl AddressSpace {
             .ok_or(Errno::EFAULT)?;
         let mut at = request.addr;
         let mut result = Err(Errno::EFAULT);
-        while let Some(vma) = self.find_vma(at).filter(|vma| vma.start() < end).cloned() {
+        while at < end {
+            let Some(vma) = self.find_vma(at).filter(|vma| vma.start() < end).cloned() else {
+                break;
+            };
             let is_first = result.is_err();
             let (start, stop) = (vma.start().max(at), vma.end().min(end));
             let stays_single = !moves_in_company(&vma) && (!is_first || vma.end() < end);

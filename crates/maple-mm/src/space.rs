@@ -49,6 +49,25 @@ pub struct AddressSpace {
     pub(crate) statistics: Statistics,
     /// Flags every new mapping gets: set by `mlockall(MCL_FUTURE)`.
     pub(crate) default_flags: VmFlags,
+    /// Pages that count as locked although no mapping says so.
+    ///
+    /// LINUX: 6.18 does not take the pages of a mapping that `MREMAP_DONTUNMAP` unlocks out of
+    /// the count; they stay in it as long as the address space lives.
+    pub(crate) stray_locked: u64,
+    pub(crate) offsets: Offsets,
+}
+
+/// What the offset of unwritten anonymous memory says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offsets {
+    /// Always its own address.
+    Own,
+    /// It may be where the memory was before it moved.
+    ///
+    /// LINUX: 6.18 takes the anon_vma of a moved mapping away (`MREMAP_DONTUNMAP`, or the child
+    /// of a mapping with `MADV_WIPEONFORK`) and leaves its offset as it is, so that it does not
+    /// merge with fresh memory beside it.
+    MayBeStale,
 }
 
 /// What an address space starts with, apart from its mappings.
@@ -105,6 +124,8 @@ impl AddressSpace {
             tree: MapleTree::with_gaps(),
             statistics: Statistics::default(),
             default_flags: VmFlags::empty(),
+            stray_locked: 0,
+            offsets: Offsets::Own,
         }
     }
 
@@ -282,6 +303,8 @@ impl AddressSpace {
             tree: self.tree.snapshot(),
             statistics: self.statistics,
             default_flags: self.default_flags,
+            stray_locked: self.stray_locked,
+            offsets: self.offsets,
         }
     }
 

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::abi::PAGE_SIZE;
 use crate::accounting::Statistics;
 use crate::flags::VmFlags;
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, Offsets};
 use crate::vma::Vma;
 
 /// An invariant of an [`AddressSpace`] that does not hold: its ID and where.
@@ -33,10 +33,12 @@ impl AddressSpace {
     /// - **A3** mappings are not empty and made of whole pages;
     /// - **A4** mappings ascend and do not overlap;
     /// - **A5** mappings end within the address space;
-    /// - **A6** unwritten anonymous memory has its address as its offset;
+    /// - **A6** unwritten anonymous memory has its address as its offset, until a fork or
+    ///   `MREMAP_DONTUNMAP` may have left an older one;
     /// - **A7** shared mappings have no anon_vma;
     /// - **A8** only locked mappings are locked on fault;
-    /// - **A9** the counters are the sums over the mappings, and so is their number.
+    /// - **A9** the counters are the sums over the mappings, and so is their number; what
+    ///   `MREMAP_DONTUNMAP` unlocked stays counted as locked.
     ///
     /// # Complexity
     ///
@@ -63,6 +65,7 @@ impl AddressSpace {
             count += 1;
             sums = sums.plus(Statistics::of(vma.flags(), vma.pages()));
         }
+        sums.locked_vm += self.stray_locked;
         if sums != self.statistics || count != self.map_count() {
             return Err(violated("A9", end));
         }
@@ -72,6 +75,7 @@ impl AddressSpace {
     fn check_vma(&self, vma: &Vma) -> Result<(), Violation> {
         let flags = vma.flags();
         let is_bare = vma.backing().file().is_none() && vma.is_anonymous();
+        let is_stale = self.offsets == Offsets::MayBeStale;
         let checks = [
             (
                 "A3",
@@ -80,7 +84,7 @@ impl AddressSpace {
             ("A5", vma.end() <= self.layout.task_size),
             (
                 "A6",
-                !is_bare || vma.anon().is_faulted() || has_own_offset(vma),
+                !is_bare || is_stale || vma.anon().is_faulted() || has_own_offset(vma),
             ),
             (
                 "A7",
