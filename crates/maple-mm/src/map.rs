@@ -468,7 +468,9 @@ fn file_flags(file: &File, request: &MmapRequest, flags: VmFlags) -> Result<VmFl
 }
 
 fn check_known_flags(file: &File, flags: u64) -> Result<(), Errno> {
-    let known = if file.access.contains(FileAccess::SYNC) {
+    // LINUX: ext4 and xfs take `MAP_SYNC` here and refuse it later where there is no DAX.
+    let is_large_disk = file.kind == (FileKind::Regular { huge_aligned: true });
+    let known = if is_large_disk || file.access.contains(FileAccess::SYNC) {
         LEGACY_MAP_MASK | MAP_SYNC
     } else {
         LEGACY_MAP_MASK
