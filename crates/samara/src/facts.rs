@@ -241,35 +241,35 @@ struct Bases {
 
 /// Where mappings are handed out from.
 ///
-/// The kernel fixes the top of that region at exec and shows it nowhere. But the first thing it
-/// hands out ends exactly there: the interpreter of a dynamic program, the vdso of a static one,
-/// a static-PIE program itself. (If that one is aligned to more than a page it ends lower, and
-/// then the vdso, which comes next, takes the gap above it and ends there.) Nothing but the
-/// stack lies higher. So the top is the end of the highest mapping below the stack.
+/// The kernel fixes the top of that region at exec and shows it nowhere: it lies below a gap for
+/// the stack (the stack limit and what randomisation may add, at least 128 MiB, at most 5/6 of
+/// the address space), lowered by a random number of pages. But the first thing handed out ends
+/// exactly there: the interpreter of a dynamic program, the vdso of a static one, a static-PIE
+/// program itself. (If that one is aligned to more than a page it ends lower, and then the vdso,
+/// which comes next, takes the room above it and ends there.) So the top is the end of the highest
+/// mapping within the window the random number allows; a program linked or loaded elsewhere
+/// (`0x400000`, two thirds up) lies outside.
 ///
 /// The base of the bottom-up region uses the same random number, which the top gives away.
 fn bases(smaps: &[SmapsEntry], limits: &MemoryLimits, persona: u64) -> Bases {
     const ADDR_NO_RANDOMIZE: u64 = 0x0004_0000;
     const ADDR_COMPAT_LAYOUT: u64 = 0x0020_0000;
-    const MIN_GAP: u64 = 128 << 20;
-    let below_stack =
-        |entry: &&SmapsEntry| entry.line.end <= TASK_SIZE && entry.line.name != "[stack]";
-    let top = smaps
-        .iter()
-        .filter(below_stack)
-        .map(|entry| entry.line.end)
-        .max()
-        .unwrap_or(0);
     let third = (TASK_SIZE / 3).next_multiple_of(PAGE);
+    let ours = || {
+        smaps
+            .iter()
+            .map(|entry| &entry.line)
+            .filter(|line| line.end <= TASK_SIZE)
+    };
     let legacy_layout = persona & ADDR_COMPAT_LAYOUT != 0
         || procfs::sysctl("vm/legacy_va_layout").is_some_and(|value| value != 0);
     if legacy_layout {
         // The lowest mapping above a third of the address space is the first one handed out.
-        let first = smaps
-            .iter()
-            .map(|entry| entry.line.start)
-            .filter(|&start| start >= third);
-        let base = first.min().unwrap_or(third);
+        let base = ours()
+            .map(|line| line.start)
+            .filter(|&start| start >= third)
+            .min();
+        let base = base.unwrap_or(third);
         return Bases {
             mmap: base,
             legacy: base,
@@ -278,16 +278,33 @@ fn bases(smaps: &[SmapsEntry], limits: &MemoryLimits, persona: u64) -> Bases {
     }
     let randomized = persona & ADDR_NO_RANDOMIZE == 0
         && procfs::sysctl("kernel/randomize_va_space").is_none_or(|value| value != 0);
-    let stack_random = if randomized { 0x3f_ffff * PAGE } else { 0 };
-    let pad = stack_random + stack_guard_gap() * PAGE;
-    let gap = limits.stack.checked_add(pad).unwrap_or(limits.stack);
-    let gap = gap.clamp(MIN_GAP, TASK_SIZE / 6 * 5);
-    let random = (TASK_SIZE - gap).saturating_sub(top) & !(PAGE - 1);
+    let highest = TASK_SIZE - stack_gap(limits.stack, randomized);
+    let bits = procfs::sysctl("vm/mmap_rnd_bits").unwrap_or(28).min(32);
+    let lowest = highest.saturating_sub(PAGE << bits);
+    let in_window = |end: &u64| (lowest..=highest + PAGE).contains(end);
+    let top = ours().map(|line| line.end).filter(in_window).max();
+    let below_stack = || {
+        ours()
+            .filter(|line| line.name != "[stack]")
+            .map(|line| line.end)
+            .max()
+    };
+    let top = top.or_else(below_stack).unwrap_or(highest);
+    let random = highest.saturating_sub(top) & !(PAGE - 1);
     Bases {
         mmap: top,
         legacy: third + random,
         direction: Direction::TopDown,
     }
+}
+
+/// The bytes kept free for the stack above the top-down region.
+fn stack_gap(stack_limit: u64, randomized: bool) -> u64 {
+    const MIN_GAP: u64 = 128 << 20;
+    let stack_random = if randomized { 0x3f_ffff * PAGE } else { 0 };
+    let pad = stack_random + stack_guard_gap() * PAGE;
+    let gap = stack_limit.checked_add(pad).unwrap_or(stack_limit);
+    gap.clamp(MIN_GAP, TASK_SIZE / 6 * 5)
 }
 
 /// Open `/proc` files of one address space. They stay with it even when a task goes on to another

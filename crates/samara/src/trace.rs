@@ -59,9 +59,16 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
     Ok(verdict.status())
 }
 
+/// The command in one line that fits a terminal.
 fn shown(args: &TraceArgs) -> String {
+    const MOST: usize = 70;
     let words = args.program.iter().map(|word| word.to_string_lossy());
-    words.collect::<Vec<_>>().join(" ")
+    let command = words.collect::<Vec<_>>().join(" ");
+    let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 fn in_words(ended: Ended) -> String {
