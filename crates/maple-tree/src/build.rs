@@ -122,7 +122,7 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         let level = &mut self.levels[at];
         let last = level.last;
         if let Some(link) = level.open.take() {
-            let gap = gap_of(link.node(), IndexRange::new(level.min, last));
+            let gap = gap_of(link.node(), level.min, last);
             level.waiting = Some(Child { link, last, gap });
         }
         level.waiting_min = core::mem::replace(&mut level.min, last.wrapping_add(1));
@@ -207,12 +207,14 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
     }
 }
 
-fn gap_of<T>(node: &Node<T>, range: Option<IndexRange>) -> u64 {
-    if node.is_leaf() {
-        leaf_gap(node, range)
-    } else {
-        branch_gap(node)
+fn gap_of<T>(node: &Node<T>, min: u64, max: u64) -> u64 {
+    if !node.is_leaf() {
+        return branch_gap(node);
     }
+    leaf_gap(
+        node,
+        IndexRange::new(min, max).expect("entries come in ascending order"),
+    )
 }
 
 impl<T: Entry, S: NodeSource> Drop for Builder<'_, T, S> {

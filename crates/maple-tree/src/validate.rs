@@ -316,7 +316,7 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
         }
         let is_tight = range.last() == u64::MAX || node.upper() == range.last();
         self.expect(Invariant::PivotsTight, is_tight, near);
-        Some(leaf_gap(node, Some(range)))
+        Some(leaf_gap(node, range))
     }
 
     fn check_branch(&mut self, visit: &Visit<'_, T>) -> Option<u64> {

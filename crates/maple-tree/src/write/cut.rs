@@ -30,6 +30,24 @@ pub(super) struct LeafCut {
 }
 
 impl LeafCut {
+    /// Whether no entry lies within the range.
+    pub(super) fn is_vacant<T>(&self, leaf: &Node<T>) -> bool {
+        let is_hole = || self.tail == self.keep + 1 && leaf.entry(self.keep).is_none();
+        let is_cut = self.before.is_some() || self.after.is_some();
+        !is_cut && (self.tail == self.keep || is_hole())
+    }
+
+    /// The slot of the entry over exactly `written`, if there is one.
+    pub(super) fn exact_fit<T>(&self, leaf: &Node<T>, written: IndexRange) -> Option<usize> {
+        let slot = leaf.leaf_slot(written.first());
+        let is_cut = self.before.is_some() || self.after.is_some();
+        let fits = !is_cut
+            && slot < leaf.count()
+            && leaf.entry(slot).is_some()
+            && leaf.slot_range(slot) == written;
+        fits.then_some(slot)
+    }
+
     pub(super) fn new<T>(leaf: &Node<T>, written: IndexRange) -> Self {
         let (keep, before) = Self::front(leaf, written.first());
         let (after, tail) = Self::back(leaf, written.last());

@@ -14,10 +14,10 @@ pub(crate) mod spread;
 use arrayvec::ArrayVec;
 
 use self::cut::LeafCut;
-use self::plan::{Plan, Request};
+use self::plan::{OneLeaf, Plan, Puts, Request};
 pub(crate) use self::rebuild::take_child;
-use self::region::{Region, Slots, node_at, node_mut, range_at, shared_nodes};
-use self::spread::{branch_gap, leaf_gap};
+use self::region::{Place, Slots, node_at, node_mut};
+use self::spread::leaf_gap;
 use crate::clone_fn::CloneFn;
 use crate::error::{OutOfNodes, StoreError, StoreErrorKind};
 use crate::node::{Child, Kind, LEAF_SLOTS, Link, Node};
@@ -68,34 +68,26 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[doc(alias = "mtree_insert_range")]
     pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
-        if !self.is_vacant(range) {
-            return Err(StoreError {
-                kind: StoreErrorKind::Occupied,
-                value,
-            });
-        }
         let request = Request {
             range,
-            stores: true,
+            puts: Puts::EntryIfVacant,
         };
-        let plan = match self.prepare(request) {
-            Ok(plan) => plan,
-            Err(OutOfNodes) => {
-                return Err(StoreError {
-                    kind: StoreErrorKind::OutOfNodes,
-                    value,
-                });
+        let kind = match self.prepare(request) {
+            Ok(Plan::Occupied) => StoreErrorKind::Occupied,
+            Ok(plan) => {
+                self.commit(
+                    &plan,
+                    Write {
+                        request,
+                        value: Some(value),
+                        cut: None,
+                    },
+                );
+                return Ok(());
             }
+            Err(OutOfNodes) => StoreErrorKind::OutOfNodes,
         };
-        self.commit(
-            &plan,
-            Write {
-                request,
-                value: Some(value),
-                cut: None,
-            },
-        );
-        Ok(())
+        Err(StoreError { kind, value })
     }
 
     /// Stores `value` over every index of `range`, whatever is there.
@@ -167,7 +159,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     {
         let request = Request {
             range,
-            stores: true,
+            puts: Puts::Entry,
         };
         let plan = match self.prepare(request) {
             Ok(plan) => plan,
@@ -221,7 +213,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         };
         let request = Request {
             range,
-            stores: false,
+            puts: Puts::Nothing,
         };
         let plan = self.prepare(request)?;
         let value = match plan {
@@ -296,7 +288,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     {
         let request = Request {
             range,
-            stores: false,
+            puts: Puts::Nothing,
         };
         let plan = self.prepare(request)?;
         self.visit_parts(range, visit);
@@ -342,7 +334,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         let request = write.request;
         let mut displaced = Displaced::new();
         match plan {
-            Plan::Nothing => reached(Path::NothingToDo),
+            Plan::Occupied | Plan::Nothing => reached(Path::NothingToDo),
             Plan::FirstLeaf => write
                 .value
                 .into_iter()
@@ -356,9 +348,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
                         .map(|(old, new)| core::mem::replace(old, new)),
                 );
             }
-            Plan::OneLeaf { way, .. } => {
+            Plan::OneLeaf(place) => {
                 reached(Path::OneLeaf);
-                displaced = self.edit_leaf(way, write);
+                displaced = self.edit_leaf(place, write);
             }
             Plan::Rebuild { .. } => {
                 let len = self.len_after(request);
@@ -382,14 +374,20 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     }
 
     /// Changes one leaf in place, and the gaps above it.
-    fn edit_leaf(&mut self, way: &Slots, write: Write<T>) -> Displaced<T> {
+    fn edit_leaf(&mut self, place: &OneLeaf, write: Write<T>) -> Displaced<T> {
         let Write {
             request,
             value,
             cut,
         } = write;
+        let OneLeaf {
+            way,
+            range,
+            cut: parts,
+            ..
+        } = place;
+        let is_gapped = self.branches == Kind::Gaps;
         let leaf = self.leaf_mut(way);
-        let parts = LeafCut::new(leaf, request.range);
         let before_count = leaf.occupancy().count_ones() as usize;
         // Cloning may panic, so it comes before anything changes.
         let second = match (parts.before, parts.after, cut) {
@@ -398,33 +396,13 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             }
             _ => None,
         };
-        let mut entries: ArrayVec<(IndexRange, T), { LEAF_SLOTS + 2 }> = ArrayVec::new();
-        if let Some(piece) = parts.before {
-            entries.extend(
-                leaf.take_entry(piece.slot)
-                    .map(|value| (piece.range, value)),
-            );
-        }
-        entries.extend(request.stored().zip(value));
-        if let Some(piece) = parts.after {
-            let value = second.or_else(|| leaf.take_entry(piece.slot));
-            entries.extend(value.map(|value| (piece.range, value)));
-        }
-        for slot in parts.tail..leaf.count() {
-            let range = leaf.slot_range(slot);
-            entries.extend(leaf.take_entry(slot).map(|value| (range, value)));
-        }
-        let displaced = (parts.keep..leaf.count())
-            .filter_map(|slot| leaf.take_entry(slot))
-            .collect();
-        leaf.truncate_leaf(parts.keep);
-        entries
-            .into_iter()
-            .for_each(|(range, value)| leaf.push_entry(range, value));
+        let stored = request.stored().zip(value);
+        let displaced = replace_slots(leaf, parts, (stored, second));
         let after_count = leaf.occupancy().count_ones() as usize;
+        let gap = if is_gapped { leaf_gap(leaf, *range) } else { 0 };
         self.len = self.len - before_count + after_count;
-        if let Some(root) = self.root.as_mut() {
-            refresh_gaps(root, way, self.height - 1);
+        if let Some(root) = self.root.as_mut().filter(|_| is_gapped) {
+            raise_gap(root, way, self.height - 1, gap);
         }
         displaced
     }
@@ -437,7 +415,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         let reaches_above =
             matches!(self.find(last), Segment::Entry(range, _) if range.last() > last);
         let added = usize::from(reaches_below) + usize::from(reaches_above);
-        self.len + added + usize::from(request.stores) - self.range(request.range).count()
+        self.len + added + request.stored().iter().len() - self.range(request.range).count()
     }
 
     fn release_all(&mut self, removed: rebuild::Removed<T>) {
@@ -449,16 +427,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     fn leaf_mut(&mut self, way: &Slots) -> &mut Node<T> {
         let depth = self.height - 1;
         let root = self.root.as_mut().expect("the plan saw a root");
-        unshare(root, (way, depth), &mut self.pool, &self.clone_fn);
-        node_mut(root, way, depth).expect("it was unshared just now")
+        unshare(root, (way, depth), &mut self.pool, &self.clone_fn)
     }
 
     /// The leaf that `index` belongs to, ours alone. The tree is not empty.
     pub(crate) fn unshared_leaf(&mut self, index: u64) -> Result<&mut Node<T>, OutOfNodes> {
         let root = self.root().expect("the entry was looked up before");
-        let way = Region::at(root, index);
-        let nodes = shared_nodes(root, &way, self.height - 1);
-        self.pool.reserve(nodes)?;
+        let Place { way, shared, .. } = Place::of(root, index);
+        self.pool.reserve(shared)?;
         Ok(self.leaf_mut(&way))
     }
 }
@@ -483,51 +459,87 @@ pub(crate) fn take_or_clone<T>(root: &mut Link<T>, index: u64, clone_fn: &CloneF
 }
 
 /// Replaces what a snapshot shares on a way from the root, through a depth, by
-/// copies. They were reserved.
-fn unshare<T, S: NodeSource>(
-    root: &mut Link<T>,
+/// copies, which were reserved. Returns the node at the end, ours alone.
+fn unshare<'a, T, S: NodeSource>(
+    root: &'a mut Link<T>,
     (way, depth): (&Slots, usize),
     pool: &mut Pool<S>,
     clone_fn: &CloneFn<T>,
-) {
+) -> &'a mut Node<T> {
     let mut link = root;
-    unshare_node(link, pool, clone_fn);
     for &slot in &way[..depth] {
-        let branch = link.get_mut().expect("it was unshared just now");
-        link = branch.child_link_mut(slot.into());
-        unshare_node(link, pool, clone_fn);
+        link = unshare_node(link, pool, clone_fn).child_link_mut(slot.into());
+    }
+    unshare_node(link, pool, clone_fn)
+}
+
+/// Brings the gaps kept above the branch at `depth` on `way` up to date. The
+/// way is ours alone.
+fn refresh_gaps<T>(root: &mut Link<T>, way: &Slots, depth: usize) {
+    if root.node().kind() == Kind::Gaps {
+        let gap = node_at(root.node(), way, depth).longest_gap();
+        raise_gap(root, way, depth, gap);
     }
 }
 
-/// Brings the gaps kept above the node at `depth` on `way` up to date. The way
-/// is ours alone.
-fn refresh_gaps<T>(root: &mut Link<T>, way: &Slots, depth: usize) {
-    if root.node().kind() != Kind::Gaps {
-        return;
-    }
+/// Tells the branches above the node at `depth` on `way` that its longest gap is `gap`.
+fn raise_gap<T>(root: &mut Link<T>, way: &Slots, depth: usize, mut gap: u64) {
     for at in (0..depth).rev() {
-        let child = node_at(root.node(), way, at + 1);
-        let gap = if child.is_leaf() {
-            leaf_gap(child, Some(range_at(root.node(), way, at + 1)))
-        } else {
-            branch_gap(child)
-        };
         let branch = node_mut(root, way, at).expect("the way is unshared");
-        if branch.gap(way[at].into()) == gap {
+        let slot = way[at].into();
+        if branch.gap(slot) == gap {
             return;
         }
-        branch.set_gap(way[at].into(), gap);
+        branch.set_gap(slot, gap);
+        gap = branch.longest_gap();
     }
 }
 
-fn unshare_node<T, S: NodeSource>(link: &mut Link<T>, pool: &mut Pool<S>, clone: &CloneFn<T>) {
-    if link.get_mut().is_some() {
-        return;
+/// Puts what is stored, and the pieces of what it cuts, between the slots of
+/// `leaf` that stay. Returns the entries that go.
+fn replace_slots<T>(
+    leaf: &mut Node<T>,
+    parts: &LeafCut,
+    (stored, second): (Option<(IndexRange, T)>, Option<T>),
+) -> Displaced<T> {
+    let mut entries: ArrayVec<(IndexRange, T), { LEAF_SLOTS + 2 }> = ArrayVec::new();
+    if let Some(piece) = parts.before {
+        entries.extend(
+            leaf.take_entry(piece.slot)
+                .map(|value| (piece.range, value)),
+        );
     }
-    reached(Path::CopiedOnWrite);
-    let copy = copy_node(link.node(), pool, clone);
-    let old = core::mem::replace(link, copy);
-    pool.release(old);
+    entries.extend(stored);
+    if let Some(piece) = parts.after {
+        let value = second.or_else(|| leaf.take_entry(piece.slot));
+        entries.extend(value.map(|value| (piece.range, value)));
+    }
+    for slot in parts.tail..leaf.count() {
+        let range = leaf.slot_range(slot);
+        entries.extend(leaf.take_entry(slot).map(|value| (range, value)));
+    }
+    let goes = parts.keep..parts.tail;
+    let displaced = goes.filter_map(|slot| leaf.take_entry(slot)).collect();
+    leaf.truncate_leaf(parts.keep);
+    entries
+        .into_iter()
+        .for_each(|(range, value)| leaf.push_entry(range, value));
+    displaced
+}
+
+fn unshare_node<'a, T, S: NodeSource>(
+    link: &'a mut Link<T>,
+    pool: &mut Pool<S>,
+    clone_fn: &CloneFn<T>,
+) -> &'a mut Node<T> {
+    if link.get_mut().is_none() {
+        reached(Path::CopiedOnWrite);
+        let copy = copy_node(link.node(), pool, clone_fn);
+        let old = core::mem::replace(link, copy);
+        pool.release(old);
+    }
+    link.get_mut()
+        .expect("it was the only link, or is a new one")
 }
 
 /// Copies a node: a branch shares its children with the copy, a leaf's entries

@@ -3,26 +3,40 @@
 use arrayvec::ArrayVec;
 
 use super::cut::{LeafCut, Tally};
-use super::region::{Neighbour, Region, Slots, node_at, range_at, shared_nodes, step_right};
+use super::region::{Neighbour, Place, Region, Slots, node_at, range_at, shared_nodes, step_right};
 use super::spread::ENTRIES_MAX;
 use crate::IndexRange;
 use crate::node::{LEAF_MIN, LEAF_SLOTS, Node};
 
-/// A write, without the value: the range, and whether it stores an entry.
+/// What a write puts into its range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Puts {
+    /// An entry, over whatever is there.
+    Entry,
+    /// An entry, if nothing is there.
+    EntryIfVacant,
+    /// Nothing.
+    Nothing,
+}
+
+/// A write, without the value.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
     pub(crate) range: IndexRange,
-    pub(crate) stores: bool,
+    pub(crate) puts: Puts,
 }
 
 impl Request {
+    /// The range of the entry that is stored, if one is.
     pub(crate) fn stored(self) -> Option<IndexRange> {
-        self.stores.then_some(self.range)
+        (self.puts != Puts::Nothing).then_some(self.range)
     }
 }
 
 /// What a write will do.
 pub(crate) enum Plan {
+    /// The range was to be vacant, and is not.
+    Occupied,
     /// The range is to be emptied, and is empty.
     Nothing,
     /// The tree is empty: its first leaf.
@@ -34,77 +48,83 @@ pub(crate) enum Plan {
         nodes: usize,
     },
     /// One leaf changes, and the indices that belong to it do not.
-    OneLeaf { way: Slots, nodes: usize },
+    OneLeaf(OneLeaf),
     /// Leaves are split, merged or dropped, and branches above them perhaps.
     Rebuild { nodes: usize },
+}
+
+/// The only leaf that a write changes.
+pub(crate) struct OneLeaf {
+    pub(super) way: Slots,
+    /// The indices that belong to the leaf.
+    pub(super) range: IndexRange,
+    pub(super) cut: LeafCut,
+    nodes: usize,
 }
 
 impl Plan {
     /// How many free nodes carrying the plan out takes. Nothing else can fail.
     pub(crate) fn nodes_needed(&self) -> usize {
-        match *self {
-            Self::Nothing => 0,
+        match self {
+            Self::Occupied | Self::Nothing => 0,
             Self::FirstLeaf => 1,
             Self::ExactFit { nodes, .. }
-            | Self::OneLeaf { nodes, .. }
-            | Self::Rebuild { nodes } => nodes,
+            | Self::OneLeaf(OneLeaf { nodes, .. })
+            | Self::Rebuild { nodes } => *nodes,
         }
     }
 
     pub(crate) fn new<T>(root: Option<&Node<T>>, height: usize, request: Request) -> Self {
         let Some(root) = root else {
-            return if request.stores {
+            return if request.stored().is_some() {
                 Self::FirstLeaf
             } else {
                 Self::Nothing
             };
         };
-        let depth = height - 1;
-        let way = Region::at(root, request.range.first());
-        let leaf = node_at(root, &way, depth);
-        let bounds = range_at(root, &way, depth);
-        if bounds.contains(request.range.last()) {
-            if let Some(slot) = exact_fit(leaf, request) {
-                return Self::ExactFit {
-                    way,
-                    slot,
-                    nodes: shared_nodes(root, &way, depth),
-                };
+        let place = Place::of(root, request.range.first());
+        let Place {
+            way,
+            leaf,
+            range,
+            shared,
+        } = place;
+        if range.contains(request.range.last()) {
+            let cut = LeafCut::new(leaf, request.range);
+            let is_vacant = cut.is_vacant(leaf);
+            match request.puts {
+                Puts::EntryIfVacant if !is_vacant => return Self::Occupied,
+                Puts::Nothing if is_vacant => return Self::Nothing,
+                Puts::Entry => {
+                    if let Some(slot) = cut.exact_fit(leaf, request.range) {
+                        return Self::ExactFit {
+                            way,
+                            slot,
+                            nodes: shared,
+                        };
+                    }
+                }
+                _ => {}
             }
-            if !request.stores && is_vacant(leaf, request.range) {
-                return Self::Nothing;
-            }
-            let tally = LeafCut::new(leaf, request.range).tally(leaf, request.stored());
-            let least = if depth == 0 { 1 } else { LEAF_MIN };
+            let tally = cut.tally(leaf, request.stored());
+            let least = if height == 1 { 1 } else { LEAF_MIN };
             let fits = (least..=LEAF_SLOTS).contains(&tally.slots);
-            if fits && keeps_bounds(tally, bounds) {
-                return Self::OneLeaf {
+            if fits && keeps_bounds(tally, range) {
+                return Self::OneLeaf(OneLeaf {
                     way,
-                    nodes: shared_nodes(root, &way, depth),
-                };
+                    range,
+                    cut,
+                    nodes: shared,
+                });
             }
+        } else if request.puts == Puts::EntryIfVacant {
+            // A hole belongs to one leaf.
+            return Self::Occupied;
         }
         Self::Rebuild {
             nodes: super::rebuild::nodes_needed(root, height, request),
         }
     }
-}
-
-fn exact_fit<T>(leaf: &Node<T>, request: Request) -> Option<usize> {
-    let slot = leaf.leaf_slot(request.range.first());
-    let fits = request.stores
-        && slot < leaf.count()
-        && leaf.entry(slot).is_some()
-        && leaf.last(slot) == request.range.last()
-        && leaf.first(slot) == request.range.first();
-    fits.then_some(slot)
-}
-
-fn is_vacant<T>(leaf: &Node<T>, range: IndexRange) -> bool {
-    let slot = leaf.leaf_slot(range.first());
-    slot == leaf.count()
-        || range.last() < leaf.lower()
-        || (leaf.entry(slot).is_none() && leaf.last(slot) >= range.last())
 }
 
 /// Whether the leaf still ends where its indices end, so that the next leaf's
@@ -162,8 +182,8 @@ pub(super) struct LeafStep {
 impl LeafStep {
     pub(super) fn new<T>(root: &Node<T>, height: usize, request: Request) -> Self {
         let depth = height - 1;
-        let lo = Region::at(root, request.range.first());
-        let hi = Region::at(root, request.range.last());
+        let lo = Place::of(root, request.range.first()).way;
+        let hi = Place::of(root, request.range.last()).way;
         let mut region = Region { lo, hi };
         let extension = choose_extension(root, depth, &region, request);
         let mut step = Self {

@@ -15,7 +15,7 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::plan::{LeafStep, Request};
+use super::plan::{LeafStep, Request, Survivor};
 use super::region::{Neighbour, Region, Slots, node_at, node_mut, range_at, shared_nodes};
 use super::spread::{Carry, Children, ENTRIES_MAX, Entries, spread_children, spread_entries};
 use super::{refresh_gaps, unshare};
@@ -206,9 +206,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         (region, depth): (&Region, usize),
         carry: Carry<T>,
     ) -> Removed<T> {
-        unshare(root, (&region.lo, depth), &mut self.pool, &self.clone_fn);
         let max = range_at(root.node(), &region.lo, depth).last();
-        let branch = node_mut(root, &region.lo, depth).expect("it was unshared just now");
+        let branch = unshare(root, (&region.lo, depth), &mut self.pool, &self.clone_fn);
         let (first, last) = (usize::from(region.lo[depth]), usize::from(region.hi[depth]));
         let mut after: ArrayVec<Child<T>, BRANCH_SLOTS_MAX> = ArrayVec::new();
         for slot in last + 1..branch.count() {
@@ -236,18 +235,23 @@ fn gather_entries<T>(
 ) -> Entries<T> {
     let mut clones = clones.into_iter();
     let mut entries = Entries::new();
-    for (at, survivor) in leaves.survivors.iter().enumerate() {
-        if at == leaves.below {
-            entries.extend(stored.take());
+    let mut at = 0;
+    let one_leaf = |left: &Survivor, right: &Survivor| left.source == right.source;
+    for survivors in leaves.survivors.chunk_by(one_leaf) {
+        let source = &leaves.sources[survivors[0].source];
+        let mut leaf = node_mut(root, &source.way, leaves.depth).filter(|_| !source.is_shared);
+        for survivor in survivors {
+            if at == leaves.below {
+                entries.extend(stored.take());
+            }
+            at += 1;
+            let is_cloned = survivor.is_cloned(&leaves.sources);
+            let value = match leaf.as_mut().filter(|_| !is_cloned) {
+                Some(leaf) => leaf.take_entry(survivor.slot),
+                None => clones.next(),
+            };
+            entries.extend(value.map(|value| (survivor.range, value)));
         }
-        let value = if survivor.is_cloned(&leaves.sources) {
-            clones.next()
-        } else {
-            let way = &leaves.sources[survivor.source].way;
-            let leaf = node_mut(root, way, leaves.depth).expect("the source is not shared");
-            leaf.take_entry(survivor.slot)
-        };
-        entries.extend(value.map(|value| (survivor.range, value)));
     }
     entries.extend(stored);
     entries

@@ -6,6 +6,43 @@ use crate::node::{HEIGHT_MAX, Link, Node};
 /// The slots taken from the root down to a node; those below it mean nothing.
 pub(super) type Slots = [u8; HEIGHT_MAX];
 
+/// The leaf that an index belongs to, and all that one walk to it tells.
+pub(super) struct Place<'a, T> {
+    pub(super) way: Slots,
+    pub(super) leaf: &'a Node<T>,
+    /// The indices that belong to the leaf.
+    pub(super) range: IndexRange,
+    /// How many nodes at the end of the way are shared with a snapshot.
+    pub(super) shared: usize,
+}
+
+impl<'a, T> Place<'a, T> {
+    pub(super) fn of(root: &'a Node<T>, index: u64) -> Self {
+        let mut way = [0; HEIGHT_MAX];
+        let (mut min, mut max) = (0, u64::MAX);
+        let mut node = root;
+        let mut shared = usize::from(node.refs() > 1);
+        for taken in &mut way {
+            if node.is_leaf() {
+                break;
+            }
+            let slot = node.child_slot(index);
+            *taken = slot as u8;
+            (min, max) = (node.child_min(slot, min), node.pivot_or(slot, max));
+            node = node.child(slot);
+            // From the first shared node on all are.
+            shared += usize::from(shared > 0 || node.refs() > 1);
+        }
+        let range = IndexRange::new(min, max).expect("a node's bounds ascend (T3)");
+        Self {
+            way,
+            leaf: node,
+            range,
+            shared,
+        }
+    }
+}
+
 /// The node at `depth` (0 is the root) on the way `slots`.
 pub(super) fn node_at<'a, T>(root: &'a Node<T>, slots: &Slots, depth: usize) -> &'a Node<T> {
     slots[..depth]
@@ -80,21 +117,6 @@ impl Neighbour {
 }
 
 impl Region {
-    /// The way to `index`, as a region of one node at every level.
-    pub(super) fn at<T>(root: &Node<T>, index: u64) -> Slots {
-        let mut slots = [0; HEIGHT_MAX];
-        let mut node = root;
-        for slot in &mut slots {
-            if node.is_leaf() {
-                break;
-            }
-            let child = node.child_slot(index);
-            *slot = child as u8;
-            node = node.child(child);
-        }
-        slots
-    }
-
     /// Whether the region is one node at `depth`.
     pub(super) fn is_one_node(&self, depth: usize) -> bool {
         self.lo[..depth] == self.hi[..depth]

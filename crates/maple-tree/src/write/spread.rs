@@ -66,7 +66,8 @@ pub(crate) fn spread_entries<T, S: NodeSource>(
         } else {
             leaf.upper()
         };
-        let gap = leaf_gap(leaf, IndexRange::new(min, last));
+        let bounds = IndexRange::new(min, last).expect("a leaf's bounds ascend (T3)");
+        let gap = leaf_gap(leaf, bounds);
         carry.push(Child { link, last, gap });
         min = last.wrapping_add(1);
     }
@@ -111,8 +112,7 @@ pub(crate) fn branch_gap<T>(branch: &Node<T>) -> u64 {
 
 /// The longest hole that belongs to a leaf for the indices of `range`: before
 /// its first entry, between entries, and behind the last in the right-most leaf.
-pub(crate) fn leaf_gap<T>(leaf: &Node<T>, range: Option<IndexRange>) -> u64 {
-    let range = range.expect("a leaf's bounds ascend (T3)");
+pub(crate) fn leaf_gap<T>(leaf: &Node<T>, range: IndexRange) -> u64 {
     let edges = (leaf.lower() - range.first()).max(range.last() - leaf.upper());
     let inside = (1..leaf.count()).filter(|&slot| leaf.entry(slot).is_none());
     inside
