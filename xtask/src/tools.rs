@@ -4,8 +4,13 @@ use crate::ci::{Checked, Outcome};
 use crate::run::{command, succeed, top, works};
 use std::process::Command;
 
-/// The test binaries of the tree whose memory is looked at: small ones, which do every operation.
-const WATCHED: [&str; 3] = ["surface", "ported", "drops"];
+/// The test binaries of the tree whose memory is looked at: small ones, which do every operation on
+/// nodes of the heap itself. (`drops` is not among them: a drop that panics leaks, as documented.)
+const WATCHED: [&str; 3] = ["surface", "ported", "traces"];
+
+/// Only what is certainly lost counts: the test harness keeps a few things to its end.
+const VALGRIND: &str = "valgrind --quiet --error-exitcode=9 --leak-check=full \
+                        --show-leak-kinds=definite --errors-for-leak-kinds=definite";
 
 /// Runs tests of the tree under valgrind, which sees invalid reads, double frees and leaks.
 pub(crate) fn valgrind() -> Checked {
@@ -15,9 +20,7 @@ pub(crate) fn valgrind() -> Checked {
     let mut arguments = vec!["test", "-p", "maple-tree"];
     arguments.extend(WATCHED.iter().flat_map(|name| ["--test", name]));
     let mut tests = command(env!("CARGO"), &arguments);
-    let runner =
-        "valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite";
-    succeed(tests.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner))?;
+    succeed(tests.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", VALGRIND))?;
     Ok(Outcome::Passed)
 }
 

@@ -14,8 +14,8 @@ type Trial = Harness<Token, FailingNodes>;
 const ONE_BY_ONE: u32 = 60;
 
 #[track_caller]
-fn apply(trial: &mut Trial, op: Op) {
-    if let Err(mismatch) = trial.apply(&op) {
+fn apply(trial: &mut Trial, op: &Op) {
+    if let Err(mismatch) = trial.apply(op) {
         panic!("`{op}`: {mismatch}");
     }
 }
@@ -37,7 +37,7 @@ fn tree_of(entries: u64, mut trial: Trial) -> Trial {
     for place in 0..entries {
         let first = 16 * place + if place % 3 == 1 { 0 } else { 4 };
         let entry = range(first, 16 * place + 15);
-        apply(&mut trial, Op::Write(Write::Insert(entry, place as u32)));
+        apply(&mut trial, &Op::Write(Write::Insert(entry, place as u32)));
     }
     trial
 }
@@ -45,7 +45,7 @@ fn tree_of(entries: u64, mut trial: Trial) -> Trial {
 /// Every kind of write, at the ends and in the middle of a tree of `entries` entries.
 fn writes(entries: u64) -> Vec<Op> {
     let end = 16 * entries;
-    let middle = end / 2 & !15;
+    let middle = (end / 2) & !15;
     let mut ops = Vec::new();
     for at in [0, middle, end - 16] {
         let around = [
@@ -88,15 +88,15 @@ fn fail_each(trial: &mut Trial, copy: &Op, op: &Op) -> u32 {
     let later = (ONE_BY_ONE..).step_by(7);
     for (tried, failing) in (0..ONE_BY_ONE).chain(later).enumerate() {
         let failures = trial.failures();
-        apply(trial, copy.clone());
-        apply(trial, Op::Focus(1));
-        apply(trial, Op::Fail(failing));
-        apply(trial, op.clone());
+        apply(trial, copy);
+        apply(trial, &Op::Focus(1));
+        apply(trial, &Op::Fail(failing));
+        apply(trial, op);
         check(trial, op);
         while trial.live() > 1 {
-            apply(trial, Op::Drop(1));
+            apply(trial, &Op::Drop(1));
         }
-        apply(trial, Op::Focus(0));
+        apply(trial, &Op::Focus(0));
         if trial.failures() == failures {
             return tried as u32;
         }

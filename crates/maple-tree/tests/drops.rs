@@ -82,7 +82,7 @@ mod writes {
     #[test]
     fn clear_and_remove_drop_everything_and_give_the_tree_a_new_start() {
         for removal in [Tree::clear as fn(&mut Tree), |tree| {
-            tree.remove(IndexRange::FULL).unwrap()
+            tree.remove(IndexRange::FULL).unwrap();
         }] {
             let (mut tree, ledger, nodes) = tree_of(300);
             removal(&mut tree);

@@ -77,10 +77,13 @@ fn duplicate_with_sees_every_entry_in_order_with_its_range() {
     );
 }
 
+/// A name, and which values are kept.
+type Case = (&'static str, fn(u64) -> bool);
+
 #[test]
 fn dropped_entries_become_gaps_of_a_valid_tree() {
     let tree = tall_tree(1000);
-    let cases: [(&str, fn(u64) -> bool); 6] = [
+    let cases: [Case; 6] = [
         ("all", |_| true),
         ("none", |_| false),
         ("every other one", |value| value % 2 == 0),

@@ -61,6 +61,9 @@ mod insert {
 mod store {
     use super::*;
 
+    /// An entry, `(first, last, value)`.
+    type Part = (u64, u64, char);
+
     #[test]
     fn exactly_an_entry_replaces_its_value() {
         let mut tree = tree_of(&[(0, 1, 'A'), (4, 6, 'B'), (8, 9, 'C')]);
@@ -76,7 +79,7 @@ mod store {
     /// ```
     #[test]
     fn the_head_the_tail_and_the_middle_of_an_entry_are_cut_out() {
-        let cases: [(u64, u64, &[(u64, u64, char)]); 3] = [
+        let cases: [(u64, u64, &[Part]); 3] = [
             (0, 2, &[(0, 2, 'X'), (3, 9, 'A')]),
             (7, 9, &[(0, 6, 'A'), (7, 9, 'X')]),
             (3, 4, &[(0, 2, 'A'), (3, 4, 'X'), (5, 9, 'A')]),
