@@ -127,7 +127,14 @@ impl<W: Watcher> Engine<W> {
             next_mm: 0,
         };
         let mm = engine.new_space();
-        engine.add_task(root, root, mm, Phase::Running);
+        engine.add_task(
+            root,
+            Task {
+                process: root,
+                mm,
+                phase: Phase::Running,
+            },
+        );
         engine
     }
 
@@ -277,12 +284,26 @@ impl<W: Watcher> Engine<W> {
                 } else {
                     child
                 };
-                self.add_task(child, process, place.mm, first_phase);
+                self.add_task(
+                    child,
+                    Task {
+                        process,
+                        mm: place.mm,
+                        phase: first_phase,
+                    },
+                );
                 self.watcher.spawned(Some(sharing));
             }
             _ => {
                 let mm = self.new_space();
-                self.add_task(child, child, mm, first_phase);
+                self.add_task(
+                    child,
+                    Task {
+                        process: child,
+                        mm,
+                        phase: first_phase,
+                    },
+                );
                 self.watcher.spawned(None);
                 self.watcher.forked(place, Place { tid: child, mm });
             }
@@ -307,9 +328,9 @@ impl<W: Watcher> Engine<W> {
             self.set_phase(tid, Phase::Running);
         }
         if signal == libc::SIGTRAP {
-            self.go(tid, 0)
+            self.go(tid, 0);
         } else {
-            ptrace::listen(tid)
+            ptrace::listen(tid);
         }
     }
 
@@ -326,7 +347,14 @@ impl<W: Watcher> Engine<W> {
             self.forget(other);
         }
         let mm = self.new_space();
-        self.add_task(tid, tid, mm, Phase::Running);
+        self.add_task(
+            tid,
+            Task {
+                process: tid,
+                mm,
+                phase: Phase::Running,
+            },
+        );
         self.watcher.exec(Place { tid, mm });
         self.go(tid, 0);
     }
@@ -382,9 +410,9 @@ impl<W: Watcher> Engine<W> {
         mm
     }
 
-    fn add_task(&mut self, tid: Tid, process: Tid, mm: MmId, phase: Phase) {
-        self.tasks.insert(tid, Task { process, mm, phase });
-        self.spaces.entry(mm).or_default().users += 1;
+    fn add_task(&mut self, tid: Tid, task: Task) {
+        self.spaces.entry(task.mm).or_default().users += 1;
+        self.tasks.insert(tid, task);
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn at_exec(place: Place, memory: &mut impl Memory) -> Result<StartFac
     collect(
         place,
         memory,
-        Known {
+        &Known {
             cause: Cause::Exec,
             layout,
             limits,
@@ -124,7 +124,7 @@ pub(crate) fn at_resync(
     collect(
         place,
         memory,
-        Known {
+        &Known {
             cause: Cause::Resync,
             layout,
             limits,
@@ -140,7 +140,7 @@ struct Known {
     smaps: Vec<SmapsEntry>,
 }
 
-fn collect(place: Place, memory: &mut impl Memory, known: Known) -> Result<StartFacts> {
+fn collect(place: Place, memory: &mut impl Memory, known: &Known) -> Result<StartFacts> {
     let vmas = known
         .smaps
         .iter()

@@ -137,7 +137,7 @@ fn summary(space: &AddressSpace, lines: &[MapLine]) -> String {
 fn annotate(picture: &mut String, dump: &str, lines: &[MapLine]) {
     let mut entries = lines.iter();
     for line in dump.lines() {
-        let is_entry = line.trim_start().split_whitespace().nth(1) == Some("entry");
+        let is_entry = line.split_whitespace().nth(1) == Some("entry");
         match is_entry.then(|| entries.next()).flatten() {
             Some(entry) => {
                 let _ = writeln!(picture, "{line}  {} {}", entry.access, entry.name);

@@ -161,7 +161,7 @@ mod refusals {
     fn a_program_for_another_machine_is_refused() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("program");
-        let mut write = |head: &[u8]| {
+        let write = |head: &[u8]| {
             let mut bytes = head.to_vec();
             bytes.resize(256, 0);
             fs::write(&path, bytes).expect("a file");

@@ -6,6 +6,10 @@
 
 #![expect(unsafe_code, reason = "the traced programs make raw memory calls")]
 #![expect(
+    clippy::too_many_arguments,
+    reason = "system calls have as many as they have"
+)]
+#![expect(
     clippy::undocumented_unsafe_blocks,
     reason = "they map and unmap only what they made"
 )]

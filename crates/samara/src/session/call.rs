@@ -1,0 +1,222 @@
+//! One call: predicted, carried out by the kernel, compared, and reported if it differs.
+
+use std::collections::BTreeSet;
+
+use super::{Pending, Ranges, Session, UnderWay, address};
+use crate::call::{Call, result_text};
+use crate::compare::{self, Comparison};
+use crate::engine::{MmId, Place};
+use crate::event::Event;
+use crate::observe;
+use crate::verdict::{Divergence, differing_lines};
+
+/// Results in this range mean that a signal came first and the call will be made again.
+const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+/// In an address space of more mappings than this, most comparisons look at the neighbourhood.
+const ORDINARY_VMAS: usize = 2000;
+/// And every so many calls at everything.
+const FULL_EVERY: u32 = 200;
+
+/// What was compared, for the report.
+struct Compared {
+    call: String,
+    predicted: i64,
+    result: i64,
+}
+
+impl Session {
+    fn predict(&mut self, mm: MmId, call: Call) -> Option<UnderWay> {
+        /// News can lead to other neighbours, whose writes are news again.
+        const ROUNDS: usize = 4;
+        let mut asked = BTreeSet::new();
+        let mut round = 0;
+        loop {
+            round += 1;
+            let before = self.mirror.save(mm)?;
+            let old_break = self.mirror.brk(mm).unwrap_or(0);
+            let predicted = self.mirror.call(mm, &call)?;
+            let near = ranges_of(&call, predicted, old_break);
+            if round == ROUNDS || !asked.insert(near.clone()) {
+                return Some(UnderWay {
+                    call,
+                    before,
+                    predicted,
+                    near,
+                });
+            }
+            let after = self.mirror.replace(mm, before)?;
+            if !self.learn_writes(mm, &near) {
+                let before = self.mirror.replace(mm, after)?;
+                return Some(UnderWay {
+                    call,
+                    before,
+                    predicted,
+                    near,
+                });
+            }
+        }
+    }
+
+    pub(super) fn enter_call(&mut self, place: Place, call: Call) {
+        self.learn_rights(place, &call);
+        self.learn_stacks(place.mm);
+        let Some(under_way) = self.predict(place.mm, call) else {
+            return;
+        };
+        if let Some(space) = self.spaces.get_mut(&place.mm) {
+            space.pending = Some(Pending::Call(under_way));
+        }
+    }
+
+    pub(super) fn finish_call(&mut self, place: Place, under_way: UnderWay, result: i64) {
+        let UnderWay {
+            call,
+            before,
+            mut predicted,
+            near,
+        } = under_way;
+        let mm = place.mm;
+        if RESTARTS.contains(&result) {
+            self.mirror.replace(mm, before);
+            return;
+        }
+        self.verdict.count_call(call.kind());
+        self.late = None;
+        self.learn_identity(mm, &call, result);
+        let mut seen = self.compare(mm, &near);
+        if predicted != result || seen.is_different() {
+            // Another thread may have written, or a stack grown, after the kernel was asked.
+            self.mirror.replace(mm, before);
+            self.late = None;
+            self.learn_stacks(mm);
+            self.learn_writes(mm, &near);
+            self.learn_low_base(mm, &call, result);
+            predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
+            self.learn_identity(mm, &call, result);
+            seen = self.compare(mm, &near);
+        }
+        self.recorder.event(&Event::Call { mm, call, result });
+        if let (Call::Brk { .. }, Some(space)) = (call, self.spaces.get_mut(&mm)) {
+            space.layout.brk = result.cast_unsigned();
+        }
+        if let Some(event) = self.late.take() {
+            self.recorder.event(&event);
+        }
+        self.conclude(
+            place,
+            &Compared {
+                call: call.to_string(),
+                predicted,
+                result,
+            },
+            seen,
+        );
+        let mirror = &self.mirror;
+        self.files.retain(|id| mirror.is_mapped(id));
+    }
+
+    /// Compares everything where no call changed anything.
+    pub(super) fn look(&mut self, place: Place, what: &str) {
+        if self
+            .spaces
+            .get(&place.mm)
+            .is_none_or(|space| space.pending.is_some())
+        {
+            return;
+        }
+        let mut seen = self.compare_all(place.mm);
+        if seen.is_different() && self.learn_stacks(place.mm) {
+            seen = self.compare_all(place.mm);
+        }
+        let compared = Compared {
+            call: what.to_owned(),
+            predicted: 0,
+            result: 0,
+        };
+        self.conclude(place, &compared, seen);
+    }
+
+    /// Counts a comparison, and reports and repairs a divergence.
+    fn conclude(&mut self, place: Place, compared: &Compared, seen: Comparison) {
+        let (kernel, model, text) = match seen {
+            Comparison::Gone => return,
+            Comparison::Same(text) => (String::new(), String::new(), text),
+            Comparison::Different { kernel, model } => (kernel, model, None),
+        };
+        self.verdict.comparisons += 1;
+        self.verdict.peak_vmas = self.verdict.peak_vmas.max(self.mirror.vma_count(place.mm));
+        let lines = differing_lines(&kernel, &model);
+        if lines.is_empty() && compared.predicted == compared.result {
+            if let Some(text) = text {
+                self.recorder.event(&Event::State { mm: place.mm, text });
+            }
+            return;
+        }
+        self.verdict.diverged(Divergence {
+            process: place.tid,
+            comparison: self.verdict.comparisons,
+            call: compared.call.clone(),
+            predicted: result_text(compared.predicted),
+            actual: result_text(compared.result),
+            lines,
+        });
+        self.resync(place);
+    }
+
+    /// Compares the whole text, or in a very large address space the mappings around `near`.
+    fn compare(&mut self, mm: MmId, near: &Ranges) -> Comparison {
+        let count = self.mirror.vma_count(mm);
+        let Some(space) = self.spaces.get_mut(&mm) else {
+            return Comparison::Gone;
+        };
+        space.calls_since_full += 1;
+        if count > ORDINARY_VMAS
+            && space.calls_since_full < FULL_EVERY
+            && let Ranges::Near(near) = near
+        {
+            return compare::neighbourhood(&self.mirror, mm, &space.handles, near);
+        }
+        self.compare_all(mm)
+    }
+
+    pub(super) fn compare_all(&mut self, mm: MmId) -> Comparison {
+        let Some(space) = self.spaces.get_mut(&mm) else {
+            return Comparison::Gone;
+        };
+        space.calls_since_full = 0;
+        let Ok(kernel) = observe::maps_text(&space.handles) else {
+            return Comparison::Gone;
+        };
+        let Some(mut model) = self.mirror.text(mm) else {
+            return Comparison::Gone;
+        };
+        if kernel.is_empty() {
+            return Comparison::Gone;
+        }
+        if kernel != model && self.learn_names(mm, &kernel, &model) {
+            model = self.mirror.text(mm).unwrap_or_default();
+        }
+        if kernel == model {
+            Comparison::Same(Some(kernel))
+        } else {
+            Comparison::Different { kernel, model }
+        }
+    }
+}
+
+fn ranges_of(call: &Call, result: i64, old_break: u64) -> Ranges {
+    const PAGE: u64 = 4096;
+    match call {
+        Call::Mlockall { .. } | Call::Munlockall => Ranges::All,
+        Call::Brk { addr } => {
+            // Its neighbours at both the old and the new end.
+            let (low, high) = (old_break.min(*addr).max(PAGE), old_break.max(*addr));
+            if *addr == 0 {
+                Ranges::Near(Vec::new())
+            } else {
+                Ranges::Near(vec![(low - PAGE, high)])
+            }
+        }
+        _ => Ranges::Near(call.ranges(address(result))),
+    }
+}

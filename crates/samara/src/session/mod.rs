@@ -1,0 +1,318 @@
+//! A live run: predicts each call on the model, lets the kernel do it, compares.
+//!
+//! A call goes like this. At its entry the model predicts it on a copy to learn which ranges it
+//! touches; the kernel is asked which of the mappings there were written since (merging depends
+//! on it and `maps` does not show it); if that was news, the copy is thrown away and the call
+//! predicted again. At its end result and mappings are compared. A mismatch may mean that another
+//! thread wrote, or a stack grew, between the question and the call: the kernel is asked again
+//! and the call predicted once more from the same copy. What still differs is a divergence.
+
+mod call;
+mod learn;
+mod start;
+
+use std::collections::HashMap;
+
+use crate::call::{Call, CallKind};
+use crate::compare::Comparison;
+use crate::decode::{self, AnonymousNames, Request, Sharing};
+use crate::engine::{Handling, MmId, Place, Watcher, is_foreign};
+use crate::event::{Event, LayoutFacts};
+use crate::facts::{self, Handles};
+use crate::files::FileTable;
+use crate::mirror::{Mirror, Saved};
+use crate::progress::Progress;
+use crate::ptrace::{self, Registers};
+use crate::recorder::Recorder;
+use crate::verdict::Verdict;
+
+/// An address space that is mirrored.
+#[derive(Debug)]
+struct Space {
+    handles: Handles,
+    /// Its `brk` follows the kernel's answers.
+    layout: LayoutFacts,
+    pending: Option<Pending>,
+    calls_since_full: u32,
+}
+
+/// What is under way inside an address space.
+#[derive(Debug)]
+enum Pending {
+    Call(UnderWay),
+    Fork { before: Saved },
+    NotModelled(&'static str),
+}
+
+/// A predicted call that the kernel is carrying out.
+#[derive(Debug)]
+struct UnderWay {
+    call: Call,
+    /// The address space before it.
+    before: Saved,
+    predicted: i64,
+    /// What can decide it.
+    near: Ranges,
+}
+
+/// A live run. See the module's description.
+#[derive(Debug)]
+pub(crate) struct Session {
+    mirror: Mirror,
+    files: FileTable,
+    names: AnonymousNames,
+    spaces: HashMap<MmId, Space>,
+    recorder: Recorder,
+    verdict: Verdict,
+    progress: Progress,
+    /// What was learned about the mapping a call makes, to be recorded after the call.
+    late: Option<Event>,
+    /// Why nothing can be traced at all, if so.
+    fatal: Option<String>,
+}
+
+/// What a finished run leaves.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) fatal: Option<String>,
+    pub(crate) recorded: anyhow::Result<()>,
+}
+
+impl Session {
+    /// A run that has not begun.
+    ///
+    /// # Errors
+    ///
+    /// If the machine's settings can't be read.
+    pub(crate) fn new(
+        program: String,
+        recorder: Recorder,
+        progress: Progress,
+    ) -> anyhow::Result<Self> {
+        let names = if crate::kernel::names_anonymous_memory() {
+            AnonymousNames::Supported
+        } else {
+            AnonymousNames::Absent
+        };
+        let mut session = Self {
+            mirror: Mirror::default(),
+            files: FileTable::new(1),
+            names,
+            spaces: HashMap::new(),
+            recorder,
+            verdict: Verdict {
+                program,
+                processes: 1,
+                ..Verdict::default()
+            },
+            progress,
+            late: None,
+            fatal: None,
+        };
+        session.learn(&Event::System(facts::system()?));
+        Ok(session)
+    }
+
+    /// Ends the run.
+    pub(crate) fn finish(self) -> Outcome {
+        self.progress.finish();
+        Outcome {
+            verdict: self.verdict,
+            fatal: self.fatal,
+            recorded: self.recorder.finish(),
+        }
+    }
+
+    /// Applies an event to the model and records it.
+    fn learn(&mut self, event: &Event) -> bool {
+        let applied = self.mirror.apply(event);
+        self.recorder.event(event);
+        match applied {
+            Ok(()) => true,
+            Err(error) => {
+                self.note(format!("{error:#}"));
+                false
+            }
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        const MOST: usize = 8;
+        if self.verdict.notes.len() < MOST && !self.verdict.notes.contains(&note) {
+            self.verdict.notes.push(note);
+        }
+    }
+
+    fn take_pending(&mut self, mm: MmId) -> Option<Pending> {
+        self.spaces.get_mut(&mm)?.pending.take()
+    }
+}
+
+/// The addresses that can decide a call.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ranges {
+    Near(Vec<(u64, u64)>),
+    All,
+}
+
+/// The address in a result, if it is one.
+fn address(result: i64) -> Option<u64> {
+    (!(-4095..0).contains(&result)).then_some(result.cast_unsigned())
+}
+
+impl Watcher for Session {
+    fn classify(&mut self, place: Place, tag: u32, registers: &Registers) -> Handling {
+        let mirrored = self.spaces.contains_key(&place.mm);
+        if is_foreign(tag) {
+            return if mirrored {
+                Handling::Exclusive
+            } else {
+                Handling::Ignore
+            };
+        }
+        match decode::request(place.tid, registers, self.names) {
+            Request::Fork => Handling::Fork,
+            Request::Share { thread } => Handling::Share(thread),
+            _ if !mirrored => Handling::Ignore,
+            Request::Memory(..) | Request::NotModelled(_) => Handling::Exclusive,
+            Request::Limits => Handling::Observe,
+            Request::Exec => {
+                self.look(place, "before exec");
+                Handling::Ignore
+            }
+            Request::Harmless => Handling::Ignore,
+        }
+    }
+
+    fn enter(&mut self, place: Place, registers: &Registers) {
+        if !self.spaces.contains_key(&place.mm) {
+            return;
+        }
+        let request = match ptrace::is_64_bit(place.tid) {
+            true => decode::request(place.tid, registers, self.names),
+            false => Request::NotModelled("a 32-bit call"),
+        };
+        let pending = match request {
+            Request::Memory(call, fd) => {
+                let call = self.bind_file(place, call, fd);
+                return self.enter_call(place, call);
+            }
+            Request::Fork => {
+                self.learn_stacks(place.mm);
+                self.learn_writes(place.mm, &Ranges::All);
+                let Some(before) = self.mirror.save(place.mm) else {
+                    return;
+                };
+                Pending::Fork { before }
+            }
+            Request::NotModelled(name) => Pending::NotModelled(name),
+            _ => Pending::NotModelled("a call through another entry"),
+        };
+        if let Some(space) = self.spaces.get_mut(&place.mm) {
+            space.pending = Some(pending);
+        }
+    }
+
+    fn leave(&mut self, place: Place, result: i64) {
+        match self.take_pending(place.mm) {
+            Some(Pending::Call(under_way)) => self.finish_call(place, under_way, result),
+            Some(Pending::NotModelled(name)) => {
+                self.verdict.count_not_modelled(name);
+                self.recorder.event(&Event::NotModelled {
+                    mm: place.mm,
+                    name: name.to_owned(),
+                });
+                self.resync(place);
+            }
+            // A fork the kernel refused changes nothing.
+            Some(Pending::Fork { .. }) => {}
+            None => {
+                if self.spaces.contains_key(&place.mm) {
+                    self.learn_limits(place);
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, place: Place) {
+        let Some(Pending::Call(UnderWay {
+            call,
+            before,
+            predicted,
+            ..
+        })) = self.take_pending(place.mm)
+        else {
+            return;
+        };
+        // Killed inside: the call either took place as predicted or not at all.
+        match self.compare_all(place.mm) {
+            Comparison::Same(_) => {
+                self.recorder.event(&Event::Call {
+                    mm: place.mm,
+                    call,
+                    result: predicted,
+                });
+            }
+            _ => _ = self.mirror.replace(place.mm, before),
+        }
+    }
+
+    fn forked(&mut self, place: Place, child: Place) {
+        self.verdict.forks += 1;
+        if self.spaces.contains_key(&place.mm) {
+            self.fork_call(place, child);
+        }
+    }
+
+    fn exec(&mut self, place: Place) {
+        self.verdict.execs += 1;
+        if !ptrace::is_64_bit(place.tid) {
+            if self.verdict.execs == 1 {
+                self.fatal = Some(
+                    "this is a 32-bit program; samara mirrors 64-bit x86 programs only: \
+                     use a 64-bit build of it"
+                        .to_owned(),
+                );
+                ptrace::kill(place.tid);
+            }
+            return self.verdict.count_not_modelled("a 32-bit program");
+        }
+        match self.begin(place) {
+            Ok(()) => {
+                self.verdict.count_call(CallKind::Exec);
+                self.look(place, "exec, the first look");
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                self.forget(place.mm, "a program whose address space could not be read");
+                self.note(why);
+            }
+        }
+    }
+
+    fn ending(&mut self, place: Place) {
+        self.look(place, "at exit");
+    }
+
+    fn gone(&mut self, mm: MmId) {
+        if self.spaces.remove(&mm).is_some() {
+            self.learn(&Event::Gone { mm });
+            let mirror = &self.mirror;
+            self.files.retain(|id| mirror.is_mapped(id));
+        }
+    }
+
+    fn spawned(&mut self, sharing: Option<Sharing>) {
+        match sharing {
+            Some(Sharing::Thread) => self.verdict.threads += 1,
+            Some(Sharing::Process) | None => self.verdict.processes += 1,
+        }
+    }
+
+    fn tick(&mut self) {
+        let calls = self.verdict.comparisons;
+        self.progress
+            .show(calls, self.verdict.processes, self.verdict.divergences);
+    }
+}

@@ -1,0 +1,185 @@
+//! Where address spaces come from: exec, fork, and a second look after a surprise.
+
+use std::collections::HashMap;
+
+use anyhow::Context;
+
+use super::{Pending, Session, Space};
+use crate::call::CallKind;
+use crate::compare::Comparison;
+use crate::engine::{MmId, Place};
+use crate::event::{Event, StartFacts};
+use crate::facts::{self, Handles, Memory};
+use crate::mirror::{Mirror, Saved};
+use crate::observe;
+use crate::procfs::MapLine;
+
+impl Session {
+    pub(super) fn begin(&mut self, place: Place) -> anyhow::Result<()> {
+        let handles = Handles::open(place.tid)?;
+        let mut memory = Collector {
+            session: self,
+            handles: &handles,
+            exec_files: HashMap::new(),
+        };
+        let facts = facts::at_exec(place, &mut memory)?;
+        self.install(handles, facts)
+    }
+
+    pub(super) fn install(&mut self, handles: Handles, facts: StartFacts) -> anyhow::Result<()> {
+        let (mm, layout) = (facts.mm, facts.layout);
+        let event = Event::Start(Box::new(facts));
+        self.recorder.event(&event);
+        self.mirror.apply(&event)?;
+        self.spaces.insert(
+            mm,
+            Space {
+                handles,
+                layout,
+                pending: None,
+                calls_since_full: 0,
+            },
+        );
+        Ok(())
+    }
+
+    /// Makes the model follow the kernel after something it could not predict.
+    pub(super) fn resync(&mut self, place: Place) {
+        let Some(space) = self.spaces.remove(&place.mm) else {
+            return;
+        };
+        let Space {
+            handles, layout, ..
+        } = space;
+        let mut memory = Collector {
+            session: self,
+            handles: &handles,
+            exec_files: HashMap::new(),
+        };
+        let facts = facts::at_resync(place, &mut memory, layout);
+        let done = facts.and_then(|facts| self.install(handles, facts));
+        if let Err(error) = done {
+            self.forget(
+                place.mm,
+                &format!("an address space could not be read again: {error:#}"),
+            );
+            return;
+        }
+        if let Comparison::Same(Some(text)) = self.compare_all(place.mm) {
+            self.recorder.event(&Event::State { mm: place.mm, text });
+        }
+    }
+
+    pub(super) fn forget(&mut self, mm: MmId, why: &str) {
+        self.spaces.remove(&mm);
+        self.mirror.remove(mm);
+        self.verdict.count_not_modelled(why);
+    }
+
+    pub(super) fn fork_call(&mut self, place: Place, child: Place) {
+        let Some(Pending::Fork { before }) = self.take_pending(place.mm) else {
+            return;
+        };
+        self.verdict.count_call(CallKind::Fork);
+        if let Err(error) = self.fork_model(place, child, before) {
+            self.note(format!("{error:#}"));
+            self.forget(child.mm, "a fork that could not be followed");
+        }
+    }
+
+    pub(super) fn fork_model(
+        &mut self,
+        place: Place,
+        child: Place,
+        before: Saved,
+    ) -> anyhow::Result<()> {
+        let space = self
+            .spaces
+            .get(&place.mm)
+            .context("the parent is not mirrored")?;
+        let layout = space.layout;
+        let handles = Handles::open(child.tid)?;
+        self.mirror.fork(place.mm, child.mm)?;
+        let space = Space {
+            handles,
+            layout,
+            pending: None,
+            calls_since_full: 0,
+        };
+        self.spaces.insert(child.mm, space);
+        if self.learn_from_child(place, child, before) {
+            self.mirror.fork(place.mm, child.mm)?;
+        }
+        self.recorder.event(&Event::Fork {
+            parent: place.mm,
+            child: child.mm,
+        });
+        let both = [
+            (place, "fork(), seen in the parent"),
+            (child, "fork(), seen in the child"),
+        ];
+        for (place, what) in both {
+            self.look(place, what);
+        }
+        Ok(())
+    }
+
+    /// A child has not run yet: private pages it has came from its parent, where they may have
+    /// been written after the kernel was asked. If so the parent is put back before the fork, the
+    /// writes are learned, and the fork must be done again.
+    pub(super) fn learn_from_child(&mut self, place: Place, child: Place, before: Saved) -> bool {
+        let candidates = self.mirror.unwritten(child.mm);
+        let Some(space) = self.spaces.get(&child.mm) else {
+            return false;
+        };
+        let pages = observe::written_pages(&space.handles, &candidates);
+        if pages.is_empty() && !self.compare_all(child.mm).is_different() {
+            return false;
+        }
+        self.mirror.replace(place.mm, before);
+        for addr in pages {
+            self.verdict.learned.writes += 1;
+            self.learn(&Event::Write { mm: place.mm, addr });
+        }
+        self.learn_stacks(place.mm);
+        true
+    }
+}
+
+/// Answers the questions of [`facts`] while an address space is read.
+struct Collector<'a> {
+    session: &'a mut Session,
+    handles: &'a Handles,
+    exec_files: HashMap<((u32, u32), u64), u64>,
+}
+
+impl Memory for Collector<'_> {
+    fn file(&mut self, place: Place, line: &MapLine) -> u64 {
+        // After a resync the model still knows which open file it was. The objects it named itself
+        // get a name of ours, by their inode: a replay may count them differently.
+        if let Some(known) = self.session.mirror.file_at(place.mm, line.start)
+            && !Mirror::is_shared_anonymous(known.id)
+            && known.inode == line.inode
+            && known.device == line.device
+        {
+            return known.id;
+        }
+        if let Some(&id) = self.exec_files.get(&(line.device, line.inode)) {
+            return id;
+        }
+        let facts = self.session.files.unopened(line);
+        let id = facts.id;
+        self.exec_files.insert((line.device, line.inode), id);
+        self.session.learn(&Event::File(facts));
+        id
+    }
+
+    fn is_written(&mut self, place: Place, line: &MapLine) -> bool {
+        self.session.mirror.is_written_at(place.mm, line.start)
+            || !observe::written_pages(self.handles, &[(line.start, line.end)]).is_empty()
+    }
+
+    fn page_offset(&self, mm: MmId, line: &MapLine) -> Option<u64> {
+        self.session.mirror.page_offset_at(mm, line.start)
+    }
+}
