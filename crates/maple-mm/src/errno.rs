@@ -70,7 +70,11 @@ impl Errno {
     #[must_use]
     pub const fn from_result(result: u64) -> Option<Self> {
         let negated = result.wrapping_neg();
-        if 0 < negated && negated < 4096 { Some(Self(negated as i32)) } else { None }
+        if 0 < negated && negated < 4096 {
+            Some(Self(negated as i32))
+        } else {
+            None
+        }
     }
 
     /// The positive number, as user space sees it in `errno`.

@@ -64,7 +64,8 @@ impl AddressSpace {
     ///
     /// # Errors
     ///
-    /// A [`Fault`] says which signal code the program gets; nothing changed.
+    /// A [`Fault`] says which signal code the program gets. `maps` does not change; a stack that
+    /// may not grow for its size has an anon_vma afterwards.
     ///
     /// # Examples
     ///
@@ -101,20 +102,14 @@ impl AddressSpace {
             return Err(Fault::NotMapped);
         }
         let start = page_floor(addr);
-        let grown = (stack.start() - start) / PAGE_SIZE;
-        self.check_growth(stack, start)
+        self.check_distance(stack, start)
             .map_err(|_| Fault::NotMapped)?;
-        if stack.page_offset() < grown {
-            return Err(Fault::NotMapped);
-        }
-        let charged = if stack.flags().contains(VmFlags::ACCOUNT) {
-            grown
-        } else {
-            0
-        };
-        self.charge(charged).map_err(|_| Fault::NotMapped)?;
-        // LINUX: growing prepares the stack for written pages, whatever the access.
+        // LINUX: growing prepares the stack for written pages, whatever the access, and before
+        // the limits are checked.
         self.prepare_anon(stack).map_err(|_| Fault::OutOfMemory)?;
+        let charged = self
+            .charge_growth(stack, start)
+            .map_err(|_| Fault::NotMapped)?;
         let current = self
             .vma_at(stack.start())
             .cloned()
@@ -129,33 +124,47 @@ impl AddressSpace {
         Ok(larger)
     }
 
-    fn check_growth(&self, stack: &Vma, start: u64) -> Result<(), Errno> {
-        if start < self.system.settings().mmap_min_addr {
+    /// Whether a stack that begins at `start` is far enough from what lies below.
+    fn check_distance(&self, stack: &Vma, start: u64) -> Result<(), Errno> {
+        if start < self.system.lowest_address() {
             return Err(Errno::EPERM);
         }
-        if let Some(below) = self.vma_before(stack.start()) {
-            let flags = below.flags();
-            let keeps_distance =
-                !flags.contains(VmFlags::GROWSDOWN) && flags.intersects(VmFlags::ACCESS);
-            // A stack may come close to another stack and to memory nobody can touch.
-            let gap = if keeps_distance {
-                self.system.stack_guard_gap()
-            } else {
-                0
-            };
-            if start < below.end() || start - below.end() < gap {
-                return Err(Errno::ENOMEM);
-            }
+        let Some(below) = self.vma_before(stack.start()) else {
+            return Ok(());
+        };
+        let flags = below.flags();
+        let keeps_distance =
+            !flags.contains(VmFlags::GROWSDOWN) && flags.intersects(VmFlags::ACCESS);
+        // A stack may come close to another stack and to memory nobody can touch.
+        let gap = if keeps_distance {
+            self.system.stack_guard_gap()
+        } else {
+            0
+        };
+        if start < below.end() || start - below.end() < gap {
+            return Err(Errno::ENOMEM);
         }
+        Ok(())
+    }
+
+    /// Checks the limits of a stack that begins at `start`, and charges what it grows by.
+    fn charge_growth(&self, stack: &Vma, start: u64) -> Result<u64, Errno> {
         let grown = (stack.start() - start) / PAGE_SIZE;
         let is_locked = stack.flags().contains(VmFlags::LOCKED);
-        if !self.may_expand(stack.flags(), grown)
+        if stack.page_offset() < grown
+            || !self.may_expand(stack.flags(), grown)
             || stack.end() - start > self.limits.stack
             || is_locked && !self.may_lock(stack.start() - start)
         {
             return Err(Errno::ENOMEM);
         }
-        Ok(())
+        let charged = if stack.flags().contains(VmFlags::ACCOUNT) {
+            grown
+        } else {
+            0
+        };
+        self.charge(charged)?;
+        Ok(charged)
     }
 
     /// Brings the pages of `start..end` in, as `MAP_POPULATE` and locking do: private writable

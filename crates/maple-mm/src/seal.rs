@@ -1,7 +1,7 @@
 //! `mseal`: freezing boundaries and protection.
 
 use crate::abi::{MADV_DONTFORK, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE, MADV_REMOVE};
-use crate::abi::{MADV_WIPEONFORK, is_page_aligned, page_ceil};
+use crate::abi::{MADV_GUARD_INSTALL, MADV_WIPEONFORK, is_page_aligned, page_ceil};
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::modify::Holes;
@@ -68,12 +68,13 @@ pub(crate) fn forbids(vma: &Vma, advice: i32) -> bool {
             | MADV_REMOVE
             | MADV_DONTFORK
             | MADV_WIPEONFORK
+            | MADV_GUARD_INSTALL
     );
     let flags = vma.flags();
     if !discards || !flags.contains(VmFlags::SEALED) {
         return false;
     }
-    // LINUX: 6.18 protects private memory only: anonymous, or a file's that was written.
+    // LINUX: 6.18 lets a file's private pages be thrown away, even written ones.
     let is_private = vma.is_anonymous() && !flags.contains(VmFlags::SHARED);
     is_private && !flags.contains(VmFlags::WRITE)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use maple_mm::{AddressSpace, VmFlags, abi::*};
+use maple_mm::{AddressSpace, VmFlags, Vma, abi::*};
 
 use crate::apply::number;
 use crate::rng::Rng;
@@ -52,7 +52,7 @@ impl Generator {
     pub(crate) fn call(&mut self, space: &AddressSpace) -> Call {
         loop {
             let call = self.any_call(space);
-            if self.is_harmless(call) {
+            if self.is_harmless(call) && !depends_on_pages(space, call) {
                 return call;
             }
         }
@@ -378,4 +378,22 @@ impl Generator {
             _ => self.ranged(space, args, number::MLOCK),
         }
     }
+}
+
+/// Whether the outcome depends on single pages, which the model does not have: bringing in pages
+/// stops at the end of a file and at guard pages, and mappings behind that stay unwritten.
+fn depends_on_pages(space: &AddressSpace, call: Call) -> bool {
+    let [a, b, c, ..] = call.args;
+    let brings_in = match call.number {
+        number::MLOCK | number::MLOCK2 => true,
+        number::MADVISE => c as i32 == MADV_POPULATE_WRITE,
+        // The kernel's copy routines refuse the first page.
+        number::READ | number::PWRITE => return b < PAGE,
+        _ => false,
+    };
+    let has_pages = |vma: &Vma| vma.flags().contains(VmFlags::MAYBE_GUARD) || vma.file().is_some();
+    brings_in
+        && space
+            .vmas_in(a..a.saturating_add(b))
+            .any(|vma| has_pages(vma))
 }

@@ -162,7 +162,7 @@ fn is_beyond_model(space: &AddressSpace, call: Call, kernel: i64) -> bool {
 }
 
 fn learn_inode(side: &mut Side, call: Call, result: i64) {
-    if call.number != number::MMAP || result <= 0 {
+    if call.number != number::MMAP || result < 0 {
         return;
     }
     let at = result as u64;
