@@ -7,6 +7,13 @@ use crate::mirror::Mirror;
 use crate::observe;
 use crate::procfs::MapLine;
 
+/// How much was compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    Neighbourhood,
+}
+
 /// The outcome of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
@@ -17,6 +24,7 @@ pub(crate) enum Comparison {
     Different {
         kernel: String,
         model: String,
+        extent: Extent,
     },
 }
 
@@ -46,7 +54,12 @@ pub(crate) fn neighbourhood(
     if kernel == model {
         Comparison::Same(None)
     } else {
-        Comparison::Different { kernel, model }
+        let extent = Extent::Neighbourhood;
+        Comparison::Different {
+            kernel,
+            model,
+            extent,
+        }
     }
 }
 

@@ -1,44 +1,54 @@
 //! The line that moves while a program runs, if standard error is a terminal.
 
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A progress line, or nothing.
+///
+/// Where the program writes to the same terminal the line could cover what it wrote, so it comes
+/// late and moves once a second; a program that is quick, or waits for its user, never sees it.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    every: Duration,
+    next: Instant,
 }
 
 impl Progress {
     /// Shows one on standard error if that is a terminal.
     pub(crate) fn new() -> Self {
+        let shared = std::io::stdout().is_terminal();
+        let every = Duration::from_millis(if shared { 1000 } else { 100 });
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template("{spinner} samara {elapsed} {msg}") {
                 bar.set_style(style);
             }
             bar
         });
-        Self { bar }
+        let next = Instant::now() + every;
+        Self { bar, every, next }
     }
 
-    /// Updates the line; indicatif draws at most 20 times a second.
-    pub(crate) fn show(&self, comparisons: u64, processes: u64, divergences: u64) {
-        const EVERY: u64 = 16;
-        if let Some(bar) = &self.bar
-            && comparisons.is_multiple_of(EVERY)
-        {
-            let state = if divergences == 0 {
-                "identical so far"
-            } else {
-                "DIVERGED"
-            };
-            bar.set_message(format!(
-                "{processes} processes, {comparisons} comparisons, {state}"
-            ));
-            bar.tick();
+    /// Updates the line if it is time to.
+    pub(crate) fn show(&mut self, comparisons: u64, processes: u64, divergences: u64) {
+        let Some(bar) = &self.bar else { return };
+        let now = Instant::now();
+        if now < self.next {
+            return;
         }
+        self.next = now + self.every;
+        let state = if divergences == 0 {
+            "identical so far"
+        } else {
+            "DIVERGED"
+        };
+        bar.set_message(format!(
+            "{processes} processes, {comparisons} comparisons, {state}"
+        ));
+        bar.tick();
     }
 
     /// Removes the line.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Pending, Ranges, Session, UnderWay, address};
 use crate::call::{Call, result_text};
-use crate::compare::{self, Comparison};
+use crate::compare::{self, Comparison, Extent};
 use crate::engine::{MmId, Place};
 use crate::event::Event;
 use crate::observe;
@@ -138,18 +138,25 @@ impl Session {
 
     /// Counts a comparison, and reports and repairs a divergence.
     fn conclude(&mut self, place: Place, compared: &Compared, seen: Comparison) {
-        let (kernel, model, text) = match seen {
+        let (text, lines) = match seen {
             Comparison::Gone => return,
-            Comparison::Same(text) => (String::new(), String::new(), text),
-            Comparison::Different { kernel, model } => (kernel, model, None),
+            Comparison::Same(text) => (text, Vec::new()),
+            Comparison::Different {
+                kernel,
+                model,
+                extent,
+            } => {
+                let lines = differing_lines(&kernel, &model);
+                ((extent == Extent::Whole).then_some(kernel), lines)
+            }
         };
         self.verdict.comparisons += 1;
         self.verdict.peak_vmas = self.verdict.peak_vmas.max(self.mirror.vma_count(place.mm));
-        let lines = differing_lines(&kernel, &model);
+        // Also where it differs: a replay must find the same.
+        if let Some(text) = text {
+            self.recorder.event(&Event::State { mm: place.mm, text });
+        }
         if lines.is_empty() && compared.predicted == compared.result {
-            if let Some(text) = text {
-                self.recorder.event(&Event::State { mm: place.mm, text });
-            }
             return;
         }
         self.verdict.diverged(Divergence {
@@ -199,7 +206,12 @@ impl Session {
         if kernel == model {
             Comparison::Same(Some(kernel))
         } else {
-            Comparison::Different { kernel, model }
+            let extent = Extent::Whole;
+            Comparison::Different {
+                kernel,
+                model,
+                extent,
+            }
         }
     }
 }
