@@ -104,7 +104,7 @@ impl AddressSpace {
             return Ok(());
         }
         // LINUX: the limit on mappings shows as EAGAIN here.
-        self.modify(part.with_flags(flags))
+        self.modify(&part.with_flags(flags))
             .map_err(|errno| match errno {
                 Errno::ENOMEM => Errno::EAGAIN,
                 errno => errno,
@@ -113,7 +113,10 @@ impl AddressSpace {
 
     fn install_guard(&mut self, part: &Part) -> Result<(), Errno> {
         check_guard(&part.vma)?;
-        self.prepare_anon(&part.vma)?;
+        // LINUX: 6.18 marks a file's mapping and leaves it unwritten.
+        if part.vma.is_anonymous() {
+            self.prepare_anon(&part.vma)?;
+        }
         let Some(vma) = self.vma_at(part.start).cloned() else {
             return Ok(());
         };

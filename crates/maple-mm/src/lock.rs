@@ -200,7 +200,7 @@ impl AddressSpace {
         if new == old || is_never_locked(&part.vma) {
             return Ok(());
         }
-        self.modify(part.with_flags(new))
+        self.modify(&part.with_flags(new))
     }
 
     fn lock_everything(&mut self, lock: VmFlags) {

@@ -108,6 +108,10 @@ impl AddressSpace {
     /// assert_eq!(space.mmap(low), Err(Errno::EEXIST));
     /// # Ok::<(), Errno>(())
     /// ```
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a request is made for one call"
+    )]
     pub fn mmap(&mut self, request: MmapRequest) -> Result<u64, Errno> {
         if !is_page_aligned(request.offset) {
             return Err(Errno::EINVAL);

@@ -29,7 +29,7 @@ impl AddressSpace {
     /// - `EINVAL`: the mapping cannot be split.
     ///
     /// On error what was promised is given back.
-    pub(crate) fn modify(&mut self, change: Change) -> Result<(), Errno> {
+    pub(crate) fn modify(&mut self, change: &Change) -> Result<(), Errno> {
         let Change {
             vma, start, end, ..
         } = &change;
@@ -56,7 +56,7 @@ impl AddressSpace {
             edits.push(Edit::put(merged));
             return self.commit_charged(edits, change.charged);
         }
-        self.check_splits(&change)?;
+        self.check_splits(change)?;
         let Some(changed) = Vma::new(*start, *end, content) else {
             return Ok(());
         };

@@ -116,7 +116,7 @@ impl AddressSpace {
             let vma = self.vma_at(at).cloned().ok_or(Errno::ENOMEM)?;
             let end = vma.end().min(range.end);
             self.protect_part(
-                Part {
+                &Part {
                     vma,
                     start: at,
                     end,
@@ -128,7 +128,7 @@ impl AddressSpace {
         Ok(())
     }
 
-    fn protect_part(&mut self, part: Part, access: VmFlags) -> Result<(), Errno> {
+    fn protect_part(&mut self, part: &Part, access: VmFlags) -> Result<(), Errno> {
         let old = part.vma.flags();
         let may = VmFlags::from_bits_retain((old & VmFlags::MAY_ACCESS).bits() >> 4);
         if !may.contains(access) {
@@ -141,10 +141,10 @@ impl AddressSpace {
         if new == old {
             return Ok(());
         }
-        let change = self.accounted(&part, new)?;
+        let change = self.accounted(part, new)?;
         let becomes_writable = new.contains(VmFlags::WRITE) && !old.contains(VmFlags::WRITE);
         let is_private = !old.contains(VmFlags::SHARED);
-        self.modify(change)?;
+        self.modify(&change)?;
         // Locked private pages are copied now rather than at the first write.
         if becomes_writable && is_private && old.contains(VmFlags::LOCKED) {
             self.populate(part.start, part.end);

@@ -53,7 +53,7 @@ impl AddressSpace {
         let mut sums = Statistics::default();
         let mut end = 0;
         let mut count = 0_usize;
-        for (range, vma) in self.tree.iter() {
+        for (range, vma) in &self.tree {
             if range != vma.index_range() {
                 return Err(violated("A2", range.first()));
             }

@@ -32,7 +32,7 @@ impl Vma {
     pub(crate) fn new(start: u64, end: u64, content: Content) -> Option<Self> {
         let aligned = is_page_aligned(start) && is_page_aligned(end);
         // INVARIANT: V1 and V2 are checked here and kept by every method that changes a bound.
-        (start < end && aligned).then(|| Self {
+        (start < end && aligned).then_some(Self {
             start,
             end,
             flags: content.flags,
@@ -184,28 +184,12 @@ impl Vma {
         }
     }
 
-    /// The same mapping with another page offset.
-    pub(crate) fn with_page_offset(&self, page_offset: u64) -> Self {
-        Self {
-            page_offset,
-            ..self.clone()
-        }
-    }
-
     /// The same mapping with another backing.
     pub(crate) fn with_backing(&self, backing: Backing) -> Self {
         Self {
             backing,
             ..self.clone()
         }
-    }
-
-    /// Whether both say the same in every respect.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (self.start, self.end, self.flags) == (other.start, other.end, other.flags)
-            && self.page_offset == other.page_offset
-            && self.backing.is_same(&other.backing)
-            && self.anon == other.anon
     }
 }
 

@@ -19,6 +19,22 @@ enum Rights {
     Limited,
 }
 
+/// What was done, to be told when something diverges.
+struct Log {
+    seed: u64,
+    lines: VecDeque<String>,
+}
+
+impl Log {
+    /// Remembers one more call; only the last few, unless `MAPLE_MM_LIVE_HISTORY` is set.
+    fn push(&mut self, line: String) {
+        self.lines.push_back(line);
+        if self.lines.len() > 12 && std::env::var_os("MAPLE_MM_LIVE_HISTORY").is_none() {
+            self.lines.pop_front();
+        }
+    }
+}
+
 /// One process and its model.
 struct Side {
     pid: u32,
@@ -84,35 +100,32 @@ fn run(seed: u64, rights: Rights, calls: u64) -> usize {
     };
     let mut sides = vec![side];
     learn_files(&mut target, &mut sides[0]);
-    let mut history = VecDeque::new();
-    check(&sides[0], seed, &history);
+    let mut log = Log {
+        seed,
+        lines: VecDeque::new(),
+    };
+    check(&sides[0], &log);
     for step in 0..calls {
         let index = step as usize / 7 % sides.len();
         if sides.len() < crate::executor::CHANNELS && sides[index].generator.rng().one_in(400) {
             let channel = sides.len();
             let child = fork(&mut target, &mut sides[index], channel);
-            history.push_back(format!("{step}: fork of {index}"));
+            log.push(format!("{step}: fork of {index}"));
             sides.push(child);
-            check(&sides[sides.len() - 1], seed, &history);
+            check(&sides[sides.len() - 1], &log);
         }
         let side = &mut sides[index];
         let call = side.generator.call(&side.space);
-        step_both(&mut target, side, call, &mut history, seed);
+        step_both(&mut target, side, call, &mut log);
         let side = &sides[index];
         if step % 16 == 0 || std::env::var_os("MAPLE_MM_LIVE_STRICT").is_some() {
-            check_flags(side, seed, &history);
+            check_flags(side, &log);
         }
     }
     sides.len() - 1
 }
 
-fn step_both(
-    target: &mut Target,
-    side: &mut Side,
-    call: Call,
-    history: &mut VecDeque<String>,
-    seed: u64,
-) {
+fn step_both(target: &mut Target, side: &mut Side, call: Call, log: &mut Log) {
     let kernel = target
         .call(side.channel, call)
         .expect("the executor answers");
@@ -122,20 +135,17 @@ fn step_both(
     }
     let before = side.space.snapshot();
     let ours = apply(&mut side.space, &side.files, call);
-    history.push_back(format!("{} {} -> {kernel:#x}", side.channel, show(call)));
-    if history.len() > 12 {
-        history.pop_front();
-    }
+    log.push(format!("{} {} -> {kernel:#x}", side.channel, show(call)));
     if kernel != ours && !is_beyond_model(&before, call, kernel) {
-        report(side, seed, history);
+        report(side, log);
         panic!("{}: kernel {kernel:#x}, model {ours:#x}", show(call));
     }
     learn_inode(side, call, kernel);
     if let Err(violation) = side.space.validate() {
-        report(side, seed, history);
+        report(side, log);
         panic!("{}: {violation}", show(call));
     }
-    check(side, seed, history);
+    check(side, log);
 }
 
 /// Results that depend on pages, which the model does not have: guard pages and the end of files.
@@ -174,10 +184,8 @@ fn learn_inode(side: &mut Side, call: Call, result: i64) {
     let Some(file) = unknown.cloned() else { return };
     let text = maps(side.pid);
     let lines = text.lines().filter_map(|line| MapsLine::parse(line).ok());
-    let Some(line) = lines
-        .filter(|line| line.start <= at && at < line.end)
-        .last()
-    else {
+    let mut lines = lines;
+    let Some(line) = lines.find(|line| line.start <= at && at < line.end) else {
         return;
     };
     let known = File {
@@ -277,10 +285,10 @@ fn text_of(space: &AddressSpace) -> String {
     text
 }
 
-fn check(side: &Side, seed: u64, history: &VecDeque<String>) {
+fn check(side: &Side, log: &Log) {
     let (kernel, ours) = (maps(side.pid), text_of(&side.space));
     if kernel != ours {
-        report(side, seed, history);
+        report(side, log);
         differences(&kernel, &ours);
         panic!("maps differ");
     }
@@ -301,7 +309,7 @@ fn differences(kernel: &str, ours: &str) {
     }
 }
 
-fn check_flags(side: &Side, seed: u64, history: &VecDeque<String>) {
+fn check_flags(side: &Side, log: &Log) {
     let smaps = fs::read_to_string(format!("/proc/{}/smaps", side.pid)).expect("smaps");
     let kernel: Vec<&str> = smaps
         .lines()
@@ -314,14 +322,14 @@ fn check_flags(side: &Side, seed: u64, history: &VecDeque<String>) {
         .collect();
     for (kernel, (start, ours)) in kernel.iter().zip(ours) {
         if *kernel != ours {
-            report(side, seed, history);
+            report(side, log);
             panic!("flags at {start:#x}: kernel {kernel}, model {ours}");
         }
     }
-    check_counters(side, seed, history);
+    check_counters(side, log);
 }
 
-fn check_counters(side: &Side, seed: u64, history: &VecDeque<String>) {
+fn check_counters(side: &Side, log: &Log) {
     let status = fs::read_to_string(format!("/proc/{}/status", side.pid)).expect("status");
     let statistics = side.space.statistics();
     for (name, pages) in [
@@ -336,15 +344,15 @@ fn check_counters(side: &Side, seed: u64, history: &VecDeque<String>) {
             .expect(name);
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("kB");
         if kib != pages * 4 {
-            report(side, seed, history);
+            report(side, log);
             panic!("{name} kernel {kib} kB, model {} kB", pages * 4);
         }
     }
 }
 
-fn report(side: &Side, seed: u64, history: &VecDeque<String>) {
-    eprintln!("diverged: seed {seed}, process {}", side.pid);
-    for line in history {
+fn report(side: &Side, log: &Log) {
+    eprintln!("diverged: seed {}, process {}", log.seed, side.pid);
+    for line in &log.lines {
         eprintln!("  {line}");
     }
     let text = text_of(&side.space);

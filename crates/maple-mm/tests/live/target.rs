@@ -165,7 +165,7 @@ pub(crate) fn settings() -> SystemSettings {
             .find_map(|line| line.strip_prefix(name))
             .expect("a field");
         line.split_whitespace()
-            .nth(0)
+            .next()
             .and_then(|kib| kib.parse::<u64>().ok())
             .expect("kB")
             / 4
@@ -188,10 +188,7 @@ fn layout(pid: u32, maps: &str, brk: u64) -> Layout {
         .collect();
     // Fields are numbered from 1 in the manual; the third follows the name.
     let field = |index: usize| fields[index - 3];
-    let loader = maps
-        .lines()
-        .filter(|line| line.contains("/ld-linux"))
-        .next_back();
+    let loader = maps.lines().rfind(|line| line.contains("/ld-linux"));
     let loader = MapsLine::parse(loader.expect("a dynamic program")).expect("a line");
     let gate = maps
         .lines()
