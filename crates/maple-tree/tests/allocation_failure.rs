@@ -70,6 +70,11 @@ fn writes(entries: u64) -> Vec<Op> {
         ];
         ops.push(Op::Preallocated(preallocated.to_vec()));
     }
+    ops.push(Op::Extend(vec![
+        (range(middle + 6, middle + 9), 907),
+        (range(3, end - 3), 908),
+        (range(end + 5, end + 9), 909),
+    ]));
     ops.push(Op::Write(Write::Store(IndexRange::FULL, 905)));
     ops.push(Op::Write(Write::Remove(IndexRange::FULL)));
     ops.push(Op::Write(Write::Insert(range(end + 5, u64::MAX), 906)));

@@ -206,16 +206,37 @@ impl<T: TestValue, S: TestNodes> Harness<T, S> {
         same("get_mut", &unfailing("get_mut", result)?, &expected)
     }
 
+    /// Stores all `entries`; where a node is missing, what came before is stored and the rest is
+    /// stored afterwards.
     pub(super) fn extend(&mut self, entries: &[(IndexRange, u32)]) -> Compared {
         let mint = self.mint.clone();
-        let pair = self.pair_mut();
-        pair.tree.extend(
-            entries
-                .iter()
+        let mut taken = 0;
+        let counted = entries.iter().map(|&(range, value)| {
+            taken += 1;
+            (range, T::mint(&mint, value))
+        });
+        let result = self.failing(|tree| tree.try_extend(counted));
+        let stored = if result.is_ok() {
+            entries.len()
+        } else {
+            taken - 1
+        };
+        let (done, left) = entries.split_at(stored);
+        for &(range, value) in done {
+            self.pair_mut().model.store(range, value);
+        }
+        if let Err(refused) = result {
+            same("the value handed back", &refused.value.id(), &left[0].1)?;
+            drop(refused);
+            self.expect_failure("try_extend")?;
+        }
+        let Pair { tree, model } = self.pair_mut();
+        tree.extend(
+            left.iter()
                 .map(|&(range, value)| (range, T::mint(&mint, value))),
         );
-        for &(range, value) in entries {
-            pair.model.store(range, value);
+        for &(range, value) in left {
+            model.store(range, value);
         }
         Ok(())
     }
