@@ -199,7 +199,7 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         }
         if at == 0 {
             let layout = (slots, slots.div_ceil(LEAF_SLOTS));
-            return spread_entries(&mut self.tree.pool, entries, layout, range);
+            return spread_entries(&mut self.tree.pool, &mut entries, layout, range);
         }
         let kind = self.tree.branches;
         let pieces = children.len().div_ceil(kind.slots());

@@ -105,3 +105,8 @@ pub use range::{EmptyRange, IndexRange};
 pub use source::{HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};
 pub use validate::{Invariant, Violation};
+
+/// The example of the repository's README is compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct ReadmeExample;

@@ -218,11 +218,11 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         let plan = self.prepare(request)?;
         let value = match plan {
             Plan::Rebuild { .. } => {
-                let survey = self.survey(request, None);
+                let mut survey = self.survey(request, None);
                 // INVARIANT: T1 is suspended until the rebuild replaces the leaf.
                 let root = self.root.as_mut().expect("the plan saw a root");
                 let value = take_or_clone(root, index, &self.clone_fn);
-                let removed = self.rebuild(survey, None);
+                let removed = self.rebuild(&mut survey, None);
                 self.len -= 1;
                 self.release_all(removed);
                 value
@@ -354,8 +354,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             }
             Plan::Rebuild { .. } => {
                 let len = self.len_after(request);
-                let survey = self.survey(request, write.cut);
-                let removed = self.rebuild(survey, request.stored().zip(write.value));
+                let mut survey = self.survey(request, write.cut);
+                let removed = self.rebuild(&mut survey, request.stored().zip(write.value));
                 self.len = len;
                 self.release_all(removed);
             }
@@ -409,6 +409,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     /// How many entries there will be once `request` is carried out.
     fn len_after(&self, request: Request) -> usize {
+        if request.puts == Puts::EntryIfVacant {
+            return self.len + 1;
+        }
         let (first, last) = (request.range.first(), request.range.last());
         let reaches_below =
             matches!(self.find(first), Segment::Entry(range, _) if range.first() < first);

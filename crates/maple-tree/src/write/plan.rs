@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::cut::{LeafCut, Tally};
-use super::region::{Neighbour, Place, Region, Slots, node_at, range_at, shared_nodes, step_right};
+use super::region::{Neighbour, Place, Region, Slots, node_at, shared_nodes};
 use super::spread::ENTRIES_MAX;
 use crate::IndexRange;
 use crate::node::{LEAF_MIN, LEAF_SLOTS, Node};
@@ -159,7 +159,92 @@ impl Survivor {
     }
 }
 
-/// The leaf level of a rebuild.
+/// The leaf level of a rebuild, in numbers.
+pub(super) struct LeafShape {
+    /// The leaves in which the range begins and ends.
+    ends: Region,
+    /// The neighbour that is rebuilt with them, and the way to it.
+    pub(super) neighbour: Option<(Neighbour, Slots)>,
+    /// The leaves that are replaced: the ends, all between them, the neighbour.
+    pub(super) region: Region,
+    /// How far below the root the leaves are.
+    pub(super) depth: usize,
+    /// The slots that what stays and the stored entry take.
+    pub(super) slots: usize,
+    /// How many leaves they are laid out over.
+    pub(super) pieces: usize,
+}
+
+impl LeafShape {
+    pub(super) fn new<T>(root: &Node<T>, height: usize, request: Request) -> Self {
+        let depth = height - 1;
+        let first = Place::of(root, request.range.first());
+        let last = Place::of(root, request.range.last());
+        let ends = Region {
+            lo: first.way,
+            hi: last.way,
+        };
+        let mut region = ends.clone();
+        let mut tally = Tally::default();
+        tally_ends(&mut tally, (first.leaf, last.leaf), request);
+        let neighbour = choose_neighbour(root, (&region, depth), (tally, last.range));
+        let neighbour = neighbour.map(|side| (side, region.extend(root, depth, side)));
+        if let Some((side, way)) = &neighbour {
+            let leaf = node_at(root, way, depth);
+            if side.is_right() {
+                tally.push_slots(leaf, 0, leaf.count());
+            } else {
+                tally = Tally::default();
+                tally.push_slots(leaf, 0, leaf.count());
+                tally_ends(&mut tally, (first.leaf, last.leaf), request);
+            }
+        }
+        let slots = tally.slots;
+        Self {
+            ends,
+            neighbour,
+            region,
+            depth,
+            slots,
+            pieces: slots.div_ceil(LEAF_SLOTS),
+        }
+    }
+}
+
+/// Counts what stays in the leaves at both ends of the range, and the stored entry.
+fn tally_ends<T>(tally: &mut Tally, (first, last): (&Node<T>, &Node<T>), request: Request) {
+    let (keep, before) = LeafCut::front(first, request.range.first());
+    let (after, tail) = LeafCut::back(last, request.range.last());
+    tally.push_slots(first, 0, keep);
+    before.iter().for_each(|piece| tally.push(piece.range));
+    request.stored().iter().for_each(|&range| tally.push(range));
+    after.iter().for_each(|piece| tally.push(piece.range));
+    tally.push_slots(last, tail, last.count());
+}
+
+/// Which neighbour the region's leaves, of which `tally` stays, are rebuilt
+/// with, if any. `last` are the indices that belong to the region's last leaf.
+fn choose_neighbour<T>(
+    root: &Node<T>,
+    (region, depth): (&Region, usize),
+    (tally, last): (Tally, IndexRange),
+) -> Option<Neighbour> {
+    if !keeps_bounds(tally, last) {
+        // The next leaf's first hole grows: it is rebuilt too.
+        return region.next(root, depth);
+    }
+    if tally.slots < LEAF_MIN {
+        return region.neighbour(root, depth);
+    }
+    if tally.slots > LEAF_SLOTS && region.is_one_node(depth) {
+        // One more for the hole between the two leaves, one to be of use for long.
+        let most = (2 * LEAF_SLOTS).checked_sub(tally.slots + 2)?;
+        return region.roomy_sibling(root, depth, most);
+    }
+    None
+}
+
+/// The leaf level of a rebuild, entry by entry.
 pub(super) struct LeafStep {
     /// The leaves to gather from, in ascending order; all between them goes.
     pub(super) sources: ArrayVec<Source, 3>,
@@ -167,83 +252,62 @@ pub(super) struct LeafStep {
     pub(super) survivors: ArrayVec<Survivor, ENTRIES_MAX>,
     /// How many survivors lie below the stored entry.
     pub(super) below: usize,
-    /// How far below the root the leaves are.
-    pub(super) depth: usize,
-    /// The neighbour that is rebuilt with them, the first or last of the sources.
-    pub(super) neighbour: Option<Neighbour>,
-    /// The leaves that are replaced.
-    pub(super) region: Region,
-    /// The slots that survivors and the stored entry take.
-    pub(super) slots: usize,
-    /// How many leaves they are laid out over.
-    pub(super) pieces: usize,
+    pub(super) shape: LeafShape,
 }
 
 impl LeafStep {
     pub(super) fn new<T>(root: &Node<T>, height: usize, request: Request) -> Self {
-        let depth = height - 1;
-        let lo = Place::of(root, request.range.first()).way;
-        let hi = Place::of(root, request.range.last()).way;
-        let mut region = Region { lo, hi };
-        let extension = choose_extension(root, depth, &region, request);
+        let shape = LeafShape::new(root, height, request);
+        let (neighbour, ends) = (shape.neighbour, shape.ends.clone());
+        let (sources, survivors) = (ArrayVec::new(), ArrayVec::new());
         let mut step = Self {
-            sources: ArrayVec::new(),
-            survivors: ArrayVec::new(),
+            sources,
+            survivors,
             below: 0,
-            depth,
-            neighbour: extension,
-            region: region.clone(),
-            slots: 0,
-            pieces: 0,
+            shape,
         };
-        let neighbour = extension.map(|side| (side, region.extend(root, depth, side)));
         if let Some((_, way)) = neighbour.filter(|(side, _)| !side.is_right()) {
-            step.take_all(root, depth, way);
+            step.take_all(root, way);
         }
-        step.take_outside(root, depth, request);
+        step.take_ends(root, &ends, request);
         if let Some((_, way)) = neighbour.filter(|(side, _)| side.is_right()) {
-            step.take_all(root, depth, way);
+            step.take_all(root, way);
         }
-        step.region = region;
-        step.slots = step.count_slots(request).slots;
-        step.pieces = step.slots.div_ceil(LEAF_SLOTS);
         step
     }
 
-    /// Keeps what the leaves at both ends of the region hold outside of the range.
-    fn take_outside<T>(&mut self, root: &Node<T>, depth: usize, request: Request) {
-        let Region { lo, hi } = self.region;
-        let leaf = node_at(root, &lo, depth);
-        self.add_source(root, depth, lo);
+    /// Keeps what the leaves at both ends hold outside of the range.
+    fn take_ends<T>(&mut self, root: &Node<T>, ends: &Region, request: Request) {
+        let leaf = self.add_source(root, ends.lo);
         let (keep, before) = LeafCut::front(leaf, request.range.first());
         self.take_slots(leaf, 0, keep);
         before
             .iter()
             .for_each(|piece| self.take(piece.slot, piece.range, false));
         self.below = self.survivors.len();
-        let mut cut_twice = before.map(|piece| piece.slot);
-        let mut leaf = leaf;
-        if lo != hi {
-            leaf = node_at(root, &hi, depth);
-            self.add_source(root, depth, hi);
-            cut_twice = None;
-        }
+        let is_one = ends.is_one_node(self.shape.depth);
+        let leaf = if is_one {
+            leaf
+        } else {
+            self.add_source(root, ends.hi)
+        };
+        let cut_before = before.filter(|_| is_one).map(|piece| piece.slot);
         let (after, tail) = LeafCut::back(leaf, request.range.last());
         after.iter().for_each(|piece| {
-            self.take(piece.slot, piece.range, cut_twice == Some(piece.slot));
+            self.take(piece.slot, piece.range, cut_before == Some(piece.slot));
         });
         self.take_slots(leaf, tail, leaf.count());
     }
 
-    fn take_all<T>(&mut self, root: &Node<T>, depth: usize, way: Slots) {
-        self.add_source(root, depth, way);
-        let leaf = node_at(root, &way, depth);
+    fn take_all<T>(&mut self, root: &Node<T>, way: Slots) {
+        let leaf = self.add_source(root, way);
         self.take_slots(leaf, 0, leaf.count());
     }
 
-    fn add_source<T>(&mut self, root: &Node<T>, depth: usize, way: Slots) {
-        let is_shared = shared_nodes(root, &way, depth) > 0;
+    fn add_source<'a, T>(&mut self, root: &'a Node<T>, way: Slots) -> &'a Node<T> {
+        let is_shared = shared_nodes(root, &way, self.shape.depth) > 0;
         self.sources.push(Source { way, is_shared });
+        node_at(root, &way, self.shape.depth)
     }
 
     fn take_slots<T>(&mut self, leaf: &Node<T>, from: usize, to: usize) {
@@ -261,58 +325,4 @@ impl LeafStep {
             is_second_piece,
         });
     }
-
-    fn count_slots(&self, request: Request) -> Tally {
-        let mut tally = Tally::default();
-        let (below, above) = self.survivors.split_at(self.below);
-        below.iter().for_each(|survivor| tally.push(survivor.range));
-        request.stored().iter().for_each(|&range| tally.push(range));
-        above.iter().for_each(|survivor| tally.push(survivor.range));
-        tally
-    }
-}
-
-/// Which neighbour the leaves between `region`'s ends are rebuilt with, if any.
-fn choose_extension<T>(
-    root: &Node<T>,
-    depth: usize,
-    region: &Region,
-    request: Request,
-) -> Option<Neighbour> {
-    let mut tally = Tally::default();
-    let (first, last) = (
-        node_at(root, &region.lo, depth),
-        node_at(root, &region.hi, depth),
-    );
-    if region.is_one_node(depth) {
-        tally = LeafCut::new(first, request.range).tally(first, request.stored());
-    } else {
-        let (keep, before) = LeafCut::front(first, request.range.first());
-        let (after, tail) = LeafCut::back(last, request.range.last());
-        tally.push_slots(first, 0, keep);
-        before.iter().for_each(|piece| tally.push(piece.range));
-        request.stored().iter().for_each(|&range| tally.push(range));
-        after.iter().for_each(|piece| tally.push(piece.range));
-        tally.push_slots(last, tail, last.count());
-    }
-    if !keeps_bounds(tally, range_at(root, &region.hi, depth)) {
-        // The next leaf's first hole grows: it is rebuilt too.
-        let is_sibling = step_right(root, &mut region.hi.clone(), depth)
-            && usize::from(region.hi[depth - 1]) + 1 < node_at(root, &region.hi, depth - 1).count();
-        let next = if is_sibling {
-            Neighbour::RightSibling
-        } else {
-            Neighbour::RightCousin
-        };
-        return Some(next);
-    }
-    if tally.slots < LEAF_MIN {
-        return region.neighbour(root, depth);
-    }
-    if tally.slots > LEAF_SLOTS && region.is_one_node(depth) {
-        // One more for the hole between the two leaves, one to be of use for long.
-        let most = (2 * LEAF_SLOTS).checked_sub(tally.slots + 2)?;
-        return region.roomy_sibling(root, depth, most);
-    }
-    None
 }

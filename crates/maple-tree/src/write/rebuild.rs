@@ -15,7 +15,7 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::plan::{LeafStep, Request, Survivor};
+use super::plan::{LeafShape, LeafStep, Request, Survivor};
 use super::region::{Neighbour, Region, Slots, node_at, node_mut, range_at, shared_nodes};
 use super::spread::{Carry, Children, ENTRIES_MAX, Entries, spread_children, spread_entries};
 use super::{refresh_gaps, unshare};
@@ -82,7 +82,7 @@ impl BranchStep {
 
 /// How many free nodes [`MapleTree::rebuild`] takes.
 pub(super) fn nodes_needed<T>(root: &Node<T>, height: usize, request: Request) -> usize {
-    let leaves = LeafStep::new(root, height, request);
+    let leaves = LeafShape::new(root, height, request);
     let (mut region, mut carried) = (leaves.region, leaves.pieces);
     let mut nodes = carried;
     for depth in (0..height - 1).rev() {
@@ -115,21 +115,22 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// was cut out of the tree, to be released now that the tree is whole again.
     pub(super) fn rebuild(
         &mut self,
-        survey: Survey<T>,
+        survey: &mut Survey<T>,
         stored: Option<(IndexRange, T)>,
     ) -> Removed<T> {
         let Survey { leaves, clones } = survey;
-        note_leaf_level(&leaves);
+        note_leaf_level(leaves);
         let mut root = self.root.take().expect("the plan saw a root");
-        let min = range_at(root.node(), &leaves.region.lo, leaves.depth).first();
-        let max = range_at(root.node(), &leaves.region.hi, leaves.depth).last();
-        let entries = gather_entries(&mut root, &leaves, clones, stored);
+        let min = range_at(root.node(), &leaves.shape.region.lo, leaves.shape.depth).first();
+        let max = range_at(root.node(), &leaves.shape.region.hi, leaves.shape.depth).last();
+        let mut entries = Entries::new();
+        gather_entries(&mut root, leaves, (clones, stored), &mut entries);
         let mut carry = Carry::new();
-        if let Some(range) = IndexRange::new(min, max).filter(|_| leaves.pieces > 0) {
-            let layout = (leaves.slots, leaves.pieces);
-            carry = spread_entries(&mut self.pool, entries, layout, range);
+        if let Some(range) = IndexRange::new(min, max).filter(|_| leaves.shape.pieces > 0) {
+            let layout = (leaves.shape.slots, leaves.shape.pieces);
+            carry = spread_entries(&mut self.pool, &mut entries, layout, range);
         }
-        self.raise(root, leaves.region, carry)
+        self.raise(root, leaves.shape.region.clone(), carry)
     }
 
     /// Clones the entries that cannot be moved: those of leaves that a snapshot
@@ -230,16 +231,16 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 fn gather_entries<T>(
     root: &mut Link<T>,
     leaves: &LeafStep,
-    clones: Clones<T>,
-    mut stored: Option<(IndexRange, T)>,
-) -> Entries<T> {
-    let mut clones = clones.into_iter();
-    let mut entries = Entries::new();
+    (clones, mut stored): (&mut Clones<T>, Option<(IndexRange, T)>),
+    entries: &mut Entries<T>,
+) {
+    let mut clones = clones.drain(..);
     let mut at = 0;
     let one_leaf = |left: &Survivor, right: &Survivor| left.source == right.source;
     for survivors in leaves.survivors.chunk_by(one_leaf) {
         let source = &leaves.sources[survivors[0].source];
-        let mut leaf = node_mut(root, &source.way, leaves.depth).filter(|_| !source.is_shared);
+        let mut leaf =
+            node_mut(root, &source.way, leaves.shape.depth).filter(|_| !source.is_shared);
         for survivor in survivors {
             if at == leaves.below {
                 entries.extend(stored.take());
@@ -254,7 +255,6 @@ fn gather_entries<T>(
         }
     }
     entries.extend(stored);
-    entries
 }
 
 /// The children that stay at `depth`, in ascending order, with `carry` among
@@ -329,7 +329,11 @@ fn kept_gap<T>(branch: &Node<T>, slot: usize) -> u64 {
 
 fn note_leaf_level(leaves: &LeafStep) {
     reached(
-        match (leaves.sources.len(), leaves.neighbour, leaves.pieces) {
+        match (
+            leaves.sources.len(),
+            leaves.shape.neighbour.map(|(side, _)| side),
+            leaves.shape.pieces,
+        ) {
             (_, Some(Neighbour::RightSibling), _) => Path::LeafWithRightSibling,
             (_, Some(Neighbour::LeftSibling), _) => Path::LeafWithLeftSibling,
             (_, Some(Neighbour::RightCousin), _) => Path::LeafWithRightCousin,

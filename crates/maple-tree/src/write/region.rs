@@ -150,6 +150,15 @@ impl Region {
         step_left(root, &mut self.lo.clone(), depth).then_some(Neighbour::LeftCousin)
     }
 
+    /// The node at `depth` behind the region, if there is one.
+    pub(super) fn next<T>(&self, root: &Node<T>, depth: usize) -> Option<Neighbour> {
+        let parent = depth.checked_sub(1)?;
+        if usize::from(self.hi[parent]) + 1 < node_at(root, &self.hi, parent).count() {
+            return Some(Neighbour::RightSibling);
+        }
+        step_right(root, &mut self.hi.clone(), depth).then_some(Neighbour::RightCousin)
+    }
+
     /// The sibling at `depth` that a full node can share its load with: the
     /// one before, else the one after, with at most `most` slots in use.
     pub(super) fn roomy_sibling<T>(
@@ -192,7 +201,7 @@ impl Region {
 }
 
 /// Steps to the next node at `depth`; `false`, and nothing changed, if there is none.
-pub(super) fn step_right<T>(root: &Node<T>, slots: &mut Slots, depth: usize) -> bool {
+fn step_right<T>(root: &Node<T>, slots: &mut Slots, depth: usize) -> bool {
     for at in (0..depth).rev() {
         if usize::from(slots[at]) + 1 < node_at(root, slots, at).count() {
             slots[at] += 1;

@@ -34,14 +34,14 @@ pub(crate) type Carry<T> = ArrayVec<Child<T>, CARRY_MAX>;
 /// its share; none gets more.
 pub(crate) fn spread_entries<T, S: NodeSource>(
     pool: &mut Pool<S>,
-    entries: Entries<T>,
+    entries: &mut Entries<T>,
     (slots, pieces): (usize, usize),
     range: IndexRange,
 ) -> Carry<T> {
     let mut carry = Carry::new();
     let mut left = slots;
     let mut min = range.first();
-    let mut entries = entries.into_iter().peekable();
+    let mut entries = entries.drain(..).peekable();
     for piece in 0..pieces {
         let share = left.div_ceil(pieces - piece);
         let mut link = pool.take::<T>(Kind::Leaf);
