@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{self, FileStat, SFlag};
 use nix::sys::statfs::{self, FsType};
@@ -17,6 +18,8 @@ use crate::kernel;
 use crate::procfs::MapLine;
 use crate::ptrace::Tid;
 
+const HUGETLBFS: FsType = statfs::HUGETLBFS_MAGIC;
+
 /// A descriptor's meaning.
 #[derive(Debug)]
 pub(crate) enum Identified {
@@ -26,6 +29,8 @@ pub(crate) enum Identified {
     Known(u64),
     /// One not seen before.
     New(FileFacts),
+    /// One whose mapping the model does not know, or that could not be held: the reason.
+    NotModelled(&'static str),
 }
 
 #[derive(Debug)]
@@ -56,8 +61,10 @@ impl FileTable {
 
     /// Finds out what descriptor `fd` of the thread `tid` stands for, and holds it.
     pub(crate) fn identify(&mut self, tid: Tid, fd: i32) -> Identified {
-        let Ok(descriptor) = kernel::copy_descriptor(tid, fd) else {
-            return Identified::Bad;
+        let descriptor = match kernel::copy_descriptor(tid, fd) {
+            Ok(descriptor) => descriptor,
+            Err(Errno::EBADF) => return Identified::Bad,
+            Err(_) => return Identified::NotModelled("mmap of a file that could not be held"),
         };
         let (Ok(flags), Ok(stat)) = (
             fcntl(&descriptor, FcntlArg::F_GETFL),
@@ -68,6 +75,9 @@ impl FileTable {
         let flags = OFlag::from_bits_retain(flags);
         if flags.contains(OFlag::O_PATH) {
             return Identified::Bad;
+        }
+        if statfs::fstatfs(&descriptor).is_ok_and(|fs| fs.filesystem_type() == HUGETLBFS) {
+            return Identified::NotModelled("mmap of a hugetlbfs file");
         }
         let inode = (stat.st_dev, stat.st_ino);
         let same = |held: &&Held| {

@@ -99,7 +99,7 @@ fn list(args: &ReplayArgs) -> Result<Status> {
 fn report(verdict: &Verdict, json: Option<&Path>) -> Result<()> {
     eprint!("{verdict}");
     if let Some(path) = json {
-        let text = serde_json::to_string_pretty(verdict).context("cannot make JSON")?;
+        let text = serde_json::to_string_pretty(&verdict.as_json()).context("cannot make JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -99,6 +99,20 @@ impl Verdict {
         }
     }
 
+    /// Everything, with the headline first.
+    pub(crate) fn as_json(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            verdict: String,
+            #[serde(flatten)]
+            rest: &'a Verdict,
+        }
+        Report {
+            verdict: self.headline(),
+            rest: self,
+        }
+    }
+
     fn total_calls(&self) -> u64 {
         self.calls.values().sum()
     }

@@ -50,6 +50,8 @@ const PROGRAMS: &[Program] = &[
     ("refusals", refusals),
     ("low_memory", low_memory),
     ("huge", huge),
+    ("huge_reads", huge_reads),
+    ("limits_of_a_child", limits_of_a_child),
     ("many_mappings", many_mappings),
     ("killed_children", killed_children),
     ("signals", signals),
@@ -674,6 +676,43 @@ fn huge() {
     write(at);
     unmap(at.wrapping_add(HUGE), PAGE);
     remap(at, HUGE, 3 * HUGE, libc::MREMAP_MAYMOVE, ptr::null_mut());
+}
+
+/// A read of memory advised to be huge is a page of zeros, and yet marks the mapping as written.
+fn huge_reads() {
+    const HUGE: usize = 2 << 20;
+    let at = map(8 * HUGE, RW, ANON);
+    advise(at, 8 * HUGE, libc::MADV_HUGEPAGE);
+    read(at.wrapping_add(HUGE + PAGE));
+    read(at.wrapping_add(3 * HUGE));
+    protect(at, 4 * HUGE, PROT_READ);
+    advise(at, 8 * HUGE, libc::MADV_NOHUGEPAGE);
+    protect(at.wrapping_add(HUGE), HUGE, RW);
+    write(at.wrapping_add(HUGE));
+    in_child(|| {
+        protect(at, HUGE, PROT_NONE);
+        map(PAGE, PROT_READ, ANON);
+    });
+}
+
+fn limits_of_a_child() {
+    match unsafe { libc::fork() } {
+        0 => {
+            thread::sleep(std::time::Duration::from_millis(20));
+            map(1 << 30, RW, ANON);
+            map(1 << 20, RW, ANON);
+            unsafe { libc::_exit(0) }
+        }
+        pid => unsafe {
+            let limit = libc::rlimit {
+                rlim_cur: 512 << 20,
+                rlim_max: libc::RLIM_INFINITY,
+            };
+            libc::prlimit(pid, libc::RLIMIT_AS, &raw const limit, ptr::null_mut());
+            map(1 << 30, RW, ANON);
+            libc::waitpid(pid, ptr::null_mut(), 0);
+        },
+    }
 }
 
 fn many_mappings() {

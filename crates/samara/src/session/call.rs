@@ -60,11 +60,12 @@ impl Session {
     pub(super) fn enter_call(&mut self, place: Place, call: Call) {
         self.learn_rights(place, &call);
         self.learn_stacks(place.mm);
-        let Some(under_way) = self.predict(place.mm, call) else {
-            return;
+        let pending = match self.predict(place.mm, call) {
+            Some(under_way) => Pending::Call(under_way),
+            None => Pending::NotModelled("a call in an address space without a model"),
         };
         if let Some(space) = self.spaces.get_mut(&place.mm) {
-            space.pending = Some(Pending::Call(under_way));
+            space.pending = Some(pending);
         }
     }
 
@@ -191,8 +192,14 @@ impl Session {
             return Comparison::Gone;
         };
         space.calls_since_full = 0;
-        let Ok(kernel) = observe::maps_text(&space.handles) else {
-            return Comparison::Gone;
+        let kernel = match observe::maps_text(&space.handles) {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                self.note(format!("the kernel's maps could not be read: {error:#}"));
+                self.verdict
+                    .count_not_modelled("a comparison that could not be made");
+                return Comparison::Gone;
+            }
         };
         let Some(mut model) = self.mirror.text(mm) else {
             return Comparison::Gone;

@@ -105,7 +105,16 @@ impl Session {
     }
 
     /// Replaces a descriptor by the identity of its open file.
-    pub(super) fn bind_file(&mut self, place: Place, call: Call, fd: Option<i32>) -> Call {
+    ///
+    /// # Errors
+    ///
+    /// Why a mapping of this file is not modelled.
+    pub(super) fn bind_file(
+        &mut self,
+        place: Place,
+        call: Call,
+        fd: Option<i32>,
+    ) -> Result<Call, &'static str> {
         let (
             Call::Mmap {
                 addr,
@@ -118,7 +127,7 @@ impl Session {
             Some(fd),
         ) = (call, fd)
         else {
-            return call;
+            return Ok(call);
         };
         let file = match self.files.identify(place.tid, fd) {
             Identified::Bad => CallFile::Bad,
@@ -129,15 +138,16 @@ impl Session {
                 self.learn(&Event::File(facts));
                 CallFile::Open(id)
             }
+            Identified::NotModelled(why) => return Err(why),
         };
-        Call::Mmap {
+        Ok(Call::Mmap {
             addr,
             len,
             prot,
             flags,
             offset,
             file,
-        }
+        })
     }
 
     /// The kernel's own words about the file of a new mapping: identity, not prediction.

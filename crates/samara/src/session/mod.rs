@@ -11,7 +11,7 @@ mod call;
 mod learn;
 mod start;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::call::{Call, CallKind};
 use crate::compare::Comparison;
@@ -22,7 +22,7 @@ use crate::facts::{self, Handles};
 use crate::files::FileTable;
 use crate::mirror::{Mirror, Saved};
 use crate::progress::Progress;
-use crate::ptrace::{self, Registers};
+use crate::ptrace::{self, Registers, Tid};
 use crate::recorder::Recorder;
 use crate::verdict::Verdict;
 
@@ -30,6 +30,8 @@ use crate::verdict::Verdict;
 #[derive(Debug)]
 struct Space {
     handles: Handles,
+    /// The task it began with.
+    tid: Tid,
     /// Its `brk` follows the kernel's answers.
     layout: LayoutFacts,
     pending: Option<Pending>,
@@ -67,6 +69,8 @@ pub(crate) struct Session {
     progress: Progress,
     /// What was learned about the mapping a call makes, to be recorded after the call.
     late: Option<Event>,
+    /// Tasks whose present call came through the 32-bit or x32 entry.
+    foreign: HashSet<Tid>,
     /// Why nothing can be traced at all, if so.
     fatal: Option<String>,
 }
@@ -108,6 +112,7 @@ impl Session {
             },
             progress,
             late: None,
+            foreign: HashSet::new(),
             fatal: None,
         };
         session.learn(&Event::System(facts::system()?));
@@ -164,7 +169,9 @@ fn address(result: i64) -> Option<u64> {
 impl Watcher for Session {
     fn classify(&mut self, place: Place, tag: u32, registers: &Registers) -> Handling {
         let mirrored = self.spaces.contains_key(&place.mm);
+        self.foreign.remove(&place.tid);
         if is_foreign(tag) {
+            self.foreign.insert(place.tid);
             return if mirrored {
                 Handling::Exclusive
             } else {
@@ -189,15 +196,16 @@ impl Watcher for Session {
         if !self.spaces.contains_key(&place.mm) {
             return;
         }
-        let request = match ptrace::is_64_bit(place.tid) {
-            true => decode::request(place.tid, registers, self.names),
-            false => Request::NotModelled("a 32-bit call"),
+        let request = if self.foreign.contains(&place.tid) {
+            Request::NotModelled("a call through the 32-bit or x32 entry")
+        } else {
+            decode::request(place.tid, registers, self.names)
         };
         let pending = match request {
-            Request::Memory(call, fd) => {
-                let call = self.bind_file(place, call, fd);
-                return self.enter_call(place, call);
-            }
+            Request::Memory(call, fd) => match self.bind_file(place, call, fd) {
+                Ok(call) => return self.enter_call(place, call),
+                Err(why) => Pending::NotModelled(why),
+            },
             Request::Fork => {
                 self.learn_stacks(place.mm);
                 self.learn_writes(place.mm, &Ranges::All);
@@ -207,7 +215,7 @@ impl Watcher for Session {
                 Pending::Fork { before }
             }
             Request::NotModelled(name) => Pending::NotModelled(name),
-            _ => Pending::NotModelled("a call through another entry"),
+            _ => Pending::NotModelled("a call of another kind"),
         };
         if let Some(space) = self.spaces.get_mut(&place.mm) {
             space.pending = Some(pending);
@@ -228,7 +236,13 @@ impl Watcher for Session {
             // A fork the kernel refused changes nothing.
             Some(Pending::Fork { .. }) => {}
             None => {
-                if self.spaces.contains_key(&place.mm) {
+                // Limits may be set for another process.
+                let mms: Vec<Place> = self
+                    .spaces
+                    .iter()
+                    .map(|(&mm, space)| Place { tid: space.tid, mm })
+                    .collect();
+                for place in mms {
                     self.learn_limits(place);
                 }
             }

@@ -13,6 +13,7 @@ use crate::facts::{self, Handles, Memory};
 use crate::mirror::{Mirror, Saved};
 use crate::observe;
 use crate::procfs::MapLine;
+use crate::ptrace::Tid;
 
 impl Session {
     pub(super) fn begin(&mut self, place: Place) -> anyhow::Result<()> {
@@ -23,10 +24,15 @@ impl Session {
             exec_files: HashMap::new(),
         };
         let facts = facts::at_exec(place, &mut memory)?;
-        self.install(handles, facts)
+        self.install(place.tid, handles, facts)
     }
 
-    pub(super) fn install(&mut self, handles: Handles, facts: StartFacts) -> anyhow::Result<()> {
+    pub(super) fn install(
+        &mut self,
+        tid: Tid,
+        handles: Handles,
+        facts: StartFacts,
+    ) -> anyhow::Result<()> {
         let (mm, layout) = (facts.mm, facts.layout);
         let event = Event::Start(Box::new(facts));
         self.recorder.event(&event);
@@ -35,6 +41,7 @@ impl Session {
             mm,
             Space {
                 handles,
+                tid,
                 layout,
                 pending: None,
                 calls_since_full: 0,
@@ -49,7 +56,10 @@ impl Session {
             return;
         };
         let Space {
-            handles, layout, ..
+            handles,
+            tid,
+            layout,
+            ..
         } = space;
         let mut memory = Collector {
             session: self,
@@ -57,7 +67,7 @@ impl Session {
             exec_files: HashMap::new(),
         };
         let facts = facts::at_resync(place, &mut memory, layout);
-        let done = facts.and_then(|facts| self.install(handles, facts));
+        let done = facts.and_then(|facts| self.install(tid, handles, facts));
         if let Err(error) = done {
             self.forget(
                 place.mm,
@@ -77,8 +87,14 @@ impl Session {
     }
 
     pub(super) fn fork_call(&mut self, place: Place, child: Place) {
-        let Some(Pending::Fork { before }) = self.take_pending(place.mm) else {
-            return;
+        let before = match self.take_pending(place.mm) {
+            Some(Pending::Fork { before }) => before,
+            // Not through the ordinary entry: the child is not mirrored, and the verdict says so.
+            _ => {
+                self.verdict
+                    .count_not_modelled("a fork through the 32-bit or x32 entry");
+                return;
+            }
         };
         self.verdict.count_call(CallKind::Fork);
         if let Err(error) = self.fork_model(place, child, before) {
@@ -102,6 +118,7 @@ impl Session {
         self.mirror.fork(place.mm, child.mm)?;
         let space = Space {
             handles,
+            tid: child.tid,
             layout,
             pending: None,
             calls_since_full: 0,
@@ -114,6 +131,7 @@ impl Session {
             parent: place.mm,
             child: child.mm,
         });
+        self.learn_limits(child);
         let both = [
             (place, "fork(), seen in the parent"),
             (child, "fork(), seen in the child"),
