@@ -87,14 +87,11 @@ impl Session {
     }
 
     pub(super) fn fork_call(&mut self, place: Place, child: Place) {
-        let before = match self.take_pending(place.mm) {
-            Some(Pending::Fork { before }) => before,
+        let Some(Pending::Fork { before }) = self.take_pending(place.mm) else {
             // Not through the ordinary entry: the child is not mirrored, and the verdict says so.
-            _ => {
-                self.verdict
-                    .count_not_modelled("a fork through the 32-bit or x32 entry");
-                return;
-            }
+            self.verdict
+                .count_not_modelled("a fork through the 32-bit or x32 entry");
+            return;
         };
         self.verdict.count_call(CallKind::Fork);
         if let Err(error) = self.fork_model(place, child, before) {
