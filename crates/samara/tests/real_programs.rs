@@ -139,6 +139,17 @@ fn git_in_a_small_repository() {
     git(&["status", "--short"]);
 }
 
+/// The old bottom-up layout, and stack limits that move everything.
+#[test]
+fn other_layouts() {
+    let root = Path::new("/");
+    assert_identical(root, &["sh", "-c", "ulimit -s unlimited; ls | sort"]);
+    assert_identical(root, &["sh", "-c", "ulimit -s 1000000; ls | sort"]);
+    if is_there("setarch") {
+        assert_identical(root, &["setarch", "-L", "sh", "-c", "ls | sort"]);
+    }
+}
+
 #[test]
 fn cargo_version() {
     if is_there("cargo") {
