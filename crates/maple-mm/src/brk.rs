@@ -69,7 +69,8 @@ impl AddressSpace {
     }
 
     fn grow_break(&mut self, start: u64, end: u64) -> Result<(), Errno> {
-        let len = end - start;
+        // A break in the last page rounds up to 0.
+        let len = end.checked_sub(start).ok_or(Errno::ENOMEM)?;
         if end > self.layout.task_size {
             return Err(Errno::ENOMEM);
         }

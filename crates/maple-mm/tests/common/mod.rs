@@ -1,0 +1,126 @@
+//! What the tests by behaviour share.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use maple_mm::{
+    Access, AddressSpace, File, FileAccess, FileId, FileKind, MmapFile, MmapRequest, VmFlags,
+    abi::*,
+};
+
+/// Where the tests map; pages are counted from here.
+pub(crate) const BASE: u64 = 0x10_0000;
+
+/// Reproducible random numbers (splitmix64).
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) const fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+/// Everything about a space that a call could change, as text.
+pub(crate) fn state(space: &AddressSpace) -> String {
+    let mut text = String::new();
+    for vma in space.vmas() {
+        writeln!(text, "{vma:?}").unwrap();
+    }
+    writeln!(text, "{:?} {:?}", space.statistics(), space.layout()).unwrap();
+    writeln!(
+        text,
+        "{:?} {}",
+        space.default_flags(),
+        space.system().committed()
+    )
+    .unwrap();
+    text
+}
+
+/// The address of page `index`.
+pub(crate) const fn page(index: u64) -> u64 {
+    BASE + index * PAGE_SIZE
+}
+
+/// Private memory over pages `first..end`.
+pub(crate) fn memory(first: u64, end: u64, prot: u64) -> MmapRequest {
+    MmapRequest {
+        addr: page(first),
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+        ..MmapRequest::anonymous((end - first) * PAGE_SIZE, prot)
+    }
+}
+
+/// Readable and writable private memory over pages `first..end`.
+#[track_caller]
+pub(crate) fn map(space: &mut AddressSpace, first: u64, end: u64) {
+    map_as(space, memory(first, end, PROT_READ | PROT_WRITE));
+}
+
+#[track_caller]
+pub(crate) fn map_as(space: &mut AddressSpace, request: MmapRequest) {
+    space.mmap(request).unwrap();
+    space.validate().unwrap();
+}
+
+/// Writes to page `index`.
+#[track_caller]
+pub(crate) fn write(space: &mut AddressSpace, index: u64) {
+    space.fault(page(index), Access::Write).unwrap();
+}
+
+/// The mapped ranges in pages from `BASE`, `3-5` for pages 3 and 4.
+#[track_caller]
+pub(crate) fn ranges(space: &AddressSpace) -> String {
+    space.validate().unwrap();
+    let pages = |addr: u64| (addr - BASE) / PAGE_SIZE;
+    let texts: Vec<String> = space
+        .vmas()
+        .map(|vma| format!("{}-{}", pages(vma.start()), pages(vma.end())))
+        .collect();
+    texts.join(" ")
+}
+
+/// The flags of the mapping at page `index`.
+#[track_caller]
+pub(crate) fn flags(space: &AddressSpace, index: u64) -> VmFlags {
+    space.vma_at(page(index)).unwrap().flags()
+}
+
+/// An open file on disk.
+pub(crate) fn file(id: u64, access: FileAccess) -> Arc<File> {
+    Arc::new(File {
+        id: FileId(id),
+        device: (0xfe, 1),
+        inode: 77,
+        name: "/tmp/file".into(),
+        kind: FileKind::Regular { huge_aligned: true },
+        access,
+    })
+}
+
+/// A mapping of `file` over pages `first..end`, from the file's page `offset` on.
+pub(crate) fn of_file(file: &Arc<File>, pages: std::ops::Range<u64>, offset: u64) -> MmapRequest {
+    MmapRequest {
+        flags: MAP_PRIVATE | MAP_FIXED,
+        file: MmapFile::Open(Arc::clone(file)),
+        offset: offset * PAGE_SIZE,
+        ..memory(pages.start, pages.end, PROT_READ)
+    }
+}
