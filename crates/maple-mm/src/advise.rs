@@ -140,11 +140,7 @@ impl AddressSpace {
                 VmFlags::READ
             };
             let is_special = flags.intersects(VmFlags::IO | VmFlags::PFNMAP);
-            let is_readable = is_write || flags.intersects(VmFlags::ACCESS);
-            if is_special || !is_readable || (is_write && !flags.contains(needed)) {
-                return Err(Errno::EINVAL);
-            }
-            if !is_write && !flags.contains(VmFlags::READ) {
+            if is_special || !flags.contains(needed) {
                 return Err(Errno::EINVAL);
             }
             if is_write {

@@ -110,8 +110,13 @@ impl AddressSpace {
 
     /// The mapping below grown by the range, or the range alone.
     fn extended_heap(&self, new: NewRange) -> Option<Vma> {
-        // LINUX: a growing heap never merges with what lies above it.
-        let prev = self.vma_before(new.start).map(|vma| &**vma);
+        // LINUX: a growing heap never merges with what lies above it, nor with what ends where
+        // the heap begins (6.18: the bss, where the break is not randomised).
+        let start = self.layout.start_brk;
+        let prev = self
+            .vma_before(new.start)
+            .filter(|vma| vma.end() > start)
+            .map(|vma| &**vma);
         let around = Neighbours { prev, next: None };
         let candidate = Candidate {
             start: new.start,

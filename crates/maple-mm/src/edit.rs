@@ -26,9 +26,10 @@ impl Edit {
         Self::Put(Arc::new(vma))
     }
 
-    const fn range(&self, put: IndexRange) -> IndexRange {
+    /// The part of the tree that changes.
+    fn range(&self) -> IndexRange {
         match self {
-            Self::Put(_) => put,
+            Self::Put(vma) => vma.index_range(),
             Self::Clear(range) => *range,
         }
     }
@@ -58,10 +59,7 @@ impl AddressSpace {
         };
         let mut sums = self.statistics;
         for edit in edits {
-            let range = match &edit {
-                Edit::Put(vma) => edit.range(vma.index_range()),
-                Edit::Clear(range) => *range,
-            };
+            let range = edit.range();
             for (whole, vma) in writes.range(range.first()..=range.last()) {
                 if let Some(part) = whole.intersection(range) {
                     sums = sums.minus(counters(vma, part));

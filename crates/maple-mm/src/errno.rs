@@ -48,6 +48,7 @@ errnos! {
     ENOMEM = 12, "No address space, memory, mapping slot or mapped page where one is needed.";
     EACCES = 13, "The access was not granted by the file or the mapping.";
     EFAULT = 14, "The address is not mapped as the call needs it.";
+    EBUSY = 16, "Locked pages cannot be invalidated.";
     EEXIST = 17, "The range is occupied already.";
     ENODEV = 19, "The file cannot be mapped.";
     EINVAL = 22, "An argument is malformed.";

@@ -10,7 +10,8 @@ use crate::flags::VmFlags;
 pub enum Direction {
     /// From `mmap_base` downwards: what every usual program has.
     TopDown,
-    /// From `legacy_base` upwards: `ADDR_COMPAT_LAYOUT`, or an unlimited stack.
+    /// From `legacy_base` upwards: `ADDR_COMPAT_LAYOUT`. (LINUX: 6.18 keeps an
+    /// unlimited stack's program top-down.)
     BottomUp,
 }
 

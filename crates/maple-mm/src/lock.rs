@@ -121,6 +121,7 @@ impl AddressSpace {
     ///
     /// - [`Errno::EINVAL`]: unknown flags, both `MS_SYNC` and `MS_ASYNC`, or an `addr` that is no
     ///   page boundary.
+    /// - [`Errno::EBUSY`]: locked pages cannot be invalidated.
     /// - [`Errno::ENOMEM`]: the range wraps or has a hole.
     pub fn msync(&mut self, addr: u64, len: u64, flags: u64) -> Result<(), Errno> {
         let is_both = flags & MS_SYNC != 0 && flags & MS_ASYNC != 0;
@@ -133,10 +134,12 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         let holes = self.walk(addr..end, |_, part| {
-            // LINUX: invalidating locked pages is refused with EBUSY; that number belongs to no
-            // other call of the family, and no mapping changes.
-            let _ = part;
-            Ok(())
+            let is_locked = part.vma.flags().contains(VmFlags::LOCKED);
+            if flags & MS_INVALIDATE != 0 && is_locked {
+                Err(Errno::EBUSY)
+            } else {
+                Ok(())
+            }
         })?;
         if holes == Holes::Some {
             Err(Errno::ENOMEM)

@@ -196,8 +196,6 @@ impl AddressSpace {
         let guard = self.system.stack_guard_gap();
         let low = bounds.low.max(self.system.lowest_address());
         let mut high = bounds.high;
-        #[cfg(planted_mistakes)]
-        let mut high = crate::planted::gap_end(high);
         // Each round ends below one more stack, so there are at most as many as mappings.
         loop {
             let within = Self::index_range(low, high)?;
@@ -209,6 +207,9 @@ impl AddressSpace {
                 .map(|vma| vma.guarded_start(guard))
             {
                 Some(guarded) if guarded < end => high = guarded,
+                #[cfg(planted_mistakes)]
+                _ => return Some(crate::planted::gap_start(found.first())),
+                #[cfg(not(planted_mistakes))]
                 _ => return Some(found.first()),
             }
         }

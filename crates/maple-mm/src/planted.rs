@@ -37,11 +37,11 @@ pub(crate) fn merge_difference(differing: VmFlags) -> VmFlags {
     }
 }
 
-pub(crate) fn gap_end(end: u64) -> u64 {
+pub(crate) fn gap_start(start: u64) -> u64 {
     if is_planted(Mistake::GapRule) {
-        end.saturating_sub(crate::abi::PAGE_SIZE)
+        start.saturating_sub(crate::abi::PAGE_SIZE)
     } else {
-        end
+        start
     }
 }
 

@@ -108,3 +108,99 @@ impl AddressSpace {
 fn has_own_offset(vma: &Vma) -> bool {
     vma.page_offset() == vma.start() / PAGE_SIZE
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use maple_tree::IndexRange;
+
+    use crate::abi::PAGE_SIZE;
+    use crate::anon::{Anon, AnonId};
+    use crate::file::Backing;
+    use crate::flags::VmFlags;
+    use crate::space::AddressSpace;
+    use crate::vma::{Content, Vma};
+
+    const START: u64 = 0x10_0000;
+
+    fn vma(end: u64, flags: VmFlags) -> Vma {
+        let page_offset = START / PAGE_SIZE;
+        let (backing, anon) = (Backing::Anonymous, Anon::UNFAULTED);
+        Vma::new(
+            START,
+            end,
+            Content {
+                flags,
+                page_offset,
+                backing,
+                anon,
+            },
+        )
+        .unwrap()
+    }
+
+    fn one_page(flags: VmFlags) -> Vma {
+        vma(START + PAGE_SIZE, flags)
+    }
+
+    /// Stores a mapping properly and says what `validate` finds.
+    #[track_caller]
+    fn found(vma: Vma) -> Option<&'static str> {
+        let mut space = AddressSpace::empty();
+        space.commit_put(&Arc::new(vma)).unwrap();
+        space.validate().err().map(|violation| violation.id)
+    }
+
+    #[test]
+    fn a_sound_mapping_is_accepted() {
+        assert_eq!(found(one_page(VmFlags::READ)), None);
+    }
+
+    #[test]
+    fn a_mapping_at_the_wrong_place_is_found() {
+        let mut space = AddressSpace::empty();
+        let wrong = IndexRange::new(START, START + 2 * PAGE_SIZE - 1).unwrap();
+        let vma = Arc::new(one_page(VmFlags::READ));
+        space.tree.preallocate(1).unwrap().store(wrong, vma);
+        assert_eq!(space.validate().unwrap_err().id, "A2");
+    }
+
+    #[test]
+    fn a_mapping_beyond_the_end_is_found() {
+        assert_eq!(found(vma(1 << 48, VmFlags::READ)), Some("A5"));
+    }
+
+    #[test]
+    fn a_stale_offset_is_found() {
+        let stale = Content {
+            page_offset: 1,
+            ..one_page(VmFlags::READ).content()
+        };
+        assert_eq!(
+            found(Vma::new(START, START + PAGE_SIZE, stale).unwrap()),
+            Some("A6")
+        );
+    }
+
+    #[test]
+    fn a_written_shared_mapping_is_found() {
+        let shared = one_page(VmFlags::SHARED | VmFlags::MAYSHARE);
+        assert_eq!(found(shared.with_anon(Anon::new(AnonId(1)))), Some("A7"));
+    }
+
+    #[test]
+    fn locking_on_fault_without_a_lock_is_found() {
+        assert_eq!(found(one_page(VmFlags::LOCKONFAULT)), Some("A8"));
+    }
+
+    #[test]
+    fn a_wrong_counter_is_found() {
+        let mut space = AddressSpace::empty();
+        space
+            .commit_put(&Arc::new(one_page(VmFlags::READ)))
+            .unwrap();
+        space.statistics.exec_vm += 1;
+        assert_eq!(space.validate().unwrap_err().id, "A9");
+    }
+}

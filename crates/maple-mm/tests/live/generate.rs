@@ -1,8 +1,9 @@
 //! Random calls that keep away from what the executor itself needs.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use maple_mm::{AddressSpace, VmFlags, Vma, abi::*};
+use maple_mm::{AddressSpace, Backing, VmFlags, Vma, abi::*};
 
 use crate::apply::number;
 use crate::rng::Rng;
@@ -26,7 +27,13 @@ pub(crate) struct Generator {
 
 impl Generator {
     pub(crate) fn new(seed: u64, space: &AddressSpace, descriptors: &[u64]) -> Self {
-        let protected = space.vmas().map(|vma| vma.start()..vma.end()).collect();
+        // The executor makes raw calls only, so the kernel's own pages may come to harm.
+        let is_needed = |vma: &&Arc<Vma>| !matches!(vma.backing(), Backing::Special(_));
+        let protected = space
+            .vmas()
+            .filter(is_needed)
+            .map(|vma| vma.start()..vma.end())
+            .collect();
         let lowest_break = space.layout().brk;
         Self {
             rng: Rng::new(seed),
@@ -102,7 +109,9 @@ impl Generator {
             90..97 => self.lock(space, &mut args),
             97 => {
                 let number = self.ranged(space, &mut args, number::MSYNC);
-                args[2] = self.rng.pick(&[MS_SYNC, MS_ASYNC, MS_SYNC | MS_ASYNC, 8]);
+                args[2] = self
+                    .rng
+                    .pick(&[MS_SYNC, MS_ASYNC, MS_INVALIDATE, MS_SYNC | MS_ASYNC, 8]);
                 number
             }
             98 if self.rng.one_in(8) => {

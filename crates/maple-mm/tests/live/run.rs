@@ -166,7 +166,6 @@ fn is_beyond_model(space: &AddressSpace, call: Call, kernel: i64) -> bool {
             ) && kernel == -14
                 && space.vmas_in(a..a.saturating_add(b)).any(has_pages)
         }
-        number::MSYNC => kernel == -16,
         _ => false,
     }
 }
