@@ -101,6 +101,27 @@ mod new_ranges {
         assert_eq!(ranges(&space), "0-2 2-3 3-5");
     }
 
+    /// Seen where the break is not randomised: it begins at the end of the bss.
+    #[test]
+    fn the_heap_stands_apart_from_what_ends_where_it_begins() {
+        let layout = maple_mm::Layout {
+            start_brk: page(5),
+            brk: page(5),
+            ..maple_mm::Layout::default()
+        };
+        let setup = Setup {
+            layout,
+            ..Setup::default()
+        };
+        let mut space = AddressSpace::from_layout(setup, []).unwrap();
+        map(&mut space, 3, 5);
+        assert_eq!(space.brk(page(7)), page(7));
+        assert_eq!(ranges(&space), "3-5 5-7");
+        // Once it is there it grows as one.
+        assert_eq!(space.brk(page(9)), page(9));
+        assert_eq!(ranges(&space), "3-5 5-9");
+    }
+
     #[test]
     fn the_heap_never_joins_what_lies_above() {
         let layout = maple_mm::Layout {

@@ -146,7 +146,9 @@ fn other_layouts() {
     assert_identical(root, &["sh", "-c", "ulimit -s unlimited; ls | sort"]);
     assert_identical(root, &["sh", "-c", "ulimit -s 1000000; ls | sort"]);
     if is_there("setarch") {
-        assert_identical(root, &["setarch", "-L", "sh", "-c", "ls | sort"]);
+        for layout in ["-L", "-R", "-RL"] {
+            assert_identical(root, &["setarch", layout, "sh", "-c", "ls | sort"]);
+        }
     }
 }
 
