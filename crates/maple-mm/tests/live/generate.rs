@@ -400,7 +400,9 @@ fn depends_on_pages(space: &AddressSpace, call: Call) -> bool {
         number::READ | number::PWRITE => return b < PAGE,
         _ => false,
     };
-    let has_pages = |vma: &Vma| vma.flags().contains(VmFlags::MAYBE_GUARD) || vma.file().is_some();
+    let has_pages = |vma: &Vma| {
+        vma.flags().contains(VmFlags::MAYBE_GUARD) || !matches!(vma.backing(), Backing::Anonymous)
+    };
     brings_in
         && space
             .vmas_in(a..a.saturating_add(b))

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::sync::Arc;
 
-use maple_mm::{AddressSpace, File, FileId, FileKind, MapsLine, VmFlags, abi};
+use maple_mm::{AddressSpace, Backing, File, FileId, FileKind, MapsLine, VmFlags, abi};
 
 use crate::apply::{Files, apply, number, request};
 use crate::generate::Generator;
@@ -17,6 +17,8 @@ enum Rights {
     Inherited,
     /// No privileges, little to lock, little data.
     Limited,
+    /// As `Limited`, and hardly any address space.
+    Tight,
 }
 
 /// What was done, to be told when something diverges.
@@ -51,23 +53,33 @@ pub(crate) fn all(seed: Option<u64>, calls: Option<u64>) {
         println!("live: skipped, the model's profile is 6.18 and this kernel is {release}");
         return;
     }
-    let calls = calls.unwrap_or(2500);
+    let calls = calls.unwrap_or(2000);
     let seeds = seed.map_or_else(|| (1..=4).collect(), |seed| vec![seed]);
     for seed in seeds {
-        for rights in [Rights::Inherited, Rights::Limited] {
+        for rights in [Rights::Inherited, Rights::Limited, Rights::Tight] {
             let forks = run(seed, rights, calls);
             println!("live: seed {seed}, {rights:?}: {calls} calls, {forks} forks, identical");
         }
     }
 }
 
-fn restrict(target: &mut Target) {
+fn restrict(target: &mut Target, rights: Rights) {
     let pid = target.pid().to_string();
-    let limits = [
-        "--memlock=393216:393216",
-        "--data=67108864:67108864",
-        "--stack=4194304:4194304",
-    ];
+    let limits = match rights {
+        Rights::Inherited => return,
+        Rights::Limited => [
+            "--memlock=393216",
+            "--data=67108864",
+            "--stack=4194304",
+            "--as=-1",
+        ],
+        Rights::Tight => [
+            "--memlock=40960",
+            "--data=1048576",
+            "--stack=1048576",
+            "--as=16777216",
+        ],
+    };
     let status = std::process::Command::new("prlimit")
         .args(["--pid", &pid])
         .args(limits)
@@ -85,9 +97,7 @@ fn restrict(target: &mut Target) {
 
 fn run(seed: u64, rights: Rights, calls: u64) -> usize {
     let mut target = Target::start(seed).expect("the executor starts");
-    if rights == Rights::Limited {
-        restrict(&mut target);
-    }
+    restrict(&mut target, rights);
     let space = model(&mut target);
     let generator = Generator::new(seed ^ ((rights as u64) << 32), &space, &target.descriptors);
     let files = Files::new(&target.descriptors);
@@ -152,7 +162,7 @@ fn step_both(target: &mut Target, side: &mut Side, call: Call, log: &mut Log) {
 fn is_beyond_model(space: &AddressSpace, call: Call, kernel: i64) -> bool {
     let [a, b, ..] = call.args;
     let has_pages = |vma: &Arc<maple_mm::Vma>| {
-        vma.flags().contains(VmFlags::MAYBE_GUARD) || vma.file().is_some()
+        vma.flags().contains(VmFlags::MAYBE_GUARD) || !matches!(vma.backing(), Backing::Anonymous)
     };
     match call.number {
         number::READ | number::PWRITE => kernel == -14 && space.vma_at(b).is_some_and(has_pages),
