@@ -47,6 +47,16 @@ impl AddressSpace {
     /// # Errors
     ///
     /// [`Errno::EINVAL`] for an unknown flag; else as [`mlock`](Self::mlock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.mlock2(addr, 1, maple_mm::abi::MLOCK_ONFAULT).unwrap();
+    /// assert!(space.vma_at(addr).unwrap().flags().contains(maple_mm::VmFlags::LOCKONFAULT));
+    /// ```
     pub fn mlock2(&mut self, addr: u64, len: u64, flags: u64) -> Result<(), Errno> {
         match flags {
             0 => self.lock_range(addr, len, VmFlags::LOCKED),
@@ -61,6 +71,17 @@ impl AddressSpace {
     ///
     /// - [`Errno::ENOMEM`]: a hole. LINUX: what precedes it is unlocked.
     /// - [`Errno::EINVAL`]: the range wraps.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.mlock(addr, 8192).unwrap();
+    /// space.munlock(addr, 1).unwrap();
+    /// assert_eq!(space.statistics().locked_vm, 1);
+    /// ```
     pub fn munlock(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
         let len = page_ceil(len.wrapping_add(addr & (PAGE_SIZE - 1)));
         self.apply_lock(page_floor(addr), len, VmFlags::empty())
@@ -75,6 +96,17 @@ impl AddressSpace {
     /// - [`Errno::ENOMEM`]: what is mapped exceeds the limit.
     ///
     /// Nothing changed on error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.mlockall(maple_mm::abi::MCL_CURRENT).unwrap();
+    /// assert_eq!(space.statistics().locked_vm, 2);
+    /// # let _ = addr;
+    /// ```
     pub fn mlockall(&mut self, flags: u64) -> Result<(), Errno> {
         let known = MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT;
         if flags == 0 || flags & !known != 0 || flags == MCL_ONFAULT {
@@ -109,6 +141,18 @@ impl AddressSpace {
     /// # Errors
     ///
     /// None; the result is there to look like its siblings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.mlockall(maple_mm::abi::MCL_CURRENT).unwrap();
+    /// space.munlockall().unwrap();
+    /// assert_eq!(space.statistics().locked_vm, 0);
+    /// # let _ = addr;
+    /// ```
     pub fn munlockall(&mut self) -> Result<(), Errno> {
         self.default_flags -= VmFlags::LOCKED_ANY;
         self.lock_everything(VmFlags::empty());
@@ -123,6 +167,17 @@ impl AddressSpace {
     ///   page boundary.
     /// - [`Errno::EBUSY`]: locked pages cannot be invalidated.
     /// - [`Errno::ENOMEM`]: the range wraps or has a hole.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// let sync = maple_mm::abi::MS_SYNC;
+    /// assert_eq!(space.msync(addr, 8192, sync), Ok(()));
+    /// assert_eq!(space.msync(addr, 3 * 4096, sync), Err(maple_mm::Errno::ENOMEM));
+    /// ```
     pub fn msync(&mut self, addr: u64, len: u64, flags: u64) -> Result<(), Errno> {
         let is_both = flags & MS_SYNC != 0 && flags & MS_ASYNC != 0;
         let is_unknown = flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0;

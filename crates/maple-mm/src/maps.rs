@@ -226,6 +226,17 @@ impl AddressSpace {
     /// # Errors
     ///
     /// What `out` says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// let mut text = String::new();
+    /// space.write_maps(&mut text).unwrap();
+    /// assert!(text.starts_with(&format!("{addr:08x}-")));
+    /// ```
     pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
         for vma in self.vmas() {
             self.maps_line(vma).write(out)?;

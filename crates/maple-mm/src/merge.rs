@@ -9,7 +9,7 @@
 //! must have the same flags and backing, an offset in line, and a compatible anon_vma.
 
 use crate::anon::Anon;
-use crate::file::{Backing, File};
+use crate::file::Backing;
 use crate::flags::VmFlags;
 use crate::profile::{AnonMergeRule, LinuxProfile};
 use crate::vma::{Content, Vma};
@@ -68,8 +68,7 @@ pub(crate) fn may_share_anon(profile: &LinuxProfile, lower: &Vma, upper: &Vma) -
 }
 
 fn has_close(vma: &Vma) -> bool {
-    vma.file()
-        .is_some_and(|file: &alloc::sync::Arc<File>| file.has_close())
+    vma.file().is_some_and(|file| file.has_close())
 }
 
 /// One profile's rules, applied to one candidate.
@@ -205,7 +204,8 @@ impl Union<'_> {
     }
 }
 
-fn merged<'a>(
+/// The mapping a new range becomes part of; `None` when it stands alone.
+pub(crate) fn merge_new<'a>(
     profile: &'a LinuxProfile,
     candidate: Candidate<'a>,
     around: Neighbours<'a>,
@@ -218,15 +218,6 @@ fn merged<'a>(
         joined,
     }
     .into_vma()
-}
-
-/// The mapping a new range becomes part of; `None` when it stands alone.
-pub(crate) fn merge_new<'a>(
-    profile: &'a LinuxProfile,
-    candidate: Candidate<'a>,
-    around: Neighbours<'a>,
-) -> Option<Vma> {
-    merged(profile, candidate, around)
 }
 
 /// The mapping that part of `middle` becomes part of; `None` when it stands alone.
@@ -249,5 +240,5 @@ pub(crate) fn merge_existing<'a>(
         prev: around.prev.filter(|_| at_start),
         next: around.next.filter(|_| at_end),
     };
-    merged(profile, candidate, around)
+    merge_new(profile, candidate, around)
 }

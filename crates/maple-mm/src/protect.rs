@@ -62,6 +62,17 @@ impl AddressSpace {
     /// # Errors
     ///
     /// [`Errno::EINVAL`] for another key: none is allocated. Else as [`mprotect`](Self::mprotect).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// let none = maple_mm::KeyedProtection { prot: 0, key: -1 };
+    /// space.pkey_mprotect(addr, 4096, none).unwrap();
+    /// assert_eq!(space.map_count(), 2);
+    /// ```
     pub fn pkey_mprotect(
         &mut self,
         addr: u64,

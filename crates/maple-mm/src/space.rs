@@ -233,6 +233,15 @@ impl AddressSpace {
     }
 
     /// The counters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// assert_eq!(space.vma_at(addr).unwrap().pages(), space.statistics().total_vm);
+    /// ```
     #[must_use]
     pub const fn statistics(&self) -> Statistics {
         self.statistics
@@ -251,11 +260,30 @@ impl AddressSpace {
     }
 
     /// All mappings in ascending order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// assert_eq!(space.vmas().next().unwrap().start(), addr);
+    /// ```
     pub fn vmas(&self) -> impl DoubleEndedIterator<Item = &Arc<Vma>> {
         self.tree.iter().map(|(_, vma)| vma)
     }
 
     /// The mappings that overlap `range` (bytes, end exclusive), whole, in ascending order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// assert_eq!(space.vmas_in(addr..addr + 1).count(), 1);
+    /// assert_eq!(space.vmas_in(addr + 8192..u64::MAX).count(), 0);
+    /// ```
     pub fn vmas_in(&self, range: Range<u64>) -> impl DoubleEndedIterator<Item = &Arc<Vma>> {
         self.tree.range(range).map(|(_, vma)| vma)
     }
@@ -265,12 +293,32 @@ impl AddressSpace {
     /// # Complexity
     ///
     /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// assert_eq!(space.find_vma(0).unwrap().start(), addr);
+    /// assert!(space.find_vma(addr + 8192).is_none());
+    /// ```
     #[must_use]
     pub fn find_vma(&self, addr: u64) -> Option<&Arc<Vma>> {
         self.tree.at_or_after(addr).map(|(_, vma)| vma)
     }
 
     /// The mapping that contains `addr`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// assert_eq!(space.vma_at(addr + 5000).unwrap().pages(), 2);
+    /// assert!(space.vma_at(addr - 1).is_none());
+    /// ```
     #[must_use]
     pub fn vma_at(&self, addr: u64) -> Option<&Arc<Vma>> {
         self.tree.entry(addr).map(|(_, vma)| vma)
@@ -291,6 +339,17 @@ impl AddressSpace {
     /// # Complexity
     ///
     /// O(1); later writes on either side copy what they touch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// let before = space.snapshot();
+    /// space.munmap(addr, 8192).unwrap();
+    /// assert_eq!((before.map_count(), space.map_count()), (1, 0));
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> Self {
         self.system.charge_unchecked(self.statistics.committed);
@@ -328,12 +387,83 @@ impl AddressSpace {
         self.commit(edits)
     }
 
+    /// Takes over from `older`, a model of the same address space some calls ago, what `/proc`
+    /// does not tell: the anon_vma chains and offsets of private memory that was there already,
+    /// and the flags new mappings get.
+    ///
+    /// # Complexity
+    ///
+    /// O(n log n).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if the tree cannot be written; nothing changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{Access, AddressSpace, MmapRequest, Setup, VmaSpec, abi::*};
+    /// let mut parent = AddressSpace::empty();
+    /// let addr = parent.mmap(MmapRequest::anonymous(4096, PROT_READ | PROT_WRITE)).unwrap();
+    /// parent.fault(addr, Access::Write).unwrap();
+    /// let child = parent.fork().unwrap();
+    /// let specs = child.vmas().map(|vma| VmaSpec {
+    ///     start: vma.start(),
+    ///     end: vma.end(),
+    ///     flags: vma.flags(),
+    ///     page_offset: vma.page_offset(),
+    ///     backing: vma.backing().clone(),
+    ///     written: true,
+    /// });
+    /// let mut again = AddressSpace::from_layout(Setup::default(), specs).unwrap();
+    /// again.keep_history(&child).unwrap();
+    /// assert!(again.vma_at(addr).unwrap().anon().is_forked());
+    /// ```
+    pub fn keep_history(&mut self, older: &Self) -> Result<(), Errno> {
+        let edits = self
+            .vmas()
+            .filter(|vma| !vma.flags().contains(VmFlags::SHARED))
+            .filter_map(|vma| {
+                let known = older.vma_at(vma.start())?;
+                known.backing().is_same(vma.backing()).then_some(())?;
+                let anon = if vma.anon().is_faulted() && known.anon().is_faulted() {
+                    known.anon().clone()
+                } else {
+                    vma.anon().clone()
+                };
+                let is_moved = anon.is_faulted() && vma.file().is_none();
+                let offset = known.page_offset_at(vma.start());
+                let page_offset = if is_moved { offset } else { vma.page_offset() };
+                let content = Content {
+                    anon,
+                    page_offset,
+                    ..vma.content()
+                };
+                Vma::new(vma.start(), vma.end(), content).map(crate::edit::Edit::put)
+            })
+            .collect();
+        self.commit(edits)?;
+        self.default_flags = older.default_flags;
+        self.offsets = Offsets::MayBeStale;
+        Ok(())
+    }
+
     /// Marks every private mapping that overlaps `range` as written: what is known from outside
     /// (`pagemap`, `smaps`) where the writes themselves were not seen.
     ///
     /// # Errors
     ///
     /// [`Errno::ENOMEM`] if the tree cannot be written; mappings before that are marked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.mark_written(addr..addr + 1).unwrap();
+    /// assert!(space.vma_at(addr).unwrap().anon().is_faulted());
+    /// ```
     pub fn mark_written(&mut self, range: Range<u64>) -> Result<(), Errno> {
         let mut at = range.start;
         while let Some(vma) = self

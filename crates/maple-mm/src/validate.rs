@@ -47,6 +47,16 @@ impl AddressSpace {
     /// # Errors
     ///
     /// The first [`Violation`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// assert_eq!(space.validate(), Ok(()));
+    /// # let _ = addr;
+    /// ```
     pub fn validate(&self) -> Result<(), Violation> {
         let violated = |id, addr| Violation { id, addr };
         self.tree.validate().map_err(|_| violated("A1", 0))?;
