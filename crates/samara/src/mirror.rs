@@ -14,7 +14,7 @@ use maple_mm::{
 use crate::call::{Call, CallFile};
 use crate::convert;
 use crate::engine::MmId;
-use crate::event::{BackingFacts, Event, FileFacts, StartFacts, VmaFacts};
+use crate::event::{BackingFacts, Cause, Event, FileFacts, StartFacts, VmaFacts};
 use crate::kernel::KernelMapping;
 use crate::procfs::MemoryLimits;
 
@@ -147,10 +147,14 @@ impl Mirror {
             .iter()
             .map(|vma| self.vma_spec(vma))
             .collect::<Result<_>>()?;
-        // The old one goes first: it may hold what the new one charges.
-        self.spaces.remove(&facts.mm);
         let setup = convert::setup(system, profile, facts);
-        let space = AddressSpace::from_layout(setup, vmas).map_err(|error| anyhow!("{error}"))?;
+        let mut space =
+            AddressSpace::from_layout(setup, vmas).map_err(|error| anyhow!("{error}"))?;
+        let older = self.spaces.remove(&facts.mm);
+        if let (Cause::Resync, Some(older)) = (facts.cause, older) {
+            let kept = space.keep_history(&older.space);
+            kept.map_err(|error| anyhow!("{error}"))?;
+        }
         let (limits, capabilities) = (facts.limits, facts.capabilities);
         self.spaces.insert(
             facts.mm,
@@ -189,12 +193,39 @@ impl Mirror {
         })
     }
 
+    fn mmap_request(&self, call: &Call) -> Option<MmapRequest> {
+        let Call::Mmap {
+            addr,
+            len,
+            prot,
+            flags,
+            file,
+            offset,
+        } = *call
+        else {
+            return None;
+        };
+        Some(MmapRequest {
+            addr,
+            len,
+            prot,
+            flags,
+            file: self.mmap_file(file),
+            offset,
+        })
+    }
+
+    /// Where a search below 2 GiB must have begun for `call` to end up at `result`.
+    pub(crate) fn low_base(&self, mm: MmId, call: &Call, result: u64) -> Option<u64> {
+        let request = self.mmap_request(call)?;
+        let mut space = self.space(mm)?.snapshot();
+        space.learn_low_base(&request, result);
+        Some(space.layout().low_base)
+    }
+
     /// Carries a call out on the model: what it returns, negative for an error number.
     pub(crate) fn call(&mut self, mm: MmId, call: &Call) -> Option<i64> {
-        let file = match *call {
-            Call::Mmap { file, .. } => self.mmap_file(file),
-            _ => MmapFile::None,
-        };
+        let request = self.mmap_request(call);
         let space = &mut self.spaces.get_mut(&mm)?.space;
         let address = |result: Result<u64, maple_mm::Errno>| match result {
             Ok(address) => address.cast_signed(),
@@ -202,21 +233,7 @@ impl Mirror {
         };
         let nothing = |result: Result<(), maple_mm::Errno>| address(result.map(|()| 0));
         Some(match *call {
-            Call::Mmap {
-                addr,
-                len,
-                prot,
-                flags,
-                offset,
-                ..
-            } => address(space.mmap(MmapRequest {
-                addr,
-                len,
-                prot,
-                flags,
-                file,
-                offset,
-            })),
+            Call::Mmap { .. } => address(space.mmap(request?)),
             Call::Munmap { addr, len } => nothing(space.munmap(addr, len)),
             Call::Mprotect { addr, len, prot } => nothing(space.mprotect(addr, len, prot)),
             Call::PkeyMprotect {

@@ -83,12 +83,13 @@ impl Session {
             return;
         };
         let low = flags & libc::MAP_32BIT as u64 != 0 && flags & libc::MAP_FIXED as u64 == 0;
-        if let (true, Some(addr)) = (low, address(result)) {
+        let Some(result) = address(result).filter(|_| low) else {
+            return;
+        };
+        if let Some(base) = self.mirror.low_base(mm, call, result) {
             self.verdict.learned.limits += 1;
-            self.learn(&Event::LowBase {
-                mm,
-                addr: addr.min(HIGHEST),
-            });
+            let addr = base.min(HIGHEST);
+            self.learn(&Event::LowBase { mm, addr });
         }
     }
 
