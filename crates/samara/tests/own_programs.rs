@@ -655,7 +655,8 @@ fn refusals() {
 }
 
 fn low_memory() {
-    for pages in [1, 3, 16] {
+    // The last is placed on a multiple of 2 MiB.
+    for pages in [1, 3, 16, 512] {
         let at = map(pages * PAGE, RW, ANON | libc::MAP_32BIT);
         write(at);
     }
