@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// The test binaries of the tree whose memory is looked at: small ones, which do every operation on
 /// nodes of the heap itself. (`drops` is not among them: a drop that panics leaks, as documented.)
-const WATCHED: [&str; 3] = ["surface", "ported", "traces"];
+const WATCHED: [&str; 2] = ["surface", "traces"];
 
 /// Only what is certainly lost counts: the test harness keeps a few things to its end.
 const VALGRIND: &str = "valgrind --quiet --error-exitcode=9 --leak-check=full \
