@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{Rng, state};
+use common::state;
 use maple_mm::{
     Access, AddressSpace, Errno, KeyedProtection, MmapFile, MmapRequest, MremapRequest, abi::*,
 };
+use testkit::SplitMix;
 
 const EDGES: [u64; 18] = [
     0,
@@ -29,19 +30,19 @@ const EDGES: [u64; 18] = [
     u64::MAX - 8191,
 ];
 
-fn wild(rng: &mut Rng) -> u64 {
+fn wild(rng: &mut SplitMix) -> u64 {
     match rng.below(4) {
         0 => rng.pick(&EDGES),
-        1 => rng.next(),
+        1 => rng.next_u64(),
         2 => 0x10_0000 + rng.below(32) * PAGE_SIZE,
         _ => rng.below(16) * PAGE_SIZE,
     }
 }
 
-fn call(space: &mut AddressSpace, rng: &mut Rng) {
+fn call(space: &mut AddressSpace, rng: &mut SplitMix) {
     let [a, b, c, d, e] = std::array::from_fn(|_| wild(rng));
     let flags = if rng.below(2) == 0 {
-        rng.next()
+        rng.next_u64()
     } else {
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
     };
@@ -58,7 +59,7 @@ fn call(space: &mut AddressSpace, rng: &mut Rng) {
             });
         }
         3 => drop(space.munmap(a, b)),
-        4 => drop(space.mprotect(a, b, rng.next() & 7 | d & PROT_GROWSDOWN)),
+        4 => drop(space.mprotect(a, b, rng.next_u64() & 7 | d & PROT_GROWSDOWN)),
         5 | 6 => {
             let flags = rng.below(9);
             let request = MremapRequest {
@@ -94,7 +95,7 @@ fn call(space: &mut AddressSpace, rng: &mut Rng) {
 #[test]
 fn wild_arguments_never_panic_and_leave_a_sound_space() {
     for seed in 0..40 {
-        let mut rng = Rng::new(seed);
+        let mut rng = SplitMix::new(seed);
         let mut space = AddressSpace::empty();
         for step in 0..500 {
             call(&mut space, &mut rng);

@@ -45,6 +45,15 @@ impl SplitMix {
     pub fn index(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }
+
+    /// Draws one of `choices`.
+    ///
+    /// # Panics
+    ///
+    /// If `choices` is empty.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len())]
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use maple_mm::{AddressSpace, Backing, VmFlags, Vma, abi::*};
+use testkit::SplitMix;
 
 use crate::apply::number;
-use crate::rng::Rng;
 use crate::target::Call;
 
 const PAGE: u64 = 4096;
@@ -18,7 +18,7 @@ const STACKS: Range<u64> = 0x30_0000_0000..0x30_0000_0000 + 4096 * PAGE;
 /// Chooses calls for one process.
 #[derive(Clone, Debug)]
 pub(crate) struct Generator {
-    rng: Rng,
+    rng: SplitMix,
     /// What the executor lives in.
     protected: Vec<Range<u64>>,
     lowest_break: u64,
@@ -36,7 +36,7 @@ impl Generator {
             .collect();
         let lowest_break = space.layout().brk;
         Self {
-            rng: Rng::new(seed),
+            rng: SplitMix::new(seed),
             protected,
             lowest_break,
             descriptors: descriptors.to_vec(),
@@ -46,12 +46,12 @@ impl Generator {
     /// The generator a forked child continues with.
     pub(crate) fn fork(&mut self) -> Self {
         Self {
-            rng: Rng::new(self.rng.next()),
+            rng: SplitMix::new(self.rng.next_u64()),
             ..self.clone()
         }
     }
 
-    pub(crate) fn rng(&mut self) -> &mut Rng {
+    pub(crate) fn rng(&mut self) -> &mut SplitMix {
         &mut self.rng
     }
 

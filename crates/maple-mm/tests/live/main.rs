@@ -10,7 +10,6 @@ mod executor;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod generate;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod rng;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod run;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
