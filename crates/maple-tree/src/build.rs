@@ -60,9 +60,7 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
     /// Adds an entry, which lies above all before it.
     pub(crate) fn push(&mut self, range: IndexRange, value: T) -> Result<(), OutOfNodes> {
         let takes = |leaf: &Node<T>| 1 + usize::from(leaf.upper() + 1 < range.first());
-        self.make_room(0, Kind::Leaf, |leaf| {
-            leaf.count() + takes(leaf) <= LEAF_SLOTS
-        })?;
+        self.make_room(0, |leaf| leaf.count() + takes(leaf) <= LEAF_SLOTS)?;
         self.open_node(0).push_entry(range, value);
         self.levels[0].last = range.last();
         self.len += 1;
@@ -71,49 +69,74 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
 
     /// Puts a complete node below the open branch of level `at`.
     fn raise(&mut self, at: usize, child: Child<T>) -> Result<(), OutOfNodes> {
-        let kind = self.tree.branches;
-        if let Err(error) = self.make_room(at, kind, |branch| branch.count() < kind.slots()) {
+        if let Err(error) = self.make_room(at, has_room) {
             self.tree.pool.release(child.link);
             return Err(error);
         }
-        self.levels[at].last = child.last;
-        self.open_node(at).push_child(child);
+        self.put_below(at, child);
         Ok(())
     }
 
+    fn put_below(&mut self, at: usize, child: Child<T>) {
+        self.levels[at].last = child.last;
+        self.open_node(at).push_child(child);
+    }
+
     /// Sees to it that level `at` has an open node that `fits` says has room.
-    ///
-    /// Each round goes one level up, so there are at most `HEIGHT_MAX`.
-    fn make_room(
-        &mut self,
-        at: usize,
-        kind: Kind,
-        fits: impl Fn(&Node<T>) -> bool,
-    ) -> Result<(), OutOfNodes> {
+    fn make_room(&mut self, at: usize, fits: impl Fn(&Node<T>) -> bool) -> Result<(), OutOfNodes> {
+        let is_full = |this: &Self, level: usize| {
+            let open = this
+                .levels
+                .get(level)
+                .and_then(|it| it.open.as_ref())
+                .map(Link::node);
+            open.is_some_and(|node| {
+                if level == at {
+                    !fits(node)
+                } else {
+                    !has_room(node)
+                }
+            })
+        };
+        // A full node makes the one that waits give way, and that may do the same above.
+        let mut top = at;
+        while is_full(self, top) && self.levels[top].waiting.is_some() {
+            top += 1;
+        }
+        for above in (at + 1..=top).rev() {
+            self.renew(above, is_full(self, above))?;
+            if let Some(child) = self.levels[above - 1].waiting.take() {
+                self.put_below(above, child);
+            }
+        }
+        self.renew(at, is_full(self, at))
+    }
+
+    /// Gives level `at` an open node; the one it has waits from now on if it is
+    /// full. None waits yet.
+    fn renew(&mut self, at: usize, is_full: bool) -> Result<(), OutOfNodes> {
         if at == self.levels.len() {
             self.levels.push(Level::new());
         }
-        if self.levels[at]
-            .open
-            .as_ref()
-            .is_some_and(|open| !fits(open.node()))
-        {
-            let waiting = self.levels[at].waiting.take();
-            waiting.map_or(Ok(()), |node| self.raise(at + 1, node))?;
+        if is_full || self.levels[at].open.is_none() {
+            self.tree.pool.reserve(1)?;
+        }
+        if is_full {
             self.close(at);
         }
         if self.levels[at].open.is_none() {
-            self.tree.pool.reserve(1)?;
+            let kind = if at == 0 {
+                Kind::Leaf
+            } else {
+                self.tree.branches
+            };
             self.levels[at].open = Some(self.tree.pool.take(kind));
         }
         Ok(())
     }
 
     fn open_node(&mut self, at: usize) -> &mut Node<T> {
-        let open = self.levels[at]
-            .open
-            .as_mut()
-            .expect("`make_room` opened it");
+        let open = self.levels[at].open.as_mut().expect("`renew` opened it");
         open.get_mut().expect("only the builder has it")
     }
 
@@ -205,6 +228,10 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         let pieces = children.len().div_ceil(kind.slots());
         spread_children(&mut self.tree.pool, children, kind, pieces)
     }
+}
+
+fn has_room<T>(branch: &Node<T>) -> bool {
+    branch.count() < branch.kind().slots()
 }
 
 fn gap_of<T>(node: &Node<T>, min: u64, max: u64) -> u64 {

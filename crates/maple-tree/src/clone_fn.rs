@@ -43,7 +43,8 @@ impl<T> CloneFn<T> {
         if word.is_null() {
             return None;
         }
-        // SAFETY: only `set` stores a word that is not null, made of this very type.
+        // SAFETY: only `set` stores a word that is not null, made of `T::clone` for
+        // this very `T`, lifetimes included: `_clones` makes the type invariant in it.
         Some(unsafe { transmute::<*mut (), fn(&T) -> T>(word) })
     }
 }

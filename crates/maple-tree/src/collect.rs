@@ -115,8 +115,9 @@ impl<T: Entry, S: NodeSource> IntoIter<T, S> {
     fn take(&mut self, range: IndexRange) -> Option<(IndexRange, T)> {
         // INVARIANT: T1, T4 and T5 are suspended: the tree is not written to any more.
         let root: &mut Link<T> = self.tree.root.as_mut()?;
-        let value = take_or_clone(root, range.first(), &self.tree.clone_fn)?;
+        // It is passed over even if cloning it panics.
         self.tree.len -= 1;
+        let value = take_or_clone(root, range.first(), &self.tree.clone_fn)?;
         Some((range, value))
     }
 }

@@ -9,7 +9,11 @@ use crate::walk::LeafPath;
 use crate::{Entry, IndexRange};
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
-    /// A cursor that stands on the entry or gap around `index`. O(log n).
+    /// Returns a cursor that stands on the entry or gap around `index`.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
     ///
     /// # Examples
     ///
@@ -35,7 +39,12 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         cursor
     }
 
-    /// A cursor that stands on the entry or gap around `index`, and writes. O(log n).
+    /// Returns a cursor that stands on the entry or gap around `index`, and can
+    /// write.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
     ///
     /// # Examples
     ///
@@ -80,19 +89,65 @@ impl<'a, T> Cursor<'a, T> {
         }
     }
 
-    /// The entry or gap that the cursor stands on.
+    /// Returns the entry or gap that the cursor stands on.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// assert_eq!(tree.cursor(10).segment().entry(), Some(&1));
+    /// assert!(tree.cursor(11).segment().is_gap());
+    /// ```
     #[must_use]
     pub fn segment(&self) -> Segment<'a, T> {
         self.segment
     }
 
-    /// The bounds of what the cursor stands on.
+    /// Returns the bounds of what the cursor stands on, inclusive.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// assert_eq!(tree.cursor(10).range(), IndexRange::single(10));
+    /// assert_eq!(tree.cursor(15).range(), IndexRange::new(11, 19).unwrap());
+    /// ```
     #[must_use]
     pub fn range(&self) -> IndexRange {
         self.segment.range()
     }
 
     /// Steps to the next entry or gap, and returns it.
+    ///
+    /// At the last one, it returns `None` and the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) on average, O(log n) at worst.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor(20);
+    /// assert!(cursor.next().unwrap().is_gap());
+    /// assert_eq!(cursor.next(), None); // that gap reaches the highest index
+    /// assert_eq!(cursor.range().first(), 21);
+    /// ```
     #[expect(clippy::should_implement_trait, reason = "a cursor also steps back")]
     #[doc(alias = "mas_next_range")]
     pub fn next(&mut self) -> Option<Segment<'a, T>> {
@@ -106,6 +161,24 @@ impl<'a, T> Cursor<'a, T> {
     }
 
     /// Steps to the entry or gap before, and returns it.
+    ///
+    /// At the first one, it returns `None` and the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) on average, O(log n) at worst.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor(5);
+    /// assert_eq!(cursor.previous().unwrap().entry(), Some(&0));
+    /// assert_eq!(cursor.previous(), None);
+    /// assert_eq!(cursor.range(), IndexRange::single(0));
+    /// ```
     #[doc(alias = "mas_prev_range")]
     pub fn previous(&mut self) -> Option<Segment<'a, T>> {
         let index = self.range().first().checked_sub(1)?;
@@ -117,15 +190,49 @@ impl<'a, T> Cursor<'a, T> {
         Some(self.segment)
     }
 
-    /// Steps to the next entry, and returns it. If there is none, the cursor
-    /// stays where it is.
+    /// Steps to the next entry, and returns it.
+    ///
+    /// If there is none, the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) on average, O(log n) at worst.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor(10);
+    /// assert_eq!(cursor.next_entry(), Some((IndexRange::single(20), &2)));
+    /// assert_eq!(cursor.next_entry(), None);
+    /// assert_eq!(cursor.range(), IndexRange::single(20));
+    /// ```
     #[doc(alias = "mas_next")]
     pub fn next_entry(&mut self) -> Option<(IndexRange, &'a T)> {
         self.step_to_entry(Self::next)
     }
 
-    /// Steps to the entry before, and returns it. If there is none, the cursor
-    /// stays where it is.
+    /// Steps to the entry before, and returns it.
+    ///
+    /// If there is none, the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) on average, O(log n) at worst.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor(10);
+    /// assert_eq!(cursor.previous_entry(), Some((IndexRange::single(0), &0)));
+    /// assert_eq!(cursor.previous_entry(), None);
+    /// assert_eq!(cursor.range(), IndexRange::single(0));
+    /// ```
     #[doc(alias = "mas_prev")]
     pub fn previous_entry(&mut self) -> Option<(IndexRange, &'a T)> {
         self.step_to_entry(Self::previous)
@@ -187,19 +294,62 @@ pub struct CursorMut<'a, T: Entry, S: NodeSource> {
 }
 
 impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
-    /// The entry or gap that the cursor stands on.
+    /// Returns the entry or gap that the cursor stands on.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// assert_eq!(tree.cursor_mut(10).segment().entry(), Some(&1));
+    /// assert!(tree.cursor_mut(11).segment().is_gap());
+    /// ```
     #[must_use]
     pub fn segment(&self) -> Segment<'_, T> {
         self.tree.find(self.range.first())
     }
 
-    /// The bounds of what the cursor stands on.
+    /// Returns the bounds of what the cursor stands on, inclusive.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// assert_eq!(tree.cursor_mut(10).range(), IndexRange::single(10));
+    /// assert_eq!(tree.cursor_mut(15).range(), IndexRange::new(11, 19).unwrap());
+    /// ```
     #[must_use]
     pub fn range(&self) -> IndexRange {
         self.range
     }
 
     /// Moves to the entry or gap around `index`, and returns it.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(0);
+    /// assert!(cursor.seek(15).is_gap());
+    /// assert_eq!(cursor.range(), IndexRange::new(11, 19).unwrap());
+    /// ```
     pub fn seek(&mut self, index: u64) -> Segment<'_, T> {
         let segment = self.tree.find(index);
         self.range = segment.range();
@@ -207,6 +357,24 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     }
 
     /// Steps to the next entry or gap, and returns it.
+    ///
+    /// At the last one, it returns `None` and the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(20);
+    /// assert!(cursor.next().unwrap().is_gap());
+    /// assert_eq!(cursor.next(), None); // that gap reaches the highest index
+    /// assert_eq!(cursor.range().first(), 21);
+    /// ```
     #[expect(clippy::should_implement_trait, reason = "a cursor also steps back")]
     pub fn next(&mut self) -> Option<Segment<'_, T>> {
         let index = self.range.last().checked_add(1)?;
@@ -214,52 +382,190 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     }
 
     /// Steps to the entry or gap before, and returns it.
+    ///
+    /// At the first one, it returns `None` and the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(5);
+    /// assert_eq!(cursor.previous().unwrap().entry(), Some(&0));
+    /// assert_eq!(cursor.previous(), None);
+    /// assert_eq!(cursor.range(), IndexRange::single(0));
+    /// ```
     pub fn previous(&mut self) -> Option<Segment<'_, T>> {
         let index = self.range.first().checked_sub(1)?;
         Some(self.seek(index))
     }
 
-    /// Steps to the next entry, and returns it. If there is none, the cursor
-    /// stays where it is.
+    /// Steps to the next entry, and returns it.
+    ///
+    /// If there is none, the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(10);
+    /// assert_eq!(cursor.next_entry(), Some((IndexRange::single(20), &2)));
+    /// assert_eq!(cursor.next_entry(), None);
+    /// assert_eq!(cursor.range(), IndexRange::single(20));
+    /// ```
     pub fn next_entry(&mut self) -> Option<(IndexRange, &T)> {
         let (range, value) = self.tree.after(self.range.last())?;
         self.range = range;
         Some((range, value))
     }
 
-    /// Steps to the entry before, and returns it. If there is none, the cursor
-    /// stays where it is.
+    /// Steps to the entry before, and returns it.
+    ///
+    /// If there is none, the cursor stays where it is.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(10);
+    /// assert_eq!(cursor.previous_entry(), Some((IndexRange::single(0), &0)));
+    /// assert_eq!(cursor.previous_entry(), None);
+    /// assert_eq!(cursor.range(), IndexRange::single(0));
+    /// ```
     pub fn previous_entry(&mut self) -> Option<(IndexRange, &T)> {
         let (range, value) = self.tree.before(self.range.first())?;
         self.range = range;
         Some((range, value))
     }
 
-    /// The value of the entry that the cursor stands on, to be changed in place.
+    /// Returns the value of the entry that the cursor stands on, to be changed in
+    /// place, or `None` on a gap.
+    ///
+    /// As [`MapleTree::get_mut`], it may run `T::clone` on the leaf's entries.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n); allocates one node per level that a snapshot shares.
     ///
     /// # Errors
     ///
-    /// As [`MapleTree::get_mut`].
+    /// [`OutOfNodes`] if a shared node could not be copied. The content of the
+    /// tree is unchanged, and the cursor stays where it is.
+    ///
+    /// # Panics
+    ///
+    /// If `T::clone` panics, which runs for every entry of a leaf that a snapshot
+    /// shares. The content of the tree is then unchanged, and the
+    /// cursor stays where it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(10);
+    /// *cursor.value_mut()?.unwrap() = 7;
+    /// assert_eq!(tree.get(10), Some(&7));
+    /// assert_eq!(tree.cursor_mut(11).value_mut()?, None);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn value_mut(&mut self) -> Result<Option<&mut T>, OutOfNodes> {
         self.tree.get_mut(self.range.first())
     }
 
-    /// As [`MapleTree::insert`]; then stands on the new entry.
+    /// Stores `value` over every index of `range`, which must be vacant, and
+    /// stands on the new entry.
+    ///
+    /// See [`MapleTree::insert`]. `range` may lie anywhere in the tree.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n); allocates at most three nodes a level.
     ///
     /// # Errors
     ///
-    /// As [`MapleTree::insert`]; the cursor stays where it is.
+    /// - [`StoreErrorKind::Occupied`](crate::StoreErrorKind::Occupied) if any index
+    ///   of `range` holds an entry.
+    /// - [`StoreErrorKind::OutOfNodes`](crate::StoreErrorKind::OutOfNodes) if a node
+    ///   could not be allocated.
+    ///
+    /// On error the tree is unchanged, the value is handed back and the cursor
+    /// stays where it is.
+    ///
+    /// # Panics
+    ///
+    /// If `T::clone` panics, which runs where a snapshot shares a leaf. The content
+    /// of the tree is then unchanged, and the cursor stays where it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(15);
+    /// cursor.insert(IndexRange::new(12, 14).unwrap(), 7)?;
+    /// assert_eq!(cursor.segment().entry(), Some(&7));
+    /// assert_eq!(cursor.insert(IndexRange::single(14), 8).unwrap_err().value, 8);
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
     pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
         self.tree.insert(range, value)?;
         self.range = range;
         Ok(())
     }
 
-    /// As [`MapleTree::store`]; then stands on the new entry.
+    /// Stores `value` over every index of `range`, whatever is there, and stands
+    /// on the new entry.
+    ///
+    /// See [`MapleTree::store`]. `range` may lie anywhere in the tree.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n + k) for k overwritten entries; allocates at most three nodes a level.
     ///
     /// # Errors
     ///
-    /// As [`MapleTree::store`]; the cursor stays where it is.
+    /// [`StoreErrorKind::OutOfNodes`](crate::StoreErrorKind::OutOfNodes) if a node
+    /// could not be allocated. The tree is unchanged, the value is handed back and
+    /// the cursor stays where it is.
+    ///
+    /// # Panics
+    ///
+    /// If `T::clone` panics, which runs where a snapshot shares a leaf and
+    /// where an entry is cut in two. The content of the tree is then unchanged, and
+    /// the cursor stays where it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(0);
+    /// cursor.store(IndexRange::new(5, 15).unwrap(), 7)?; // over the entry at 10
+    /// assert_eq!(cursor.range(), IndexRange::new(5, 15).unwrap());
+    /// assert_eq!(cursor.next_entry().unwrap().1, &2);
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
     pub fn store(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>>
     where
         T: Clone,
@@ -270,22 +576,73 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     }
 
     /// Removes the entry that the cursor stands on and returns it with its
-    /// bounds, or `None` on a gap; then stands on the gap it left.
+    /// bounds, or `None` on a gap, and stands on the gap it left.
+    ///
+    /// See [`MapleTree::erase`].
+    ///
+    /// # Complexity
+    ///
+    /// O(log n); allocates at most three nodes a level.
     ///
     /// # Errors
     ///
-    /// As [`MapleTree::erase`]; the cursor stays where it is.
+    /// [`OutOfNodes`] if a node could not be allocated. The tree is unchanged, and
+    /// the cursor stays where it is.
+    ///
+    /// # Panics
+    ///
+    /// If `T::clone` panics, which runs where a snapshot shares a leaf. The content
+    /// of the tree is then unchanged, and the cursor stays where it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(10);
+    /// assert_eq!(cursor.erase()?, Some((IndexRange::single(10), 1)));
+    /// assert_eq!(cursor.range(), IndexRange::new(1, 19).unwrap());
+    /// assert_eq!(cursor.erase()?, None);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn erase(&mut self) -> Result<Option<(IndexRange, T)>, OutOfNodes> {
         let erased = self.tree.erase(self.range.first())?;
         self.seek(self.range.first());
         Ok(erased)
     }
 
-    /// As [`MapleTree::remove`]; then stands on the gap around `range`.
+    /// Empties every index of `range`, and stands on the gap around it.
+    ///
+    /// See [`MapleTree::remove`]. `range` may lie anywhere in the tree.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n + k) for k removed entries; allocates at most three nodes a level.
     ///
     /// # Errors
     ///
-    /// As [`MapleTree::remove`]; the cursor stays where it is.
+    /// [`OutOfNodes`] if a node could not be allocated. The tree is unchanged, and
+    /// the cursor stays where it is.
+    ///
+    /// # Panics
+    ///
+    /// If `T::clone` panics, which runs where a snapshot shares a leaf and
+    /// where an entry is cut in two. The content of the tree is then unchanged, and
+    /// the cursor stays where it is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// let mut cursor = tree.cursor_mut(0);
+    /// cursor.remove(IndexRange::new(5, 15).unwrap())?;
+    /// assert_eq!(cursor.range(), IndexRange::new(1, 19).unwrap());
+    /// assert_eq!(tree.len(), 2);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn remove(&mut self, range: IndexRange) -> Result<(), OutOfNodes>
     where
         T: Clone,

@@ -9,10 +9,14 @@ use crate::validate::for_each_node;
 use crate::{Entry, IndexRange};
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
-    /// The tree as text, one line for each node and slot: how many slots are
-    /// used, what ranges they cover, the pivots and the gaps kept.
+    /// Returns the tree as text, one line for each node and slot: how many slots
+    /// are used, what ranges they cover, the pivots and the gaps kept.
     ///
     /// For reading, not for parsing: the format may change.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); writing the text is O(n).
     ///
     /// # Examples
     ///

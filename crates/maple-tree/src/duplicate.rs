@@ -36,6 +36,8 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
     where
         T: Clone,
     {
+        // The source's code may panic, so it runs before anything is shared.
+        let pool = Pool::new(self.pool.source().clone());
         self.clone_fn.set();
         let clone_fn = CloneFn::unset();
         clone_fn.set();
@@ -44,7 +46,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
             height: self.height,
             len: self.len,
             branches: self.branches,
-            pool: Pool::new(self.pool.source().clone()),
+            pool,
             clone_fn,
         }
     }

@@ -4,13 +4,14 @@ use core::fmt;
 
 /// A node could not be allocated.
 ///
-/// The tree's content is what it was before the call.
+/// The call that returns this says what it left; a single write leaves the
+/// content of the tree as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfNodes;
 
 impl fmt::Display for OutOfNodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no memory for a tree node; the tree is unchanged, free some and try again")
+        f.write_str("no memory for a tree node; free some and try again")
     }
 }
 

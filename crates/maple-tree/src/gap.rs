@@ -36,7 +36,23 @@ pub struct GapRequest {
 }
 
 impl GapRequest {
-    /// Looks for `length` vacant indices in a row, anywhere.
+    /// Makes a request for `length` vacant indices in a row, anywhere.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use maple_tree::{GapRequest, IndexRange, MapleTree};
+    ///
+    /// let tree = MapleTree::<u64>::with_gaps();
+    /// let four = GapRequest::new(NonZeroU64::new(4).unwrap());
+    /// assert_eq!(tree.lowest_gap(&four), IndexRange::new(0, 3));
+    /// assert_eq!(tree.highest_gap(&four), IndexRange::new(u64::MAX - 3, u64::MAX));
+    /// ```
     #[must_use]
     pub const fn new(length: NonZeroU64) -> Self {
         Self {
@@ -47,12 +63,49 @@ impl GapRequest {
     }
 
     /// Looks within `window` only: all indices of the place lie in it.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use maple_tree::{GapRequest, IndexRange, MapleTree};
+    ///
+    /// let tree = MapleTree::<u64>::with_gaps();
+    /// let four = GapRequest::new(NonZeroU64::new(4).unwrap());
+    /// assert_eq!(
+    ///     tree.lowest_gap(&four.within(IndexRange::new(7, 99).unwrap())),
+    ///     IndexRange::new(7, 10),
+    /// );
+    /// assert_eq!(tree.lowest_gap(&four.within(IndexRange::new(7, 9).unwrap())), None);
+    /// ```
     #[must_use]
     pub const fn within(self, window: IndexRange) -> Self {
         Self { window, ..self }
     }
 
     /// Looks for a place whose first index is aligned.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use maple_tree::{Alignment, GapRequest, IndexRange, MapleTree};
+    ///
+    /// let tree = MapleTree::<u64>::with_gaps();
+    /// let four = GapRequest::new(NonZeroU64::new(4).unwrap());
+    /// let request = four
+    ///     .within(IndexRange::new(7, 99).unwrap())
+    ///     .aligned(Alignment::new(16).unwrap());
+    /// assert_eq!(tree.lowest_gap(&request), IndexRange::new(16, 19));
+    /// ```
     #[must_use]
     pub const fn aligned(self, alignment: Alignment) -> Self {
         Self { alignment, ..self }
@@ -87,7 +140,21 @@ impl Alignment {
     /// Every index.
     pub const ANY: Self = Self { mask: 0, offset: 0 };
 
-    /// The multiples of `align`, or `None` if it is not a power of two.
+    /// Makes the multiples of `align`, or `None` if it is not a power of two.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::Alignment;
+    ///
+    /// assert!(Alignment::new(4096).is_some());
+    /// assert_eq!(Alignment::new(1), Some(Alignment::ANY));
+    /// assert_eq!((Alignment::new(0), Alignment::new(24)), (None, None));
+    /// ```
     #[must_use]
     pub const fn new(align: u64) -> Option<Self> {
         if align.is_power_of_two() {
@@ -100,7 +167,23 @@ impl Alignment {
         }
     }
 
-    /// The indices that leave the remainder of `offset` instead of zero.
+    /// Makes the indices that leave the remainder of `offset` instead of zero.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use maple_tree::{Alignment, GapRequest, IndexRange, MapleTree};
+    ///
+    /// let tree = MapleTree::<u64>::with_gaps();
+    /// let four = GapRequest::new(NonZeroU64::new(4).unwrap());
+    /// let request = four.aligned(Alignment::new(16).unwrap().with_offset(3));
+    /// assert_eq!(tree.lowest_gap(&request), IndexRange::new(3, 6));
+    /// ```
     #[must_use]
     pub const fn with_offset(self, offset: u64) -> Self {
         Self {
@@ -126,7 +209,7 @@ enum End {
 }
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
-    /// The lowest place where `request` fits, or `None` if there is none.
+    /// Returns the lowest place where `request` fits, or `None` if there is none.
     ///
     /// # Complexity
     ///
@@ -136,14 +219,23 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Examples
     ///
-    /// See [`GapRequest`].
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use maple_tree::{GapRequest, IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::with_gaps();
+    /// tree.insert(IndexRange::new(0, 15).unwrap(), 'x')?;
+    /// let request = GapRequest::new(NonZeroU64::new(4).unwrap());
+    /// assert_eq!(tree.lowest_gap(&request), IndexRange::new(16, 19));
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     #[doc(alias = "mas_empty_area")]
     pub fn lowest_gap(&self, request: &GapRequest) -> Option<IndexRange> {
         self.search(request, End::Lowest)
     }
 
-    /// The highest place where `request` fits, or `None` if there is none.
+    /// Returns the highest place where `request` fits, or `None` if there is none.
     ///
     /// # Complexity
     ///
@@ -151,7 +243,17 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Examples
     ///
-    /// See [`GapRequest`].
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use maple_tree::{GapRequest, IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::with_gaps();
+    /// tree.insert(IndexRange::new(0, 15).unwrap(), 'x')?;
+    /// let request = GapRequest::new(NonZeroU64::new(4).unwrap());
+    /// let request = request.within(IndexRange::new(0, 99).unwrap());
+    /// assert_eq!(tree.highest_gap(&request), IndexRange::new(96, 99));
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     #[doc(alias = "mas_empty_area_rev")]
     pub fn highest_gap(&self, request: &GapRequest) -> Option<IndexRange> {

@@ -19,6 +19,16 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// # Complexity
     ///
     /// O(1) a step on average; the first step at each end is O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// assert!(tree.iter().map(|(_, &value)| value).eq([0, 1, 2]));
+    /// assert!(tree.iter().rev().map(|(_, &value)| value).eq([2, 1, 0]));
+    /// ```
     #[doc(alias = "mas_for_each")]
     #[doc(alias = "mt_for_each")]
     #[must_use]
@@ -27,7 +37,13 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     }
 
     /// Iterates over the entries that overlap `bounds`, each with its own
-    /// bounds, which may reach out of them. An empty range yields nothing.
+    /// bounds, which may reach out of them.
+    ///
+    /// An empty range yields nothing.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) a step on average; the first step at each end is O(log n).
     ///
     /// # Examples
     ///
@@ -50,7 +66,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Complexity
     ///
-    /// O(1) a step on average, the entries passed over included.
+    /// O(1) a step on average, the entries passed over included; the first step
+    /// at each end is O(log n).
     ///
     /// # Examples
     ///
@@ -72,6 +89,23 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     /// Iterates over everything within `bounds`: entries with their own
     /// bounds, and the gaps between them, clipped to `bounds`.
+    ///
+    /// # Complexity
+    ///
+    /// O(1) a step on average; the first step at each end is O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// let all: Vec<_> = tree.segments(5..15).map(|it| (it.range().first(), it.entry())).collect();
+    /// assert_eq!(all, [(5, None), (10, Some(&'x'))]);
+    /// assert_eq!(tree.segments(5..15).next_back().unwrap().range().last(), 19);
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub fn segments(&self, bounds: impl RangeBounds<u64>) -> Segments<'_, T> {
         let left = IndexRange::from_bounds(bounds);

@@ -29,8 +29,8 @@ struct Free(Option<NonNull<Free>>);
 pub(crate) struct Pool<S: NodeSource> {
     chain: Option<NonNull<Free>>,
     len: usize,
-    /// A reservation is under way: nothing is returned to the source.
-    is_held: bool,
+    /// So many nodes are promised to writes that were preallocated: they stay.
+    promised: usize,
     source: S,
 }
 
@@ -46,7 +46,7 @@ impl<S: NodeSource> Pool<S> {
         Self {
             chain: None,
             len: 0,
-            is_held: false,
+            promised: 0,
             source,
         }
     }
@@ -83,6 +83,13 @@ impl<S: NodeSource> Pool<S> {
         Link::new(free.cast(), kind)
     }
 
+    /// Keeps the memory of a node that was freed, up to a bound: a write in
+    /// progress may yet want it, but a large subtree must not pile up here.
+    fn take_back(&mut self, memory: NonNull<NodeMemory>) {
+        self.put(memory);
+        self.shrink_to((4 * KEPT).max(self.len - 1).max(self.promised));
+    }
+
     fn put(&mut self, memory: NonNull<NodeMemory>) {
         let free: NonNull<Free> = memory.cast();
         // SAFETY: the memory is ours, and larger and more aligned than a `Free`.
@@ -91,22 +98,14 @@ impl<S: NodeSource> Pool<S> {
         self.len += 1;
     }
 
-    /// Keeps every node from now on, until [`let_go`](Self::let_go).
-    pub(crate) fn hold(&mut self) {
-        self.is_held = true;
-    }
-
-    /// Ends what [`hold`](Self::hold) began.
-    pub(crate) fn let_go(&mut self) {
-        self.is_held = false;
-        self.trim();
+    /// Keeps `nodes` nodes, which are there, for writes to come.
+    pub(crate) fn promise(&mut self, nodes: usize) {
+        self.promised = nodes;
     }
 
     /// Returns what goes past the stock a tree keeps to the source.
     pub(crate) fn trim(&mut self) {
-        if !self.is_held {
-            self.shrink_to(KEPT);
-        }
+        self.shrink_to(KEPT.max(self.promised));
     }
 
     fn shrink_to(&mut self, nodes: usize) {
@@ -134,10 +133,7 @@ impl<S: NodeSource> Pool<S> {
             }
             husk.drop_entries();
             if let Some(husk) = path.pop() {
-                self.put(husk.into_memory());
-            }
-            if self.len > 4 * KEPT {
-                self.trim();
+                self.take_back(husk.into_memory());
             }
         }
     }

@@ -3,15 +3,16 @@
 use core::fmt;
 use core::ops::Deref;
 
-use crate::error::{Occupied, OutOfNodes, StoreError};
+use crate::error::{Occupied, OutOfNodes, StoreErrorKind};
+use crate::node::LEAF_MIN;
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
 use crate::write::spread::CARRY_MAX;
 use crate::{Entry, IndexRange};
 
-/// A root that was split just now has [`CARRY_MAX`] children at most, and room
-/// for so many writes at least, each of which adds one, before it is split again.
-const WRITES_PER_LEVEL: usize = if cfg!(small_nodes) { 2 } else { 6 };
+/// A leaf that is not the root holds this many entries at least: it begins and
+/// ends with one, and no two holes touch.
+const LEAF_ENTRIES_MIN: usize = LEAF_MIN / 2 + 1;
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// Sets aside the nodes that any `writes` writes to this tree could take.
@@ -41,23 +42,32 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[doc(alias = "mas_preallocate")]
     pub fn preallocate(&mut self, writes: usize) -> Result<Preallocation<'_, T, S>, OutOfNodes> {
-        let nodes = self.nodes_for(writes);
+        let nodes_each = self.nodes_each(writes);
+        let nodes = nodes_each.saturating_mul(writes);
         self.pool.reserve(nodes)?;
-        self.pool.hold();
+        self.pool.promise(nodes);
         Ok(Preallocation {
             tree: self,
             left: writes,
+            nodes_each,
         })
     }
 
-    /// The most nodes that `writes` writes can take one after another.
+    /// The most nodes that each of the next `writes` writes can take.
     ///
     /// A write lays at most [`CARRY_MAX`] new nodes out on a level, and a new
     /// root on top. A snapshot taken meanwhile may keep all the old ones, so
     /// none is counted on to come back.
-    fn nodes_for(&self, writes: usize) -> usize {
-        let height = self.height + 1 + writes / WRITES_PER_LEVEL;
-        (CARRY_MAX * height + 1).saturating_mul(writes)
+    fn nodes_each(&self, writes: usize) -> usize {
+        // A write adds one entry and cuts one in two at most.
+        let entries = self.len.saturating_add(writes.saturating_mul(2));
+        let mut nodes = entries / LEAF_ENTRIES_MIN;
+        let mut height = 1;
+        while nodes > 1 {
+            nodes /= self.branches.min();
+            height += 1;
+        }
+        CARRY_MAX * (height + 1) + 1
     }
 }
 
@@ -72,24 +82,47 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 pub struct Preallocation<'t, T: Entry, S: NodeSource> {
     tree: &'t mut MapleTree<T, S>,
     left: usize,
+    /// So many nodes are set aside for each write that is left.
+    nodes_each: usize,
 }
 
 impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
-    /// How many writes are left.
+    /// How many writes are left. O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// let mut writes = tree.preallocate(2)?;
+    /// writes.store(IndexRange::single(1), 'a');
+    /// assert_eq!(writes.writes_left(), 1);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     #[must_use]
     pub fn writes_left(&self) -> usize {
         self.left
     }
 
-    fn spend(&mut self) -> &mut MapleTree<T, S> {
+    /// Makes one of the writes that were asked for.
+    fn write<R>(&mut self, act: impl FnOnce(&mut MapleTree<T, S>) -> R) -> R {
         self.left = self
             .left
             .checked_sub(1)
             .expect("more writes than were preallocated");
+        let result = act(self.tree);
         self.tree
+            .pool
+            .promise(self.nodes_each.saturating_mul(self.left));
+        result
     }
 
     /// As [`MapleTree::insert`], without running out of nodes.
+    ///
+    /// # Complexity
+    ///
+    /// As [`MapleTree::insert`]; so for the other methods.
     ///
     /// # Errors
     ///
@@ -98,13 +131,24 @@ impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
     /// # Panics
     ///
     /// If no write is left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree, Occupied};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// let mut writes = tree.preallocate(2)?;
+    /// assert_eq!(writes.insert(IndexRange::single(1), 'a'), Ok(()));
+    /// assert_eq!(writes.insert(IndexRange::single(1), 'b'), Err(Occupied('b')));
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), Occupied<T>> {
-        if !self.is_vacant(range) {
-            self.spend();
-            return Err(Occupied(value));
-        }
-        infallible(self.spend().insert(range, value));
-        Ok(())
+        self.write(|tree| tree.insert(range, value))
+            .map_err(|error| {
+                assert_eq!(error.kind, StoreErrorKind::Occupied, "{RESERVED}");
+                Occupied(error.value)
+            })
     }
 
     /// As [`MapleTree::store`], without running out of nodes.
@@ -112,12 +156,16 @@ impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
     /// # Panics
     ///
     /// If no write is left.
+    ///
+    /// # Examples
+    ///
+    /// See [`MapleTree::preallocate`].
     #[doc(alias = "mas_store_prealloc")]
     pub fn store(&mut self, range: IndexRange, value: T)
     where
         T: Clone,
     {
-        infallible(self.spend().store(range, value));
+        self.store_with(range, value, |_, _| {});
     }
 
     /// As [`MapleTree::store_with`], without running out of nodes.
@@ -125,11 +173,26 @@ impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
     /// # Panics
     ///
     /// If no write is left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// let mut writes = tree.preallocate(2)?;
+    /// writes.store(IndexRange::new(0, 9).unwrap(), 'a');
+    /// let mut parts = 0;
+    /// writes.store_with(IndexRange::new(5, 14).unwrap(), 'b', |_, _| parts += 1);
+    /// assert_eq!(parts, 1);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn store_with(&mut self, range: IndexRange, value: T, visit: impl FnMut(IndexRange, &T))
     where
         T: Clone,
     {
-        infallible(self.spend().store_with(range, value, visit));
+        let stored = self.write(|tree| tree.store_with(range, value, visit));
+        stored.map_err(drop).expect(RESERVED);
     }
 
     /// As [`MapleTree::erase`], without running out of nodes.
@@ -137,8 +200,19 @@ impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
     /// # Panics
     ///
     /// If no write is left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = [(IndexRange::single(1), 7)].into_iter().collect();
+    /// let mut writes = tree.preallocate(1)?;
+    /// assert_eq!(writes.erase(1), Some((IndexRange::single(1), 7)));
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn erase(&mut self, index: u64) -> Option<(IndexRange, T)> {
-        self.spend().erase(index).expect(RESERVED)
+        self.write(|tree| tree.erase(index)).expect(RESERVED)
     }
 
     /// As [`MapleTree::remove`], without running out of nodes.
@@ -146,11 +220,23 @@ impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
     /// # Panics
     ///
     /// If no write is left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = [(IndexRange::single(1), 7)].into_iter().collect();
+    /// let mut writes = tree.preallocate(1)?;
+    /// writes.remove(IndexRange::FULL);
+    /// assert!(writes.is_empty());
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn remove(&mut self, range: IndexRange)
     where
         T: Clone,
     {
-        self.spend().remove(range).expect(RESERVED);
+        self.remove_with(range, |_, _| {});
     }
 
     /// As [`MapleTree::remove_with`], without running out of nodes.
@@ -158,20 +244,30 @@ impl<T: Entry, S: NodeSource> Preallocation<'_, T, S> {
     /// # Panics
     ///
     /// If no write is left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = [(IndexRange::single(1), 7)].into_iter().collect();
+    /// let mut writes = tree.preallocate(1)?;
+    /// let mut parts = 0;
+    /// writes.remove_with(IndexRange::FULL, |_, _| parts += 1);
+    /// assert_eq!(parts, 1);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn remove_with(&mut self, range: IndexRange, visit: impl FnMut(IndexRange, &T))
     where
         T: Clone,
     {
-        self.spend().remove_with(range, visit).expect(RESERVED);
+        self.write(|tree| tree.remove_with(range, visit))
+            .expect(RESERVED);
     }
 }
 
 /// Why a write through a [`Preallocation`] does not fail.
 const RESERVED: &str = "the nodes were set aside by `preallocate`";
-
-fn infallible<T>(result: Result<(), StoreError<T>>) {
-    result.map_err(drop).expect(RESERVED);
-}
 
 impl<T: Entry, S: NodeSource> Deref for Preallocation<'_, T, S> {
     type Target = MapleTree<T, S>;
@@ -183,7 +279,8 @@ impl<T: Entry, S: NodeSource> Deref for Preallocation<'_, T, S> {
 
 impl<T: Entry, S: NodeSource> Drop for Preallocation<'_, T, S> {
     fn drop(&mut self) {
-        self.tree.pool.let_go();
+        self.tree.pool.promise(0);
+        self.tree.pool.trim();
     }
 }
 

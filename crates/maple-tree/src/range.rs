@@ -33,6 +33,19 @@ impl IndexRange {
     };
 
     /// Makes `first..=last`, or `None` if it would be empty.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// assert_eq!(IndexRange::new(4, 7).unwrap().last(), 7);
+    /// assert_eq!(IndexRange::new(5, 4), None);
+    /// ```
     #[must_use]
     pub const fn new(first: u64, last: u64) -> Option<Self> {
         // INVARIANT: R1 was just checked.
@@ -44,6 +57,18 @@ impl IndexRange {
     }
 
     /// Makes the range that holds `index` alone.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// assert_eq!(IndexRange::single(4), IndexRange::new(4, 4).unwrap());
+    /// ```
     #[must_use]
     pub const fn single(index: u64) -> Self {
         // INVARIANT: R1 holds for equal bounds.
@@ -53,7 +78,11 @@ impl IndexRange {
         }
     }
 
-    /// Converts any range expression, or `None` if it is empty.
+    /// Converts any range expression, or returns `None` if it is empty.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
     ///
     /// # Examples
     ///
@@ -79,44 +108,137 @@ impl IndexRange {
         Self::new(first, last)
     }
 
-    /// The lowest index, inclusive.
+    /// Returns the lowest index, inclusive.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// assert_eq!(IndexRange::from_bounds(4..8).unwrap().first(), 4);
+    /// ```
     #[must_use]
     pub const fn first(self) -> u64 {
         self.first
     }
 
-    /// The highest index, inclusive.
+    /// Returns the highest index, inclusive.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// assert_eq!(IndexRange::from_bounds(4..8).unwrap().last(), 7);
+    /// ```
     #[must_use]
     pub const fn last(self) -> u64 {
         self.last
     }
 
-    /// How many indices the range holds, or `None` for [`FULL`](Self::FULL),
-    /// whose 2^64 does not fit.
+    /// Returns how many indices the range holds, or `None` for
+    /// [`FULL`](Self::FULL), whose 2^64 does not fit.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// assert_eq!(IndexRange::new(4, 7).unwrap().count(), Some(4));
+    /// assert_eq!(IndexRange::FULL.count(), None);
+    /// ```
     #[must_use]
     pub const fn count(self) -> Option<u64> {
         (self.last - self.first).checked_add(1)
     }
 
     /// Returns whether `index` lies in the range.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// let range = IndexRange::new(4, 7).unwrap();
+    /// assert!(range.contains(4) && range.contains(7));
+    /// assert!(!range.contains(8));
+    /// ```
     #[must_use]
     pub const fn contains(self, index: u64) -> bool {
         self.first <= index && index <= self.last
     }
 
     /// Returns whether every index of `other` lies in the range.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// let range = IndexRange::new(4, 7).unwrap();
+    /// assert!(range.contains_range(IndexRange::new(5, 7).unwrap()));
+    /// assert!(!range.contains_range(IndexRange::new(5, 8).unwrap()));
+    /// ```
     #[must_use]
     pub const fn contains_range(self, other: Self) -> bool {
         self.first <= other.first && other.last <= self.last
     }
 
     /// Returns whether the two ranges share an index.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// let range = IndexRange::new(4, 7).unwrap();
+    /// assert!(range.overlaps(IndexRange::new(7, 9).unwrap()));
+    /// assert!(!range.overlaps(IndexRange::new(8, 9).unwrap()));
+    /// ```
     #[must_use]
     pub const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 
-    /// The indices that both ranges hold, or `None` if there are none.
+    /// Returns the indices that both ranges hold, or `None` if there are none.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::IndexRange;
+    ///
+    /// let range = IndexRange::new(4, 7).unwrap();
+    /// assert_eq!(range.intersection(IndexRange::new(6, 9).unwrap()), IndexRange::new(6, 7));
+    /// assert_eq!(range.intersection(IndexRange::new(8, 9).unwrap()), None);
+    /// ```
     #[must_use]
     pub const fn intersection(self, other: Self) -> Option<Self> {
         let first = if self.first > other.first {

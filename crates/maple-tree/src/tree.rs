@@ -28,6 +28,9 @@ use crate::{Entry, IndexRange};
 ///
 /// If dropping an entry panics, entries that were to be dropped after it leak.
 ///
+/// A tree is invariant in `T`: one of `&'static u64` does not pass for one of
+/// references that live less long.
+///
 /// # Examples
 ///
 /// ```
@@ -53,13 +56,39 @@ pub struct MapleTree<T: Entry, S: NodeSource = HeapNodes> {
 }
 
 impl<T: Entry> MapleTree<T> {
-    /// Makes an empty tree without gap tracking. Allocates nothing.
+    /// Makes an empty tree without gap tracking.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::MapleTree;
+    ///
+    /// let tree = MapleTree::<u64>::new();
+    /// assert!(tree.is_empty() && !tree.tracks_gaps());
+    /// ```
     #[must_use]
     pub const fn new() -> Self {
         Self::empty(Kind::Plain, HeapNodes)
     }
 
-    /// Makes an empty tree that tracks gaps. Allocates nothing.
+    /// Makes an empty tree that tracks gaps.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::MapleTree;
+    ///
+    /// let tree = MapleTree::<u64>::with_gaps();
+    /// assert!(tree.is_empty() && tree.tracks_gaps());
+    /// ```
     #[must_use]
     pub const fn with_gaps() -> Self {
         Self::empty(Kind::Gaps, HeapNodes)
@@ -68,12 +97,44 @@ impl<T: Entry> MapleTree<T> {
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// Makes an empty tree without gap tracking whose nodes come from `source`.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{HeapNodes, IndexRange, MapleTree};
+    ///
+    /// // `HeapNodes` is what `new` takes; see `NodeSource` for one of your own.
+    /// let mut tree = MapleTree::new_in(HeapNodes);
+    /// tree.insert(IndexRange::single(1), 'x')?;
+    /// assert!(!tree.tracks_gaps());
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub const fn new_in(source: S) -> Self {
         Self::empty(Kind::Plain, source)
     }
 
     /// Makes an empty tree that tracks gaps, whose nodes come from `source`.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{HeapNodes, IndexRange, MapleTree};
+    ///
+    /// // `HeapNodes` is what `with_gaps` takes; see `NodeSource` for one of your own.
+    /// let mut tree = MapleTree::with_gaps_in(HeapNodes);
+    /// tree.insert(IndexRange::single(1), 'x')?;
+    /// assert!(tree.tracks_gaps());
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub const fn with_gaps_in(source: S) -> Self {
         Self::empty(Kind::Gaps, source)
@@ -94,39 +155,117 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         self.root.as_ref().map(Link::node)
     }
 
-    /// Returns whether the tree holds no entry. O(1).
+    /// Returns whether the tree holds no entry.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// assert!(tree.is_empty());
+    /// tree.insert(IndexRange::single(0), 'x')?;
+    /// assert!(!tree.is_empty());
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.root.is_none()
     }
 
-    /// The number of entries. O(1).
+    /// Returns the number of entries, however many indices each of them covers.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert_eq!(tree.len(), 1);
+    /// // Cutting an entry in two makes two of it.
+    /// tree.remove(IndexRange::single(15)).unwrap();
+    /// assert_eq!(tree.len(), 2);
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The number of node levels; 0 for an empty tree. O(1).
+    /// Returns the number of node levels; 0 for an empty tree.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let one: MapleTree<u64> = (0..1).map(|i| (IndexRange::single(i), i)).collect();
+    /// let many: MapleTree<u64> = (0..100).map(|i| (IndexRange::single(i), i)).collect();
+    /// assert_eq!((MapleTree::<u64>::new().height(), one.height(), many.height()), (0, 1, 2));
+    /// ```
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Returns whether the tree keeps the longest gap below each child. O(1).
+    /// Returns whether the tree keeps the longest gap below each child.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::MapleTree;
+    ///
+    /// assert!(!MapleTree::<u64>::new().tracks_gaps());
+    /// assert!(MapleTree::<u64>::with_gaps().tracks_gaps());
+    /// ```
     #[must_use]
     pub fn tracks_gaps(&self) -> bool {
         self.branches == Kind::Gaps
     }
 
-    /// The bytes this tree uses: itself, its nodes (those shared with a
-    /// snapshot included) and the few free nodes it keeps. What entries point
-    /// to is not counted. O(n / 16).
+    /// Returns the bytes this tree uses: itself, its nodes (those shared with a
+    /// snapshot included) and the few free nodes it keeps.
+    ///
+    /// What entries point to is not counted.
+    ///
+    /// # Complexity
+    ///
+    /// O(n / 16): every node is visited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// assert_eq!(tree.memory_usage(), size_of_val(&tree));
+    /// tree.insert(IndexRange::single(0), 'x')?;
+    /// assert!(tree.memory_usage() >= size_of_val(&tree) + 256); // and one node
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub fn memory_usage(&self) -> usize {
         (self.node_count() + self.pool.len()) * size_of::<Node<T>>() + size_of::<Self>()
     }
 
-    /// The entry at `index`.
+    /// Returns the entry at `index`.
     ///
     /// # Complexity
     ///
@@ -157,10 +296,10 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         node.entry(slot)
     }
 
-    /// The entry at `index`, to be changed in place.
+    /// Returns the entry at `index`, to be changed in place.
     ///
     /// A snapshot does not see the change: nodes shared with one are copied
-    /// first, and the entries of a copied leaf cloned.
+    /// first. So this may run `T::clone` on all entries of a leaf, up to 15.
     ///
     /// # Complexity
     ///
@@ -170,6 +309,11 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// [`OutOfNodes`] if a shared node could not be copied. The content of the
     /// tree is unchanged.
+    ///
+    /// # Panics
+    ///
+    /// If `T::clone` panics, which runs for every entry of a leaf that a snapshot
+    /// shares. The content of the tree is then unchanged.
     ///
     /// # Examples
     ///
@@ -192,7 +336,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         Ok(leaf.entry_mut(slot))
     }
 
-    /// The entry or gap around `index`, with its bounds.
+    /// Returns the entry or gap around `index`, with its bounds.
     ///
     /// # Complexity
     ///
@@ -218,7 +362,23 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         }
     }
 
-    /// The entry at `index`, with its bounds. O(log n).
+    /// Returns the entry at `index`, with its bounds.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert_eq!(tree.entry(12), Some((IndexRange::new(10, 19).unwrap(), &'x')));
+    /// assert_eq!(tree.entry(20), None);
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub fn entry(&self, index: u64) -> Option<(IndexRange, &T)> {
         match self.find(index) {
@@ -227,19 +387,51 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         }
     }
 
-    /// The entry with the lowest indices. O(log n).
+    /// Returns the entry with the lowest indices.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// assert_eq!(tree.first(), Some((IndexRange::single(0), &0)));
+    /// assert_eq!(MapleTree::<u64>::new().first(), None);
+    /// ```
     #[must_use]
     pub fn first(&self) -> Option<(IndexRange, &T)> {
         self.at_or_after(0)
     }
 
-    /// The entry with the highest indices. O(log n).
+    /// Returns the entry with the highest indices.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..3).map(|i| (IndexRange::single(i * 10), i)).collect();
+    /// assert_eq!(tree.last(), Some((IndexRange::single(20), &2)));
+    /// assert_eq!(MapleTree::<u64>::new().last(), None);
+    /// ```
     #[must_use]
     pub fn last(&self) -> Option<(IndexRange, &T)> {
         self.at_or_before(u64::MAX)
     }
 
-    /// The entry at `index`, else the first one above it. O(log n).
+    /// Returns the entry at `index`, else the first one above it.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
     ///
     /// # Examples
     ///
@@ -260,14 +452,47 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         Iter::over(self.root(), IndexRange::new(index, u64::MAX)).next()
     }
 
-    /// The entry at `index`, else the last one below it. O(log n).
+    /// Returns the entry at `index`, else the last one below it.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert_eq!(tree.at_or_before(50).unwrap().0.last(), 19);
+    /// assert_eq!(tree.at_or_before(10).unwrap().0.last(), 19);
+    /// assert_eq!(tree.at_or_before(9), None);
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     #[doc(alias = "mas_find_rev")]
     pub fn at_or_before(&self, index: u64) -> Option<(IndexRange, &T)> {
         Iter::over(self.root(), IndexRange::new(0, index)).next_back()
     }
 
-    /// The first entry that begins above `index`. O(log n).
+    /// Returns the first entry that begins above `index`.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert_eq!(tree.after(9).unwrap().0.first(), 10);
+    /// assert_eq!(tree.after(10), None); // the entry at 10 begins there, not above
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     #[doc(alias = "mas_next")]
     #[doc(alias = "mt_next")]
@@ -276,7 +501,23 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         self.at_or_after(from)
     }
 
-    /// The last entry that ends below `index`. O(log n).
+    /// Returns the last entry that ends below `index`.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert_eq!(tree.before(20).unwrap().0.last(), 19);
+    /// assert_eq!(tree.before(19), None); // the entry at 19 ends there, not below
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     #[doc(alias = "mas_prev")]
     #[doc(alias = "mt_prev")]
@@ -285,7 +526,23 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         self.at_or_before(to)
     }
 
-    /// Returns whether no index of `range` holds an entry. O(log n).
+    /// Returns whether no index of `range` holds an entry.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(10, 19).unwrap(), 'x')?;
+    /// assert!(tree.is_vacant(IndexRange::new(0, 9).unwrap()));
+    /// assert!(!tree.is_vacant(IndexRange::new(0, 10).unwrap()));
+    /// # Ok::<(), maple_tree::StoreError<char>>(())
+    /// ```
     #[must_use]
     pub fn is_vacant(&self, range: IndexRange) -> bool {
         match self.find(range.first()) {
@@ -340,7 +597,21 @@ impl<T> Clone for Segment<'_, T> {
 impl<T> Copy for Segment<'_, T> {}
 
 impl<'a, T> Segment<'a, T> {
-    /// The bounds, inclusive.
+    /// Returns the bounds, inclusive.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, Segment};
+    ///
+    /// let range = IndexRange::new(10, 19).unwrap();
+    /// assert_eq!(Segment::Entry(range, &'x').range(), range);
+    /// assert_eq!(Segment::<char>::Gap(range).range(), range);
+    /// ```
     #[must_use]
     pub fn range(self) -> IndexRange {
         match self {
@@ -348,7 +619,21 @@ impl<'a, T> Segment<'a, T> {
         }
     }
 
-    /// The value, or `None` for a gap.
+    /// Returns the value, or `None` for a gap.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, Segment};
+    ///
+    /// let range = IndexRange::new(10, 19).unwrap();
+    /// assert_eq!(Segment::Entry(range, &'x').entry(), Some(&'x'));
+    /// assert_eq!(Segment::<char>::Gap(range).entry(), None);
+    /// ```
     #[must_use]
     pub fn entry(self) -> Option<&'a T> {
         match self {
@@ -358,6 +643,20 @@ impl<'a, T> Segment<'a, T> {
     }
 
     /// Returns whether this is a gap.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, Segment};
+    ///
+    /// let range = IndexRange::new(10, 19).unwrap();
+    /// assert!(Segment::<char>::Gap(range).is_gap());
+    /// assert!(!Segment::Entry(range, &'x').is_gap());
+    /// ```
     #[must_use]
     pub fn is_gap(self) -> bool {
         matches!(self, Self::Gap(_))

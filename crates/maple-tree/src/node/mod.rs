@@ -104,6 +104,8 @@ union Word<T> {
     index: u64,
     child: NonNull<Node<T>>,
     entry: ManuallyDrop<MaybeUninit<T>>,
+    /// All eight bytes, written or not.
+    _unwritten: MaybeUninit<u64>,
 }
 
 /// Memory for one node: 256 bytes, aligned to 256.
@@ -150,6 +152,7 @@ impl<T> Node<T> {
             align_of::<Self>() == align_of::<NodeMemory>(),
             "an entry is aligned to a word"
         );
+        assert!(size_of::<Word<T>>() == size_of::<u64>());
         assert!(2 * Kind::Leaf.slots() < WORDS);
         assert!(2 * Kind::Plain.slots() - 1 <= WORDS);
         assert!(3 * Kind::Gaps.slots() - 1 <= WORDS);
@@ -171,8 +174,13 @@ impl<T> Node<T> {
     }
 
     /// How many links name this node.
+    ///
+    /// Where it is one, and was one on all nodes above, the node is ours alone.
     pub(crate) fn refs(&self) -> u32 {
-        self.refs.load(Ordering::Relaxed)
+        // ORDERING: `Acquire` pairs with the `Release` in `unlink`: whoever gave up
+        // the other link to this node had shared its children before (it copies a
+        // node, counts the children, then lets go), so their counts are seen too.
+        self.refs.load(Ordering::Acquire)
     }
 
     /// Words `from..to`, all of which hold indices.
@@ -180,7 +188,8 @@ impl<T> Node<T> {
         let words = &self.words[from..to];
         let indices = words.as_ptr().cast::<u64>();
         // SAFETY:
-        // - `words` is a slice of as many words, each the size and alignment of a `u64`.
+        // - `words` is a slice of as many words, each eight bytes (`LAYOUT`) and aligned
+        //   as a `u64` at least, of which it is a union.
         // - The callers pass ranges of pivots that L1 says are filled in.
         unsafe { core::slice::from_raw_parts(indices, words.len()) }
     }
@@ -237,8 +246,8 @@ impl<T> Link<T> {
         unsafe { count.write(0) };
         // SAFETY: as for `refs`.
         let place = unsafe { &raw mut (*raw).kind };
-        // SAFETY: a field of our memory, aligned. The words may stay unwritten: a
-        // union of which one field is `MaybeUninit` is valid whatever it holds.
+        // SAFETY: a field of our memory, aligned. The words may stay unwritten: one
+        // field of their union is `MaybeUninit` over all of it.
         unsafe { place.write(kind) };
         Self(node)
     }

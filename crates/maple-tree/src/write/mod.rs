@@ -54,6 +54,12 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// On error the tree is unchanged and the value is handed back.
     ///
+    /// # Panics
+    ///
+    /// No write panics by itself. Where a snapshot shares a leaf, a write clones
+    /// its entries, and lets a panic of `T::clone` through; the content of the
+    /// tree is unchanged then.
+    ///
     /// # Examples
     ///
     /// ```
@@ -129,6 +135,10 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// will be overwritten, in ascending order: its bounds within `range`, and
     /// the value. The store cannot fail any more then.
     ///
+    /// # Complexity
+    ///
+    /// As [`store`](Self::store).
+    ///
     /// # Errors
     ///
     /// [`StoreErrorKind::OutOfNodes`]; `visit` was not called, the tree is
@@ -182,7 +192,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         Ok(())
     }
 
-    /// Removes the whole entry at `index` and returns it with its bounds.
+    /// Removes the whole entry at `index` and returns it with its bounds. Where a
+    /// snapshot shares it, what is returned is a clone.
     ///
     /// # Complexity
     ///
@@ -275,9 +286,28 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// As [`remove`](Self::remove), and first calls `visit` with each part that
     /// will be removed, in ascending order: its bounds within `range`, and the value.
     ///
+    /// # Complexity
+    ///
+    /// As [`remove`](Self::remove).
+    ///
     /// # Errors
     ///
     /// [`OutOfNodes`]; `visit` was not called and the tree is unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree = MapleTree::new();
+    /// tree.insert(IndexRange::new(0, 9).unwrap(), 'x').unwrap();
+    /// let mut seen = Vec::new();
+    /// tree.remove_with(IndexRange::new(5, 99).unwrap(), |part, &value| {
+    ///     seen.push((part.first(), part.last(), value));
+    /// })?;
+    /// assert_eq!(seen, [(5, 9, 'x')]);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
     pub fn remove_with(
         &mut self,
         range: IndexRange,
@@ -303,7 +333,21 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         Ok(())
     }
 
-    /// Removes all entries. O(n), or O(1) where a snapshot keeps the nodes.
+    /// Removes all entries.
+    ///
+    /// # Complexity
+    ///
+    /// O(n) for the entries that no snapshot keeps.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..9).map(|i| (IndexRange::single(i), i)).collect();
+    /// tree.clear();
+    /// assert!(tree.is_empty());
+    /// ```
     pub fn clear(&mut self) {
         self.height = 0;
         self.len = 0;
@@ -445,20 +489,21 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 /// Takes the entry at `index` out of its leaf, or clones it where a snapshot
 /// shares the leaf. A leaf it was taken from may begin or end with a hole.
 pub(crate) fn take_or_clone<T>(root: &mut Link<T>, index: u64, clone_fn: &CloneFn<T>) -> Option<T> {
-    let mut link = &mut *root;
-    while link.get_mut().is_some_and(|node| !node.is_leaf()) {
-        let branch = link.get_mut().expect("it was ours alone just now");
-        let slot = branch.child_slot(index);
-        link = branch.child_link_mut(slot);
+    let mut link = root;
+    // Each node is asked once: a snapshot may go away at any moment.
+    loop {
+        if link.get_mut().is_none() {
+            let entry = leaf_at(link.node(), index).segment(index).entry();
+            return entry.zip(clone_fn.get()).map(|(value, clone)| clone(value));
+        }
+        let node = link.get_mut().expect("what is ours alone stays so");
+        if node.is_leaf() {
+            let slot = node.leaf_slot(index);
+            return node.take_entry(slot);
+        }
+        let slot = node.child_slot(index);
+        link = node.child_link_mut(slot);
     }
-    if let Some(leaf) = link.get_mut() {
-        let slot = leaf.leaf_slot(index);
-        return leaf.take_entry(slot);
-    }
-    let Segment::Entry(_, value) = leaf_at(link.node(), index).segment(index) else {
-        return None;
-    };
-    clone_fn.get().map(|clone| clone(value))
 }
 
 /// Replaces what a snapshot shares on a way from the root, through a depth, by

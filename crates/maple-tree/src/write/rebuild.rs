@@ -239,19 +239,20 @@ fn gather_entries<T>(
     let one_leaf = |left: &Survivor, right: &Survivor| left.source == right.source;
     for survivors in leaves.survivors.chunk_by(one_leaf) {
         let source = &leaves.sources[survivors[0].source];
-        let mut leaf =
-            node_mut(root, &source.way, leaves.shape.depth).filter(|_| !source.is_shared);
+        let leaf = node_mut(root, &source.way, leaves.shape.depth);
+        let mut leaf = leaf.filter(|_| !source.is_shared);
         for survivor in survivors {
             if at == leaves.below {
                 entries.extend(stored.take());
             }
             at += 1;
-            let is_cloned = survivor.is_cloned(&leaves.sources);
-            let value = match leaf.as_mut().filter(|_| !is_cloned) {
-                Some(leaf) => leaf.take_entry(survivor.slot),
-                None => clones.next(),
+            let value = if survivor.is_cloned(&leaves.sources) {
+                clones.next()
+            } else {
+                let leaf = leaf.as_mut().expect("what nobody shares is ours alone");
+                leaf.take_entry(survivor.slot)
             };
-            entries.extend(value.map(|value| (survivor.range, value)));
+            entries.push((survivor.range, value.expect("a survivor is an entry")));
         }
     }
     entries.extend(stored);
