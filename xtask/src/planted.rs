@@ -52,6 +52,23 @@ pub(crate) fn all() -> Checked {
             ));
         }
     }
+    the_crates_own_tests()
+}
+
+/// The tests that `maple-mm` and `samara` have of their planted mistakes.
+fn the_crates_own_tests() -> Checked {
+    for package in ["--package=maple-mm", "--package=samara"] {
+        let ran = run(&mut with_cfg(
+            "planted_mistakes",
+            &["test", package, "--test=planted"],
+        ))?;
+        if !ran.status.success() {
+            return Err(format!(
+                "the tests of planted mistakes, {package}, ended with {}",
+                ran.status
+            ));
+        }
+    }
     Ok(Outcome::Passed)
 }
 

@@ -131,6 +131,10 @@ fn mmap(regs: &Registers) -> Request {
 }
 
 fn clone_request(flags: u64) -> Request {
+    if flags & libc::CLONE_UNTRACED as u64 != 0 {
+        // The child gets the filter, but nobody who lets its calls through.
+        return Request::NotModelled("clone with CLONE_UNTRACED, whose child cannot map memory");
+    }
     if flags & libc::CLONE_VM as u64 == 0 {
         return Request::Fork;
     }

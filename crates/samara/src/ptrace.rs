@@ -7,14 +7,15 @@
     reason = "fork, exec, seccomp and the raw ptrace requests nix lacks"
 )]
 
-use std::ffi::{CString, c_char, c_long};
+use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::unistd::{ForkResult, Pid};
 
 use crate::seccomp;
@@ -244,6 +245,58 @@ pub(crate) fn leave_keys_to_the_program() {
     }
 }
 
+/// The last request to end that was not looked at yet: the signal, or 0, and who sent it.
+static REQUEST: AtomicI32 = AtomicI32::new(0);
+static REQUEST_BY: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn note_request(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    // SAFETY: the kernel passes a record to a handler that was installed with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: a sender is recorded for both signals; from the kernel itself it is 0.
+    REQUEST_BY.store(unsafe { info.si_pid() }, Ordering::Relaxed);
+    // ORDERING: pairs with the `Acquire` in `pass_request_on`, which then reads the sender.
+    REQUEST.store(signal, Ordering::Release);
+}
+
+/// Leaves it to the traced program how to end: a request from outside goes to `program`, and one
+/// that the program sends to its whole process group, which we are in, is not meant for us.
+pub(crate) fn leave_requests_to_the_program(program: Tid) {
+    PROGRAM.store(program, Ordering::Relaxed);
+    let note = SigHandler::SigAction(note_request);
+    let action = SigAction::new(note, SaFlags::SA_SIGINFO, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler only stores to atomics.
+        let _ = unsafe { nix::sys::signal::sigaction(signal, &action) };
+    }
+}
+
+/// The first process of the traced program.
+static PROGRAM: AtomicI32 = AtomicI32::new(0);
+
+fn pass_request_on() {
+    // ORDERING: pairs with the `Release` in `note_request`.
+    let signal = REQUEST.swap(0, Ordering::Acquire);
+    let sender = REQUEST_BY.load(Ordering::Relaxed);
+    let Ok(signal) = Signal::try_from(signal) else {
+        return;
+    };
+    if sender != 0 && !is_traced(sender) {
+        let program = Pid::from_raw(PROGRAM.load(Ordering::Relaxed));
+        let _ = nix::sys::signal::kill(program, signal);
+    }
+}
+
+/// Whether we trace the process.
+fn is_traced(pid: Tid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ours = std::process::id().to_string();
+    let tracer = |line: &str| {
+        line.strip_prefix("TracerPid:")
+            .is_some_and(|it| it.trim() == ours)
+    };
+    status.lines().any(tracer)
+}
+
 /// Raises our own limit of open files to what is allowed: one is held per mapped file.
 pub(crate) fn raise_file_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -259,6 +312,7 @@ pub(crate) fn raise_file_limit() {
 pub(crate) fn wait() -> io::Result<Option<(Tid, Stop)>> {
     let mut status = 0;
     loop {
+        pass_request_on();
         // SAFETY: `status` is a valid place for the result.
         let tid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
         if tid > 0 {
@@ -310,7 +364,7 @@ pub(crate) fn listen(tid: Tid) {
 }
 
 fn raw_request(request: libc::c_uint, tid: Tid, argument: c_long) {
-    let nothing: *mut libc::c_void = std::ptr::null_mut();
+    let nothing: *mut c_void = std::ptr::null_mut();
     // SAFETY: these requests take an integer and access no memory of ours.
     unsafe { libc::ptrace(request, tid, nothing, argument) };
 }

@@ -37,6 +37,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
     };
     ptrace::raise_file_limit();
     ptrace::leave_keys_to_the_program();
+    ptrace::leave_requests_to_the_program(started.tid);
     let (session, ended) = Engine::new(started.tid, session).run()?;
     let Outcome {
         mut verdict,

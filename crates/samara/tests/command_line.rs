@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -111,6 +111,41 @@ mod pass_through {
         assert_eq!(output.stdout, b"caught\n");
         assert!(
             errors(&output).contains("exited with status 3"),
+            "{}",
+            errors(&output)
+        );
+    }
+
+    #[test]
+    fn a_signal_to_its_own_process_group_is_the_programs_affair() {
+        let script = "trap '' TERM HUP; kill -TERM 0; kill -HUP 0; echo survived";
+        let mut command = samara(&["trace", "--", "sh", "-c", script]);
+        let output = command.process_group(0).output().expect("samara runs");
+        assert_eq!(output.stdout, b"survived\n");
+        assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    }
+
+    #[test]
+    fn a_request_to_end_reaches_the_program_and_the_verdict_is_written() {
+        let mut child = samara(&["trace", "--", "sh", "-c", "echo ready; exec sleep 60"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("samara runs");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)
+            .expect("the program is ready");
+        // The program may be between two calls of ours: ask until it has heard.
+        while child.try_wait().expect("it can be waited for").is_none() {
+            let id = child.id().to_string();
+            let _ = Command::new("sh")
+                .args(["-c", &format!("kill -TERM {id}")])
+                .status();
+        }
+        let output = child.wait_with_output().expect("it ends");
+        assert!(
+            errors(&output).contains("identical at all"),
             "{}",
             errors(&output)
         );

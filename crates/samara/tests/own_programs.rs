@@ -52,6 +52,7 @@ const PROGRAMS: &[Program] = &[
     ("huge", huge),
     ("huge_reads", huge_reads),
     ("limits_of_a_child", limits_of_a_child),
+    ("limits_beside_calls", limits_beside_calls),
     ("many_mappings", many_mappings),
     ("killed_children", killed_children),
     ("signals", signals),
@@ -693,6 +694,16 @@ fn huge_reads() {
     in_child(|| {
         protect(at, HUGE, PROT_NONE);
         map(PAGE, PROT_READ, ANON);
+    });
+}
+
+/// Once, the end of one thread's `setrlimit` was taken for the end of another's call.
+fn limits_beside_calls() {
+    thread::scope(|scope| {
+        scope.spawn(|| churn(5));
+        for megabytes in 0..300 {
+            set_limit(libc::RLIMIT_MEMLOCK, (64 + megabytes) << 20);
+        }
     });
 }
 

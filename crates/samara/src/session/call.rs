@@ -65,7 +65,7 @@ impl Session {
             None => Pending::NotModelled("a call in an address space without a model"),
         };
         if let Some(space) = self.spaces.get_mut(&place.mm) {
-            space.pending = Some(pending);
+            space.pending = Some((place.tid, pending));
         }
     }
 

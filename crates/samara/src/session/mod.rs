@@ -34,7 +34,8 @@ struct Space {
     tid: Tid,
     /// Its `brk` follows the kernel's answers.
     layout: LayoutFacts,
-    pending: Option<Pending>,
+    /// Of the task that made the call.
+    pending: Option<(Tid, Pending)>,
     calls_since_full: u32,
 }
 
@@ -149,8 +150,11 @@ impl Session {
         }
     }
 
-    fn take_pending(&mut self, mm: MmId) -> Option<Pending> {
-        self.spaces.get_mut(&mm)?.pending.take()
+    /// What this very task has under way. Calls that only read limits run beside others.
+    fn take_pending(&mut self, place: Place) -> Option<Pending> {
+        let pending = &mut self.spaces.get_mut(&place.mm)?.pending;
+        let own = pending.take_if(|(tid, _)| *tid == place.tid);
+        own.map(|(_, pending)| pending)
     }
 }
 
@@ -218,12 +222,12 @@ impl Watcher for Session {
             _ => Pending::NotModelled("a call of another kind"),
         };
         if let Some(space) = self.spaces.get_mut(&place.mm) {
-            space.pending = Some(pending);
+            space.pending = Some((place.tid, pending));
         }
     }
 
     fn leave(&mut self, place: Place, result: i64) {
-        match self.take_pending(place.mm) {
+        match self.take_pending(place) {
             Some(Pending::Call(under_way)) => self.finish_call(place, under_way, result),
             Some(Pending::NotModelled(name)) => {
                 self.verdict.count_not_modelled(name);
@@ -255,7 +259,7 @@ impl Watcher for Session {
             before,
             predicted,
             ..
-        })) = self.take_pending(place.mm)
+        })) = self.take_pending(place)
         else {
             return;
         };

@@ -87,7 +87,7 @@ impl Session {
     }
 
     pub(super) fn fork_call(&mut self, place: Place, child: Place) {
-        let Some(Pending::Fork { before }) = self.take_pending(place.mm) else {
+        let Some(Pending::Fork { before }) = self.take_pending(place) else {
             // Not through the ordinary entry: the child is not mirrored, and the verdict says so.
             self.verdict
                 .count_not_modelled("a fork through the 32-bit or x32 entry");
