@@ -181,6 +181,7 @@ impl Session {
         if count > ORDINARY_VMAS
             && space.calls_since_full < FULL_EVERY
             && let Ranges::Near(near) = near
+            && !near.is_empty()
         {
             return compare::neighbourhood(&self.mirror, mm, &space.handles, near);
         }
