@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::stat::{self, FileStat, SFlag};
 use nix::sys::statfs::{self, FsType};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
@@ -19,6 +19,18 @@ use crate::procfs::MapLine;
 use crate::ptrace::Tid;
 
 const HUGETLBFS: FsType = statfs::HUGETLBFS_MAGIC;
+/// File systems whose files the kernel makes up, each with rules of its own for mapping: proc,
+/// sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, pidfs.
+const GENERATED: &[i64] = &[
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0x5049_4446,
+];
 
 /// A descriptor's meaning.
 #[derive(Debug)]
@@ -86,12 +98,16 @@ impl FileTable {
         if let Some(held) = self.held.iter().find(same) {
             return Identified::Known(held.id);
         }
+        let class = classify(&stat, &descriptor);
+        if class == FileClass::Device {
+            return Identified::NotModelled("mmap of a special file");
+        }
         let facts = FileFacts {
             id: self.new_id(),
             device: (major(stat.st_dev), minor(stat.st_dev)),
             inode: stat.st_ino,
             name: name_of(&descriptor),
-            class: classify(&stat, &descriptor),
+            class,
             access: access_of(flags, &descriptor),
         };
         self.held.push(Held {
@@ -157,12 +173,20 @@ fn name_of(descriptor: &OwnedFd) -> String {
 fn classify(stat: &FileStat, descriptor: &OwnedFd) -> FileClass {
     const ZERO: (u32, u32) = (1, 5);
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        // What a write seal refuses is not modelled.
+        SFlag::S_IFREG if is_write_sealed(descriptor) => FileClass::Device,
         SFlag::S_IFREG => statfs::fstatfs(descriptor)
             .map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type())),
         SFlag::S_IFCHR if (major(stat.st_rdev), minor(stat.st_rdev)) == ZERO => FileClass::DevZero,
-        SFlag::S_IFDIR | SFlag::S_IFIFO | SFlag::S_IFSOCK => FileClass::Unmappable,
+        SFlag::S_IFDIR | SFlag::S_IFIFO => FileClass::Unmappable,
+        // Some sockets can be mapped, some not: each kind has its own rules.
         _ => FileClass::Device,
     }
+}
+
+fn is_write_sealed(descriptor: &OwnedFd) -> bool {
+    let refused = SealFlag::F_SEAL_WRITE.bits() | SealFlag::F_SEAL_FUTURE_WRITE.bits();
+    fcntl(descriptor, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & refused != 0)
 }
 
 fn class_by_name(name: &str) -> FileClass {
@@ -181,6 +205,7 @@ fn class_of_fs(kind: FsType) -> FileClass {
             FileClass::HugeAligned
         }
         statfs::TMPFS_MAGIC => FileClass::Shmem,
+        kind if GENERATED.contains(&kind.0) => FileClass::Device,
         _ => FileClass::Plain,
     }
 }
