@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -22,13 +22,32 @@ use crate::verdict::Status;
 pub(crate) fn run(what: &str) -> Result<Status> {
     let text = read(what)?;
     let picture = picture(&text)?;
-    match io::stdout().write_all(picture.as_bytes()) {
-        // Whoever reads us has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Status::Identical),
-        other => other
-            .map(|()| Status::Identical)
-            .context("cannot write the picture"),
+    crate::print(&picture).context("cannot write the picture")
+}
+
+/// Far more than the mappings of any process: what is longer is something else.
+const LONGEST: u64 = 256 << 20;
+
+/// What a file holds, or one byte more than [`LONGEST`] of it.
+fn contents(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(LONGEST + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Text for a terminal: a file's name may hold anything.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars() {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
     }
+    shown
 }
 
 fn read(what: &str) -> Result<String> {
@@ -38,7 +57,7 @@ fn read(what: &str) -> Result<String> {
     } else {
         what.to_owned()
     };
-    let bytes = fs::read(&path).with_context(|| {
+    let bytes = contents(&path).with_context(|| {
         if is_process {
             format!("cannot read {path}: is there a process {what}, and is it yours?")
         } else {
@@ -48,6 +67,9 @@ fn read(what: &str) -> Result<String> {
     if bytes.is_empty() {
         bail!("{path} is empty: kernel threads and zombies have no mappings");
     }
+    if bytes.len() as u64 > LONGEST {
+        bail!("{path} is longer than 256 MiB: that is no maps file");
+    }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -55,8 +77,13 @@ fn read(what: &str) -> Result<String> {
 fn picture(text: &str) -> Result<String> {
     let mut lines = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let parsed = MapLine::parse(line)
-            .with_context(|| format!("line {} is no line of /proc/PID/maps: {line}", number + 1))?;
+        // An editor may have removed the blank that ends a line without a name.
+        let parsed = MapLine::parse(line).or_else(|| MapLine::parse(&format!("{line} ")));
+        let parsed = parsed.with_context(|| {
+            let start: String = line.chars().take(100).collect();
+            let (number, start) = (number + 1, printable(&start));
+            format!("line {number} is no line of /proc/PID/maps: {start}")
+        })?;
         lines.push(parsed);
     }
     lines.retain(|line| line.name != "[vsyscall]");
@@ -140,7 +167,8 @@ fn annotate(picture: &mut String, dump: &str, lines: &[MapLine]) {
         let is_entry = line.split_whitespace().nth(1) == Some("entry");
         match is_entry.then(|| entries.next()).flatten() {
             Some(entry) => {
-                let _ = writeln!(picture, "{line}  {} {}", entry.access, entry.name);
+                let name = printable(&entry.name);
+                let _ = writeln!(picture, "{line}  {} {name}", entry.access);
             }
             None => {
                 let _ = writeln!(picture, "{line}");
@@ -158,6 +186,20 @@ mod tests {
         let picture = picture(&read("self").unwrap()).unwrap();
         assert!(picture.contains("[stack]"), "{picture}");
         assert!(picture.contains("mappings,"));
+    }
+
+    #[test]
+    fn names_are_escaped_and_a_trailing_blank_may_be_missing() {
+        let text =
+            "1000-2000 rw-p 00000000 00:00 0\n3000-4000 r--p 00000000 fe:00 12 /a\x1b[31mb\n";
+        let picture = picture(text).unwrap();
+        assert!(picture.contains(r"/a\u{1b}[31mb"), "{picture}");
+    }
+
+    #[test]
+    fn what_never_ends_is_refused() {
+        let error = read("/dev/zero").unwrap_err().to_string();
+        assert!(error.contains("longer than"), "{error}");
     }
 
     #[test]

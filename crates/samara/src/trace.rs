@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::JsonFile;
 use crate::cli::TraceArgs;
 use crate::engine::{Ended, Engine};
 use crate::launch;
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
         Some(path) => Recorder::create(path)?,
         None => Recorder::default(),
     };
+    let json = args.json.as_deref().map(JsonFile::create).transpose()?;
     let session = Session::new(shown(args), recorder, Progress::new())?;
     let privilege = launch::privilege();
     let path = Path::new(OsStr::from_bytes(program.path.as_bytes()));
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
         let note = "run without the right to keep privileges: setuid programs ran as you";
         verdict.notes.push(note.to_owned());
     }
-    crate::report(&verdict, args.json.as_deref())?;
+    crate::report(&verdict, json)?;
     recorded?;
     Ok(verdict.status())
 }

@@ -230,7 +230,8 @@ impl fmt::Display for Divergence {
             .filter_map(|pair| pair.kernel.as_deref())
             .map(str::len)
             .max();
-        let width = width.unwrap_or(0).max("kernel".len());
+        // A width past 65,535 panics, and a forged trace can hold a line as long.
+        let width = width.unwrap_or(0).clamp("kernel".len(), 200);
         let mut table = String::new();
         let _ = writeln!(table, "    {:<width$}  | model", "kernel");
         for LinePair { kernel, model } in lines {
@@ -297,6 +298,20 @@ mod tests {
             ]
         );
         assert_eq!(differing_lines("a\n", "a\n"), []);
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_shown() {
+        let lines = differing_lines(&"a".repeat(1 << 20), "b");
+        let divergence = Divergence {
+            process: 0,
+            comparison: 1,
+            call: String::new(),
+            predicted: String::new(),
+            actual: String::new(),
+            lines,
+        };
+        assert!(divergence.to_string().len() > 1 << 20);
     }
 
     #[test]

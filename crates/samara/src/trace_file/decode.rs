@@ -20,7 +20,7 @@ pub(crate) struct Reader<R: Read> {
     at: usize,
     blocks: u32,
     chain: crc32fast::Hasher,
-    states: States,
+    pub(super) states: States,
     ended: bool,
 }
 
@@ -136,7 +136,11 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
     Ok(match source.byte()? {
         1 => Event::System(system(source)?),
         2 => Event::File(file(source)?),
-        3 => Event::Start(Box::new(start(source)?)),
+        3 => {
+            let facts = start(source)?;
+            states.started(facts.mm)?;
+            Event::Start(Box::new(facts))
+        }
         4 => Event::Limits {
             mm: mm(source)?,
             limits: limits(source)?,
@@ -164,7 +168,7 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
         },
         9 => {
             let (parent, child) = (mm(source)?, mm(source)?);
-            states.forked(parent, child);
+            states.forked(parent, child)?;
             Event::Fork { parent, child }
         }
         10 => Event::NotModelled {
@@ -174,7 +178,7 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
         11 => state(source, states)?,
         12 => {
             let mm = mm(source)?;
-            states.texts.remove(&mm);
+            states.remove(mm);
             Event::Gone { mm }
         }
         13 => Event::LowBase {
@@ -199,13 +203,11 @@ fn state(source: &mut Source<'_>, states: &mut States) -> Wired<Event> {
         kept_after,
         middle: source.text()?,
     };
-    let text = states
-        .rebuild(mm, &delta)
-        .ok_or("a state does not follow from the one before")?;
+    let text = states.rebuild(mm, &delta)?;
     if hash(&text) != sum {
         return Err("a state's hash is wrong");
     }
-    states.texts.insert(mm, text.clone());
+    states.put(mm, text.as_str().into())?;
     Ok(Event::State { mm, text })
 }
 

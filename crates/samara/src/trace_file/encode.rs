@@ -45,7 +45,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     ///
-    /// What the output says.
+    /// What the output says, or that no reader would accept the file.
     pub(crate) fn event(&mut self, event: &Event) -> io::Result<()> {
         let sink = &mut self.block;
         match event {
@@ -54,7 +54,10 @@ impl<W: Write> Writer<W> {
                 sink.byte(2);
                 file(sink, facts);
             }
-            Event::Start(facts) => start(sink, facts),
+            Event::Start(facts) => {
+                start(sink, facts);
+                self.states.started(facts.mm).map_err(io::Error::other)?;
+            }
             Event::Limits { mm, limits } => {
                 sink.byte(4);
                 sink.number(mm.0.into());
@@ -90,7 +93,8 @@ impl<W: Write> Writer<W> {
             Event::Fork { parent, child } => {
                 sink.byte(9);
                 sink.numbers(&[parent.0.into(), child.0.into()]);
-                self.states.forked(*parent, *child);
+                let forked = self.states.forked(*parent, *child);
+                forked.map_err(io::Error::other)?;
             }
             Event::NotModelled { mm, name } => {
                 sink.byte(10);
@@ -103,12 +107,13 @@ impl<W: Write> Writer<W> {
                 let kept = [delta.kept_before as u64, delta.kept_after as u64];
                 sink.numbers(&[mm.0.into(), hash(text), kept[0], kept[1]]);
                 sink.text(delta.middle);
-                self.states.texts.insert(*mm, text.clone());
+                let kept = self.states.put(*mm, text.as_str().into());
+                kept.map_err(io::Error::other)?;
             }
             Event::Gone { mm } => {
                 sink.byte(12);
                 sink.number(mm.0.into());
-                self.states.texts.remove(mm);
+                self.states.remove(*mm);
             }
         }
         if self.block.bytes.len() >= BLOCK_TARGET {

@@ -16,8 +16,10 @@ pub(crate) use encode::Writer;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::engine::MmId;
+use wire::Wired;
 
 pub(crate) const MAGIC: &[u8; 8] = b"SAMARA\r\n";
 pub(crate) const VERSION: u16 = 1;
@@ -25,6 +27,12 @@ pub(crate) const VERSION: u16 = 1;
 const BLOCK_TARGET: usize = 128 << 10;
 /// No block may unpack to more.
 const BLOCK_MAX: usize = 32 << 20;
+/// No state may be longer. Linux's default of 65,530 mappings takes less than half of it.
+const STATE_MAX: usize = 16 << 20;
+/// All states that are kept may not take more bytes together; shared ones count once.
+const STATES_MAX: usize = 256 << 20;
+/// No more address spaces may be alive at once.
+const SPACES_MAX: usize = 1 << 16;
 
 /// What is wrong with a trace file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,10 +88,12 @@ pub(crate) fn hash(text: &str) -> u64 {
 }
 
 /// The last state of each address space, which the next one is a difference from. The writer and
-/// the reader keep the same.
+/// the reader keep the same. A child shares its parent's text, for a fork is three bytes in a file.
 #[derive(Debug, Default)]
 struct States {
-    texts: HashMap<MmId, String>,
+    texts: HashMap<MmId, Arc<str>>,
+    /// What the distinct texts take.
+    bytes: usize,
 }
 
 /// A state as a difference: lines kept at both ends, and what stands between.
@@ -96,12 +106,50 @@ struct StateDelta<'a> {
 
 impl States {
     fn previous(&self, mm: MmId) -> &str {
-        self.texts.get(&mm).map_or("", String::as_str)
+        self.texts.get(&mm).map_or("", |text| &**text)
     }
 
-    fn forked(&mut self, parent: MmId, child: MmId) {
-        let text = self.previous(parent).to_owned();
-        self.texts.insert(child, text);
+    /// Makes `text` the last state of `mm`, or says which limit forbids it.
+    fn put(&mut self, mm: MmId, text: Arc<str>) -> Wired<()> {
+        self.remove(mm);
+        if self.texts.len() >= SPACES_MAX {
+            return Err("more than 65536 address spaces at once");
+        }
+        if text.len() > STATE_MAX {
+            return Err("a state is longer than 16 MiB");
+        }
+        if Arc::strong_count(&text) == 1 {
+            if text.len() > STATES_MAX - self.bytes {
+                return Err("the states of all address spaces take more than 256 MiB");
+            }
+            self.bytes += text.len();
+        }
+        self.texts.insert(mm, text);
+        Ok(())
+    }
+
+    fn remove(&mut self, mm: MmId) {
+        if let Some(text) = self.texts.remove(&mm)
+            && Arc::strong_count(&text) == 1
+        {
+            self.bytes -= text.len();
+        }
+    }
+
+    /// Counts an address space that may have no state yet.
+    fn started(&mut self, mm: MmId) -> Wired<()> {
+        if self.texts.contains_key(&mm) {
+            return Ok(());
+        }
+        self.put(mm, Arc::default())
+    }
+
+    fn forked(&mut self, parent: MmId, child: MmId) -> Wired<()> {
+        if parent == child {
+            return Ok(());
+        }
+        let text = self.texts.get(&parent).map(Arc::clone).unwrap_or_default();
+        self.put(child, text)
     }
 
     fn delta<'a>(&self, mm: MmId, text: &'a str) -> StateDelta<'a> {
@@ -127,16 +175,20 @@ impl States {
         }
     }
 
-    /// The whole text of a state; `None` if the difference does not fit what it is from.
-    fn rebuild(&self, mm: MmId, delta: &StateDelta<'_>) -> Option<String> {
-        let old: Vec<&str> = self.previous(mm).split_inclusive('\n').collect();
-        if delta.kept_before.checked_add(delta.kept_after)? > old.len() {
-            return None;
+    /// The whole text of a state, if the difference fits what it is from.
+    fn rebuild(&self, mm: MmId, delta: &StateDelta<'_>) -> Wired<String> {
+        let old = self.previous(mm);
+        let lines = || old.split_inclusive('\n');
+        let kept = delta.kept_before.checked_add(delta.kept_after);
+        if kept.is_none_or(|kept| kept > lines().count()) {
+            return Err("a state does not follow from the one before");
         }
-        let mut text = old[..delta.kept_before].concat();
-        text.push_str(delta.middle);
-        text.push_str(&old[old.len() - delta.kept_after..].concat());
-        Some(text)
+        let head: usize = lines().take(delta.kept_before).map(str::len).sum();
+        let tail: usize = lines().rev().take(delta.kept_after).map(str::len).sum();
+        if head + delta.middle.len() + tail > STATE_MAX {
+            return Err("a state is longer than 16 MiB");
+        }
+        Ok([&old[..head], delta.middle, &old[old.len() - tail..]].concat())
     }
 }
 

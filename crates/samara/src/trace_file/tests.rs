@@ -296,3 +296,55 @@ fn hostile_records_neither_panic_nor_allocate() {
         }
     }
 }
+
+/// Some kilobytes of file that would be many gigabytes if every fork copied its parent's state.
+#[test]
+fn a_fork_copies_no_state() {
+    const LENGTH: usize = 8 << 20;
+    let (parent, text) = (MmId(0), "a".repeat(LENGTH));
+    let mut events = vec![Event::State { mm: parent, text }];
+    events.extend((1..=3000).map(|n| Event::Fork {
+        parent,
+        child: MmId(n),
+    }));
+    let bytes = encoded(&events);
+    assert!(bytes.len() < 64 << 10);
+    let mut reader = Reader::new(&bytes[..]).unwrap();
+    let mut count = 0;
+    while reader.next_event().unwrap().is_some() {
+        count += 1;
+    }
+    assert_eq!(count, events.len());
+    assert_eq!(
+        (reader.states.texts.len(), reader.states.bytes),
+        (3001, LENGTH)
+    );
+}
+
+#[test]
+fn what_the_states_take_is_bounded() {
+    let mut states = States::default();
+    let long = "a".repeat(STATE_MAX + 1);
+    assert!(states.put(MmId(0), long.as_str().into()).is_err());
+    let delta = |middle| StateDelta {
+        kept_before: 0,
+        kept_after: 0,
+        middle,
+    };
+    assert!(states.rebuild(MmId(0), &delta(&long)).is_err());
+    states.put(MmId(0), "abc".into()).unwrap();
+    states.forked(MmId(0), MmId(1)).unwrap();
+    states.forked(MmId(1), MmId(1)).unwrap();
+    states.remove(MmId(0));
+    assert_eq!(states.bytes, 3);
+    states.put(MmId(1), "abcd".into()).unwrap();
+    assert_eq!(states.bytes, 4);
+    states.bytes = STATES_MAX;
+    assert!(states.put(MmId(2), "a".into()).is_err());
+    states.bytes = 4;
+    for n in 1..SPACES_MAX as u32 {
+        states.started(MmId(n)).unwrap();
+    }
+    states.forked(MmId(1), MmId(0)).unwrap();
+    assert!(states.forked(MmId(1), MmId(u32::MAX)).is_err());
+}
