@@ -1,12 +1,12 @@
 //! `madvise`: advice that changes flags, and the argument checks of the rest.
 
 use crate::abi::{
-    MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK,
-    MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE,
-    MADV_HUGEPAGE, MADV_HWPOISON, MADV_KEEPONFORK, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_NORMAL,
-    MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_RANDOM, MADV_REMOVE,
-    MADV_SEQUENTIAL, MADV_SOFT_OFFLINE, MADV_UNMERGEABLE, MADV_WILLNEED, MADV_WIPEONFORK,
-    is_page_aligned, page_ceil,
+    HUGE_PAGE_SIZE, MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP,
+    MADV_DONTFORK, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE, MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE, MADV_HUGEPAGE, MADV_HWPOISON, MADV_KEEPONFORK, MADV_MERGEABLE,
+    MADV_NOHUGEPAGE, MADV_NORMAL, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE,
+    MADV_RANDOM, MADV_REMOVE, MADV_SEQUENTIAL, MADV_SOFT_OFFLINE, MADV_UNMERGEABLE, MADV_WILLNEED,
+    MADV_WIPEONFORK, is_page_aligned, page_ceil,
 };
 use crate::errno::Errno;
 use crate::flags::VmFlags;
@@ -21,6 +21,7 @@ impl AddressSpace {
     /// Advises about every page of `addr..addr + len`.
     ///
     /// Advice that changes flags may split and merge mappings; `MADV_POPULATE_WRITE` writes;
+    /// `MADV_POPULATE_READ` reads;
     /// `MADV_GUARD_INSTALL` prepares anonymous memory for written pages. The rest is only checked.
     ///
     /// # Complexity
@@ -93,8 +94,9 @@ impl AddressSpace {
         }
         match advice {
             MADV_GUARD_INSTALL => return self.install_guard(&part),
+            MADV_COLLAPSE => return check_collapse(&part),
             MADV_WILLNEED | MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE | MADV_REMOVE
-            | MADV_COLD | MADV_PAGEOUT | MADV_COLLAPSE | MADV_GUARD_REMOVE => {
+            | MADV_COLD | MADV_PAGEOUT | MADV_GUARD_REMOVE => {
                 return check_content_advice(&part.vma, advice);
             }
             _ => {}
@@ -143,10 +145,11 @@ impl AddressSpace {
             if is_special || !flags.contains(needed) {
                 return Err(Errno::EINVAL);
             }
-            if is_write {
+            let end = vma.end().min(range.end);
+            if is_write || self.reads_huge_page(&vma, at..end) {
                 self.prepare_anon(&vma)?;
             }
-            at = vma.end();
+            at = end;
         }
         Ok(())
     }
@@ -242,6 +245,16 @@ fn check_content_advice(vma: &Vma, advice: i32) -> Result<(), Errno> {
     } else {
         Ok(())
     }
+}
+
+/// LINUX: more is refused, by what the pages are and by what kind of memory it is; the model grants
+/// all that has room for a huge page.
+fn check_collapse(part: &Part) -> Result<(), Errno> {
+    let has_room = part
+        .start
+        .checked_next_multiple_of(HUGE_PAGE_SIZE)
+        .is_some_and(|first| first < part.end & !(HUGE_PAGE_SIZE - 1));
+    if has_room { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 fn check_remove(vma: &Vma) -> Result<(), Errno> {

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use crate::abi::{PAGE_SIZE, page_floor};
+use crate::abi::{HUGE_PAGE_SIZE, PAGE_SIZE, page_floor};
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::space::AddressSpace;
@@ -55,8 +55,12 @@ fn allows(flags: VmFlags, access: Access) -> bool {
 impl AddressSpace {
     /// Touches the byte at `addr`.
     ///
-    /// The first write to a private mapping gives it an anon_vma; reading never does. Below a
-    /// stack the stack grows to the page touched.
+    /// The first write to a private mapping gives it an anon_vma; reading does so only where it
+    /// brings a huge page in. Below a stack the stack grows to the page touched.
+    ///
+    /// LINUX: that is an aligned 2 MiB of anonymous memory with `MADV_HUGEPAGE`, all in one mapping,
+    /// in which no page was touched before. The model knows no pages and takes every read for the
+    /// first.
     ///
     /// # Complexity
     ///
@@ -90,10 +94,22 @@ impl AddressSpace {
         if !allows(vma.flags(), access) {
             return Err(Fault::NotAllowed);
         }
-        if access == Access::Write {
+        if access == Access::Write || self.reads_huge_page(&vma, addr..addr + 1) {
             self.prepare_anon(&vma).map_err(|_| Fault::OutOfMemory)?;
         }
         Ok(())
+    }
+
+    /// Whether reading `range`, which lies in `vma`, brings a huge page in.
+    pub(crate) fn reads_huge_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
+        let is_wanted = self.system.settings().huge_pages_if_advised.is_yes()
+            && self.profile.transparent_huge_pages.is_yes()
+            && vma.flags().contains(VmFlags::HUGEPAGE)
+            && vma.is_anonymous();
+        let first_in_vma = vma.start().checked_next_multiple_of(HUGE_PAGE_SIZE);
+        let end_in_vma = vma.end() & !(HUGE_PAGE_SIZE - 1);
+        is_wanted
+            && first_in_vma.is_some_and(|first| range.start.max(first) < range.end.min(end_in_vma))
     }
 
     /// Extends a stack down to the page of `addr`.
@@ -168,14 +184,16 @@ impl AddressSpace {
     }
 
     /// Brings the pages of `start..end` in, as `MAP_POPULATE` and locking do: private writable
-    /// memory is written. What cannot be brought in is left out.
+    /// memory is written, other memory read. What cannot be brought in is left out.
     pub(crate) fn populate(&mut self, start: u64, end: u64) {
         let outcome = self.walk(start..end, |space, part| {
             let flags = part.vma.flags();
             let is_written = flags.contains(VmFlags::WRITE) && !flags.contains(VmFlags::SHARED);
             let is_lazy = flags.contains(VmFlags::LOCKONFAULT);
             let is_special = flags.intersects(VmFlags::IO | VmFlags::PFNMAP);
-            if is_written && !is_lazy && !is_special {
+            let is_read = flags.intersects(VmFlags::ACCESS)
+                && space.reads_huge_page(&part.vma, part.start..part.end);
+            if (is_written || is_read) && !is_lazy && !is_special {
                 space.prepare_anon(&part.vma)
             } else {
                 Ok(())

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::anon::AnonId;
 use crate::errno::Errno;
 use crate::file::FileId;
+use crate::profile::Configured;
 
 /// How the kernel decides whether memory may be promised (`vm.overcommit_memory`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,11 @@ pub struct SystemSettings {
     pub ram_pages: u64,
     /// Pages of swap (`SwapTotal`).
     pub swap_pages: u64,
+    /// Whether memory with `MADV_HUGEPAGE` gets huge pages
+    /// (`/sys/kernel/mm/transparent_hugepage/enabled` is not `never`).
+    ///
+    /// LINUX: with `always` other memory gets them too; the model takes that for `madvise`.
+    pub huge_pages_if_advised: Configured,
 }
 
 impl Default for SystemSettings {
@@ -62,6 +68,7 @@ impl Default for SystemSettings {
             overcommit: Overcommit::Guess,
             ram_pages: 1 << 20,
             swap_pages: 0,
+            huge_pages_if_advised: Configured::Yes,
         }
     }
 }

@@ -475,3 +475,76 @@ mod moves {
         assert_eq!(space.statistics().locked_vm, 4);
     }
 }
+
+mod huge_pages {
+    use super::*;
+    use maple_mm::{Access, MmapRequest};
+
+    /// Pages in a huge page.
+    const HUGE: u64 = HUGE_PAGE_SIZE / PAGE_SIZE;
+
+    /// Pages are counted from a boundary of 2 MiB here.
+    const fn page(index: u64) -> u64 {
+        super::page(0).next_multiple_of(HUGE_PAGE_SIZE) + index * PAGE_SIZE
+    }
+
+    fn advised(first: u64, end: u64) -> AddressSpace {
+        let mut space = AddressSpace::empty();
+        let request = memory(0, 4 * HUGE, RW);
+        map_as(
+            &mut space,
+            MmapRequest {
+                addr: page(0),
+                ..request
+            },
+        );
+        advise(&mut space, first, end, MADV_HUGEPAGE);
+        space
+    }
+
+    fn advise(space: &mut AddressSpace, first: u64, end: u64, advice: i32) {
+        let len = (end - first) * PAGE_SIZE;
+        space.madvise(page(first), len, advice).unwrap();
+    }
+
+    fn is_written(space: &AddressSpace, index: u64) -> bool {
+        space.vma_at(page(index)).unwrap().anon().is_faulted()
+    }
+
+    #[test]
+    fn reading_a_huge_page_prepares_for_writing_and_so_keeps_from_merging() {
+        let mut space = advised(0, 2 * HUGE);
+        space.fault(page(0), Access::Read).unwrap();
+        space.fault(page(3 * HUGE), Access::Write).unwrap();
+        advise(&mut space, 2 * HUGE, 4 * HUGE, MADV_HUGEPAGE);
+        assert_eq!(space.map_count(), 2);
+    }
+
+    #[test]
+    fn populating_for_reading_prepares_what_holds_a_huge_page() {
+        let mut space = advised(0, 2 * HUGE);
+        advise(&mut space, 1, HUGE, MADV_POPULATE_READ);
+        assert!(is_written(&space, 0));
+    }
+
+    #[test]
+    fn reading_prepares_nothing_without_room_for_a_huge_page_or_without_advice() {
+        let mut space = advised(1, 2 * HUGE);
+        space.fault(page(1), Access::Read).unwrap();
+        advise(&mut space, 1, HUGE, MADV_POPULATE_READ);
+        space.fault(page(3 * HUGE), Access::Read).unwrap();
+        assert!(!is_written(&space, 1));
+        assert!(!is_written(&space, 3 * HUGE));
+        space.fault(page(HUGE), Access::Read).unwrap();
+        assert!(is_written(&space, 1));
+    }
+
+    #[test]
+    fn collapsing_needs_room_for_a_huge_page() {
+        let mut space = advised(0, 2 * HUGE);
+        let mut collapse =
+            |first, pages| space.madvise(page(first), pages * PAGE_SIZE, MADV_COLLAPSE);
+        assert_eq!(collapse(1, HUGE), Err(maple_mm::Errno::EINVAL));
+        assert_eq!(collapse(0, HUGE), Ok(()));
+    }
+}

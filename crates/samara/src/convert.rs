@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use maple_mm::{
-    AnonMergeRule, Capabilities, Direction as ModelDirection, File, FileAccess, FileId, FileKind,
-    Gate as ModelGate, Layout, Limits, LinuxProfile, Overcommit, Setup, System, SystemSettings,
-    VmFlags, Vma,
+    AnonMergeRule, Capabilities, Configured, Direction as ModelDirection, File, FileAccess, FileId,
+    FileKind, Gate as ModelGate, Layout, Limits, LinuxProfile, Overcommit, Setup, System,
+    SystemSettings, VmFlags, Vma,
 };
 
 use crate::event::{
@@ -43,6 +43,8 @@ pub(crate) fn settings(facts: &SystemFacts) -> SystemSettings {
         },
         ram_pages: facts.ram_pages,
         swap_pages: facts.swap_pages,
+        // What a read prepares is seen in the pages, so nothing is predicted of it.
+        huge_pages_if_advised: Configured::No,
     }
 }
 

@@ -54,6 +54,10 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             len: b,
             prot: c,
         },
+        // Which keys there are depends on the processor and on pkey_alloc.
+        libc::SYS_pkey_mprotect if d as i32 != -1 => {
+            return Request::NotModelled("pkey_mprotect(with a key)");
+        }
         libc::SYS_pkey_mprotect => Call::PkeyMprotect {
             addr: a,
             len: b,
@@ -68,6 +72,10 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             new_addr: e,
         },
         libc::SYS_brk => Call::Brk { addr: a },
+        // Succeeds or fails by what the pages are and by free memory.
+        libc::SYS_madvise if c as i32 == libc::MADV_COLLAPSE => {
+            return Request::NotModelled("madvise(MADV_COLLAPSE)");
+        }
         libc::SYS_madvise => Call::Madvise {
             addr: a,
             len: b,
@@ -221,6 +229,23 @@ mod tests {
             decoded(libc::SYS_clone, [thread, 0, 0, 0, 0, 0]),
             share(Sharing::Thread)
         );
+    }
+
+    #[test]
+    fn what_pages_or_keys_decide_is_not_modelled() {
+        let collapse = libc::MADV_COLLAPSE as u64;
+        assert_eq!(
+            decoded(libc::SYS_madvise, [0, 4096, collapse, 0, 0, 0]),
+            Request::NotModelled("madvise(MADV_COLLAPSE)")
+        );
+        let keyed = |key| decoded(libc::SYS_pkey_mprotect, [0, 4096, 1, key, 0, 0]);
+        let refused = Request::NotModelled("pkey_mprotect(with a key)");
+        assert_eq!(keyed(0), refused);
+        assert_eq!(keyed(1), refused);
+        assert!(matches!(
+            keyed(u64::MAX),
+            Request::Memory(Call::PkeyMprotect { pkey: -1, .. }, None)
+        ));
     }
 
     #[test]

@@ -70,6 +70,7 @@ const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
+const PAGE_IS_HUGE: u64 = 1 << 6;
 const QUERY_COVERING_OR_NEXT: u64 = 0x10;
 
 /// One mapping as `PROCMAP_QUERY` describes it.
@@ -92,25 +93,52 @@ pub(crate) struct KernelMapping {
 ///
 /// What the kernel says; `ENOTTY` where it is older than 6.7.
 pub(crate) fn first_private_page(pagemap: &File, start: u64, end: u64) -> io::Result<Option<u64>> {
-    let mut region = PageRegion::default();
     let mut scan = PageScan {
-        size: size_of::<PageScan>() as u64,
-        start,
-        end,
-        regions: (&raw mut region).addr() as u64,
-        regions_len: 1,
-        max_pages: 1,
         category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
         category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-        return_mask: PAGE_IS_PRESENT,
         ..PageScan::default()
     };
+    first_page(pagemap, (start, end), &mut scan)
+}
+
+/// The first page of `start..end` that lies in the shared huge page of zeros. `pagemap` is
+/// `/proc/PID/pagemap`.
+///
+/// Reading maps it only after the mapping was prepared for written pages (the small page of zeros
+/// asks for no preparation).
+///
+/// # Errors
+///
+/// What the kernel says; `ENOTTY` where it is older than 6.7.
+pub(crate) fn first_huge_zero_page(
+    pagemap: &File,
+    start: u64,
+    end: u64,
+) -> io::Result<Option<u64>> {
+    let mut scan = PageScan {
+        category_mask: PAGE_IS_PRESENT | PAGE_IS_HUGE | PAGE_IS_PFNZERO,
+        ..PageScan::default()
+    };
+    first_page(pagemap, (start, end), &mut scan)
+}
+
+/// The first page of a range in the categories that `scan` names.
+fn first_page(
+    pagemap: &File,
+    (start, end): (u64, u64),
+    scan: &mut PageScan,
+) -> io::Result<Option<u64>> {
+    let mut region = PageRegion::default();
     // The kernel writes to `region` through an address in an integer.
-    let _ = (&raw mut region).expose_provenance();
+    let regions = (&raw mut region).expose_provenance() as u64;
+    (scan.size, scan.start, scan.end) = (size_of::<PageScan>() as u64, start, end);
+    (scan.regions, scan.regions_len, scan.max_pages) = (regions, 1, 1);
+    scan.return_mask = PAGE_IS_PRESENT;
+    let scan = std::ptr::from_mut(scan);
     // SAFETY: `scan` is the structure this request takes, its `regions` points to one valid
     // `PageRegion` that outlives the call, and both may be written.
-    let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+    let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, scan) };
     match Errno::result(found)? {
         0 => Ok(None),
         _ => Ok(Some(region.start)),

@@ -26,11 +26,12 @@ pub(crate) fn maps_text(handles: &Handles) -> Result<String> {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-/// For each of `ranges` that holds private data, the address of a page that does.
+/// For each of `ranges` that holds private data, or was prepared for it by a read that brought the
+/// huge page of zeros in, the address of a page that does.
 pub(crate) fn written_pages(handles: &Handles, ranges: &[(u64, u64)]) -> Vec<u64> {
     let mut found = Vec::new();
     for &(start, end) in ranges {
-        match kernel::first_private_page(&handles.pagemap, start, end) {
+        match first_prepared_page(handles, start, end) {
             Ok(page) => found.extend(page),
             Err(error) if is_unknown_request(&error) => {
                 found.extend(first_private_page_by_table(handles, start, end));
@@ -40,6 +41,13 @@ pub(crate) fn written_pages(handles: &Handles, ranges: &[(u64, u64)]) -> Vec<u64
         }
     }
     found
+}
+
+fn first_prepared_page(handles: &Handles, start: u64, end: u64) -> std::io::Result<Option<u64>> {
+    match kernel::first_private_page(&handles.pagemap, start, end)? {
+        None => kernel::first_huge_zero_page(&handles.pagemap, start, end),
+        found => Ok(found),
+    }
 }
 
 fn is_unknown_request(error: &std::io::Error) -> bool {

@@ -8,8 +8,9 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 
 use maple_mm::{
-    AddressSpace, Backing, Capabilities, File, FileAccess, FileId, FileKind, Gate, Layout, Limits,
-    LinuxProfile, MapsLine, Setup, Special, System, SystemSettings, VmFlags, VmaSpec,
+    AddressSpace, Backing, Capabilities, Configured, File, FileAccess, FileId, FileKind, Gate,
+    Layout, Limits, LinuxProfile, MapsLine, Setup, Special, System, SystemSettings, VmFlags,
+    VmaSpec,
 };
 
 use crate::executor::CHANNELS;
@@ -170,7 +171,14 @@ pub(crate) fn settings() -> SystemSettings {
             .expect("kB")
             / 4
     };
+    let huge = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    let is_never = huge.map_or(true, |mode| mode.contains("[never]"));
     SystemSettings {
+        huge_pages_if_advised: if is_never {
+            Configured::No
+        } else {
+            Configured::Yes
+        },
         max_map_count: number("/proc/sys/vm/max_map_count") as usize,
         mmap_min_addr: number("/proc/sys/vm/mmap_min_addr"),
         ram_pages: pages("MemTotal:"),
