@@ -369,5 +369,5 @@ fn report(side: &Side, log: &Log) {
         .lines()
         .filter(|line| !line.contains("/usr/lib"))
         .collect();
-    eprintln!("{}", lines.join("\n").replace("/tmp/target-mm", ""));
+    eprintln!("{}", lines.join("\n"));
 }
