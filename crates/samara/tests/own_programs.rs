@@ -652,7 +652,6 @@ fn refusals() {
     protect(base, 8 * PAGE, PROT_READ);
     protect(page(base, 2), PAGE, PROT_READ);
     unsafe { libc::syscall(libc::SYS_pkey_mprotect, base, PAGE, RW, -1) };
-    unsafe { libc::syscall(libc::SYS_pkey_mprotect, base, PAGE, RW, 14) };
 }
 
 fn low_memory() {
