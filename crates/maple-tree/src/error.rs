@@ -77,6 +77,48 @@ impl<T> fmt::Display for Occupied<T> {
 
 impl<T> core::error::Error for Occupied<T> {}
 
+/// Why an allocation of indices was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllocateErrorKind {
+    /// The request fits in no gap of the tree.
+    NoGap,
+    /// A node could not be allocated.
+    OutOfNodes,
+}
+
+/// A refused allocation of indices: the reason, and the value that was to be stored.
+///
+/// The error of [`MapleTree::allocate_lowest`](crate::MapleTree::allocate_lowest)
+/// and the others of its kind.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AllocateError<T> {
+    /// Why nothing was stored.
+    pub kind: AllocateErrorKind,
+    /// The value, handed back.
+    pub value: T,
+}
+
+impl<T> fmt::Debug for AllocateError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AllocateError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for AllocateError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            AllocateErrorKind::NoGap => f.write_str(
+                "no gap takes the request; erase entries, or ask for less or in a larger window",
+            ),
+            AllocateErrorKind::OutOfNodes => fmt::Display::fmt(&OutOfNodes, f),
+        }
+    }
+}
+
+impl<T> core::error::Error for AllocateError<T> {}
+
 /// Why [`MapleTree::duplicate_with`](crate::MapleTree::duplicate_with) gave up.
 ///
 /// Nothing of the unfinished copy is left.

@@ -68,6 +68,7 @@
 
 extern crate alloc;
 
+mod allocate;
 mod build;
 mod clone_fn;
 mod collect;
@@ -77,6 +78,7 @@ mod duplicate;
 mod entry;
 mod error;
 mod gap;
+mod ids;
 mod iter;
 mod node;
 #[cfg(small_nodes)]
@@ -96,7 +98,10 @@ pub use collect::IntoIter;
 pub use cursor::{Cursor, CursorMut};
 pub use dump::Dump;
 pub use entry::Entry;
-pub use error::{DuplicateError, Occupied, OutOfNodes, StoreError, StoreErrorKind};
+pub use error::{
+    AllocateError, AllocateErrorKind, DuplicateError, Occupied, OutOfNodes, StoreError,
+    StoreErrorKind,
+};
 pub use gap::{Alignment, GapRequest};
 pub use iter::{Gaps, Iter, Segments};
 pub use node::NodeMemory;

@@ -1,5 +1,7 @@
 //! What every public function promises, one claim a test.
 
+mod accounts;
+mod allocation;
 mod cursors;
 mod duplication;
 mod gap_searches;
