@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::IndexRange;
+
 /// A node could not be allocated.
 ///
 /// The call that returns this says what it left; a single write leaves the
@@ -118,6 +120,79 @@ impl<T> fmt::Display for AllocateError<T> {
 }
 
 impl<T> core::error::Error for AllocateError<T> {}
+
+/// Why [`MapleTree::bulk_load`](crate::MapleTree::bulk_load) or
+/// [`MapleTree::from_sorted`](crate::MapleTree::from_sorted) gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortedError {
+    /// The tree to be filled holds an entry already.
+    NotEmpty,
+    /// An item begins at or below the end of the one before.
+    Unsorted {
+        /// Which item, counted from 0.
+        position: usize,
+        /// The indices of the item.
+        range: IndexRange,
+        /// The indices of the one before.
+        previous: IndexRange,
+    },
+    /// A node could not be allocated.
+    OutOfNodes,
+}
+
+impl From<OutOfNodes> for SortedError {
+    fn from(_: OutOfNodes) -> Self {
+        Self::OutOfNodes
+    }
+}
+
+impl fmt::Display for SortedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotEmpty => f.write_str("the tree to be filled is not empty; clear it first"),
+            Self::Unsorted {
+                position,
+                range,
+                previous,
+            } => write!(
+                f,
+                "item {position}, {range}, does not lie above the one before, {previous}; \
+                 sort the items and cut what overlaps"
+            ),
+            Self::OutOfNodes => fmt::Display::fmt(&OutOfNodes, f),
+        }
+    }
+}
+
+impl core::error::Error for SortedError {}
+
+/// Why [`MapleTree::append`](crate::MapleTree::append) gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// An entry of the other tree does not lie above all entries of this one.
+    NotAbove,
+    /// A node could not be allocated.
+    OutOfNodes,
+}
+
+impl From<OutOfNodes> for AppendError {
+    fn from(_: OutOfNodes) -> Self {
+        Self::OutOfNodes
+    }
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAbove => f.write_str(
+                "the tree to append does not lie above this one; store its entries one by one",
+            ),
+            Self::OutOfNodes => fmt::Display::fmt(&OutOfNodes, f),
+        }
+    }
+}
+
+impl core::error::Error for AppendError {}
 
 /// Why [`MapleTree::duplicate_with`](crate::MapleTree::duplicate_with) gave up.
 ///

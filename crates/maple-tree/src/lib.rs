@@ -88,7 +88,10 @@ mod paths;
 mod pool;
 mod prealloc;
 mod range;
+mod retain;
+mod sorted;
 mod source;
+mod split;
 mod tree;
 mod validate;
 mod walk;
@@ -99,8 +102,8 @@ pub use cursor::{Cursor, CursorMut};
 pub use dump::Dump;
 pub use entry::Entry;
 pub use error::{
-    AllocateError, AllocateErrorKind, DuplicateError, Occupied, OutOfNodes, StoreError,
-    StoreErrorKind,
+    AllocateError, AllocateErrorKind, AppendError, DuplicateError, Occupied, OutOfNodes,
+    SortedError, StoreError, StoreErrorKind,
 };
 pub use gap::{Alignment, GapRequest};
 pub use iter::{Gaps, Iter, Segments};

@@ -2,12 +2,15 @@
 
 mod accounts;
 mod allocation;
+mod bulk;
 mod cursors;
 mod duplication;
 mod gap_searches;
 mod iteration;
 mod lookups;
 mod ranges;
+mod retain;
+mod split;
 mod traits;
 mod writes;
 
