@@ -12,7 +12,7 @@ use testkit::SplitMix;
 const MUTATIONS: u64 = 2500;
 
 /// A mutated script is not longer than this.
-const BYTES_MOST: usize = 400;
+const BYTES_MOST: usize = 300;
 
 /// Everything random follows from it.
 const SEED: u64 = 0x5a3a;
