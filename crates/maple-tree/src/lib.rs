@@ -71,6 +71,7 @@ extern crate alloc;
 mod allocate;
 mod build;
 mod clone_fn;
+mod coalesce;
 mod collect;
 mod cursor;
 mod dump;
@@ -81,6 +82,7 @@ mod gap;
 mod ids;
 mod iter;
 mod node;
+mod overlay;
 #[cfg(small_nodes)]
 pub mod paths;
 #[cfg(not(small_nodes))]
@@ -88,7 +90,9 @@ mod paths;
 mod pool;
 mod prealloc;
 mod range;
+mod range_mut;
 mod retain;
+mod slot;
 mod sorted;
 mod source;
 mod split;
@@ -108,8 +112,10 @@ pub use error::{
 pub use gap::{Alignment, GapRequest};
 pub use iter::{Gaps, Iter, Segments};
 pub use node::NodeMemory;
+pub use overlay::{Overlaid, Overlay};
 pub use prealloc::Preallocation;
 pub use range::{EmptyRange, IndexRange};
+pub use slot::{GapEntry, OccupiedEntry, SlotEntry};
 pub use source::{HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};
 pub use validate::{Invariant, Violation};

@@ -1,6 +1,7 @@
 //! What every public function promises, one claim a test.
 
 mod accounts;
+mod against_the_model;
 mod allocation;
 mod bulk;
 mod cursors;
@@ -8,6 +9,8 @@ mod duplication;
 mod gap_searches;
 mod iteration;
 mod lookups;
+mod overlays;
+mod places;
 mod ranges;
 mod retain;
 mod split;
