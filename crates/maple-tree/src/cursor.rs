@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::error::{OutOfNodes, StoreError};
-use crate::source::NodeSource;
+use crate::source::{HeapNodes, NodeSource};
 use crate::tree::{MapleTree, Segment};
 use crate::walk::LeafPath;
 use crate::{Entry, IndexRange};
@@ -288,7 +288,7 @@ impl<T> fmt::Debug for Cursor<'_, T> {
 /// It always stands on an entry or a gap, and stays valid across its own
 /// writes: after one it stands on what then holds the first index it wrote.
 /// Steps and writes are O(log n).
-pub struct CursorMut<'a, T: Entry, S: NodeSource> {
+pub struct CursorMut<'a, T: Entry, S: NodeSource = HeapNodes> {
     tree: &'a mut MapleTree<T, S>,
     range: IndexRange,
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::node::Node;
-use crate::source::NodeSource;
+use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::validate::for_each_node;
 use crate::{Entry, IndexRange};
@@ -38,7 +38,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 }
 
 /// Writes the picture that [`MapleTree::dump`] describes.
-pub struct Dump<'a, T: Entry, S: NodeSource> {
+pub struct Dump<'a, T: Entry, S: NodeSource = HeapNodes> {
     tree: &'a MapleTree<T, S>,
 }
 

@@ -211,15 +211,22 @@ impl<E> From<OutOfNodes> for DuplicateError<E> {
     }
 }
 
-impl<E: fmt::Display> fmt::Display for DuplicateError<E> {
+impl<E> fmt::Display for DuplicateError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(error) => write!(f, "an entry was refused: {error}"),
-            Self::OutOfNodes => {
-                f.write_str("no memory for a node of the copy; nothing is left of it")
-            }
-        }
+        f.write_str(match self {
+            Self::Refused(_) => "an entry was refused; nothing is left of the copy",
+            Self::OutOfNodes => "no memory for a node of the copy; nothing is left of it",
+        })
     }
 }
 
-impl<E: fmt::Debug + fmt::Display> core::error::Error for DuplicateError<E> {}
+/// The [`source`](core::error::Error::source) of [`Refused`](Self::Refused) is what the
+/// closure returned, which is not repeated in the message.
+impl<E: core::error::Error + 'static> core::error::Error for DuplicateError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Refused(error) => Some(error),
+            Self::OutOfNodes => None,
+        }
+    }
+}
