@@ -61,14 +61,22 @@
 //!
 //! # Features and dependencies
 //!
-//! No features. One dependency, `arrayvec`. `alloc` is needed only for
-//! [`HeapNodes`], the default [`NodeSource`], and for
+//! No feature is on by default, and then there is one dependency, `arrayvec`.
+//!
+//! - `serde`: ranges and trees can be serialised; a tree is a sequence of
+//!   `[first, last, value]`. Needs no `std`.
+//! - `arbitrary`: ranges, gap requests and trees can be made of a fuzzer's bytes.
+//!   This one brings `std` in.
+//!
+//! `alloc` is needed only for [`HeapNodes`], the default [`NodeSource`], and for
 //! [`MapleTree::validate_family`].
 #![no_std]
 
 extern crate alloc;
 
 mod allocate;
+#[cfg(feature = "arbitrary")]
+mod arbitrary;
 mod build;
 mod clone_fn;
 mod coalesce;
@@ -93,6 +101,8 @@ mod prealloc;
 mod range;
 mod range_mut;
 mod retain;
+#[cfg(feature = "serde")]
+mod serde;
 mod slot;
 mod sorted;
 mod source;
@@ -117,6 +127,8 @@ pub use node::NodeMemory;
 pub use overlay::{Overlaid, Overlay};
 pub use prealloc::Preallocation;
 pub use range::IndexRange;
+#[cfg(feature = "serde")]
+pub use serde::TreeSeed;
 pub use slot::{GapEntry, OccupiedEntry, SlotEntry};
 pub use source::{HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};

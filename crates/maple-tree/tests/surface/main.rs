@@ -3,6 +3,8 @@
 mod accounts;
 mod against_the_model;
 mod allocation;
+#[cfg(feature = "arbitrary")]
+mod arbitrary_trees;
 mod bulk;
 mod cursors;
 mod duplication;
@@ -13,6 +15,8 @@ mod overlays;
 mod places;
 mod ranges;
 mod retain;
+#[cfg(feature = "serde")]
+mod serialization;
 mod split;
 mod traits;
 mod writes;
