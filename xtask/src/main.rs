@@ -3,13 +3,16 @@
 mod cargo;
 mod ci;
 mod code;
+mod coverage;
 mod documents;
 mod fuzz;
 mod miri;
+mod mutants;
 mod nightly;
 mod no_std;
 mod planted;
 mod programs;
+mod reasons;
 mod run;
 mod sanitizers;
 mod sources;
@@ -32,6 +35,8 @@ With tools that not every machine has; where one is absent they say so and end w
   cargo xtask tsan         the tests of threads under ThreadSanitizer (nightly, rust-src)
   cargo xtask asan         tests of the tree under AddressSanitizer (nightly)
   cargo xtask miri         tests of the tree under miri, those of threads with many seeds
+  cargo xtask coverage     what the tests of the tree reach (cargo-llvm-cov)
+  cargo xtask mutants      mutations of the write pipeline that survive (cargo-mutants)
 ";
 
 fn main() -> ExitCode {
@@ -50,6 +55,8 @@ fn main() -> ExitCode {
         ["fuzz", words @ ..] => ci::conclude(fuzz::search(words)),
         ["tsan"] => ci::conclude(sanitizers::thread()),
         ["asan"] => ci::conclude(sanitizers::address()),
+        ["coverage"] => ci::conclude(coverage::coverage()),
+        ["mutants"] => ci::conclude(mutants::survivors()),
         ["miri"] => ci::conclude(miri::full()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -1,7 +1,7 @@
 //! Finds the parts of a nightly toolchain that some checks need, and says which one is absent.
 
 use crate::run::works;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// How `cargo` is told to be a nightly one: nothing if it is one anyway.
@@ -43,17 +43,28 @@ pub(crate) fn needs_subcommand(selector: Selector, name: &str) -> Result<(), Str
 /// What to say where it is not.
 pub(crate) fn needs_rust_src(selector: Selector) -> Result<(), String> {
     let library = "lib/rustlib/src/rust/library/std/Cargo.toml";
-    let printed = tool("rustc", selector)
-        .args(["--print", "sysroot"])
-        .output();
-    let found = printed.is_ok_and(|output| {
-        let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Path::new(&sysroot).join(library).is_file()
-    });
-    if found {
+    if sysroot(selector).is_some_and(|sysroot| sysroot.join(library).is_file()) {
         return Ok(());
     }
     Err("rust-src is not installed for the nightly toolchain".to_owned())
+}
+
+/// Whether the tools that read coverage profiles are installed.
+pub(crate) fn has_llvm_tools(selector: Selector) -> bool {
+    let tool = |sysroot: PathBuf| {
+        let host = host(selector).ok()?;
+        let tool = sysroot.join("lib/rustlib").join(host).join("bin/llvm-cov");
+        tool.is_file().then_some(())
+    };
+    sysroot(selector).and_then(tool).is_some()
+}
+
+fn sysroot(selector: Selector) -> Option<PathBuf> {
+    let mut rustc = tool("rustc", selector);
+    let output = rustc.args(["--print", "sysroot"]).output().ok()?;
+    Some(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }
 
 /// The target triple of this machine, which a sanitizer has to be told.
