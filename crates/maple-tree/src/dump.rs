@@ -32,6 +32,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     #[doc(alias = "mt_dump")]
+    #[doc(alias = "mas_dump")]
+    #[doc(alias = "mas_wr_dump")]
     pub fn dump(&self) -> Dump<'_, T, S> {
         Dump { tree: self }
     }

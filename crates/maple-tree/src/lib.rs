@@ -59,6 +59,8 @@
 //! A pivot is the last index of the last entry below it, so a hole belongs to
 //! exactly one leaf, and gaps are exact.
 //!
+//! Those who come from Linux find each of its functions in [`compat`].
+//!
 //! # Features and dependencies
 //!
 //! No feature is on by default, and then there is one dependency, `arrayvec`.
@@ -81,6 +83,7 @@ mod build;
 mod clone_fn;
 mod coalesce;
 mod collect;
+pub mod compat;
 mod conversions;
 mod cursor;
 mod dump;

@@ -85,6 +85,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// assert!(matches!(refused, SortedError::Unsorted { position: 1, .. }));
     /// # Ok::<(), SortedError>(())
     /// ```
+    #[doc(alias = "mas_expected_entries")]
     pub fn bulk_load(
         &mut self,
         items: impl IntoIterator<Item = (IndexRange, T)>,
