@@ -6,6 +6,7 @@ mod code;
 mod coverage;
 mod documents;
 mod fuzz;
+mod linux_peer;
 mod miri;
 mod mutants;
 mod nightly;
@@ -27,6 +28,8 @@ The repository's own checks.
   cargo xtask list         the names of the checks
   cargo xtask check NAME   one check, as `cargo xtask list` names it
   cargo xtask planted      plants one mistake after another and expects samara to find it
+  cargo xtask linux-peer --source DIR [OPTIONS]
+                           measures the tree beside Linux's own, of the sources in DIR
 
 With tools that not every machine has; where one is absent they say so and end well.
 
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         ["coverage"] => ci::conclude(coverage::coverage()),
         ["mutants"] => ci::conclude(mutants::survivors()),
         ["miri"] => ci::conclude(miri::full()),
+        ["linux-peer", words @ ..] => ci::conclude(linux_peer::beside(words)),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             ExitCode::SUCCESS

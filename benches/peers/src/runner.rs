@@ -81,10 +81,12 @@ impl Run<'_> {
         let mut rounds = vec![Vec::new(); subjects.len()];
         for _ in 0..self.effort.rounds {
             for (at, subject) in subjects.iter_mut().enumerate() {
-                let Some(reps) = reps[at] else { continue };
-                if reps >= 4 {
+                let Some((warm, reps)) = reps[at] else {
+                    continue;
+                };
+                if warm > 0 {
                     // The others have had the caches and the branch predictor since.
-                    subject.chunk(work, reps / 4);
+                    subject.chunk(work, warm);
                 }
                 rounds[at].extend(subject.chunk(work, reps).map(Chunk::each));
             }
@@ -183,15 +185,24 @@ impl Run<'_> {
     }
 }
 
-/// How many portions of `work` take about `nanos`. `None` if the subject cannot do it.
-fn calibrate(subject: &mut dyn Subject, work: Work, nanos: u64) -> Option<u64> {
+/// How many portions of `work` to do before measuring, and how many take about `nanos`. `None` if the
+/// subject cannot do it.
+fn calibrate(subject: &mut dyn Subject, work: Work, nanos: u64) -> Option<(u64, u64)> {
     const MOST: u64 = 1 << 24;
+    /// What takes longer than this by itself leaves no cache as it was anyway.
+    const LONG: u64 = 100_000_000;
     let mut reps = 1;
     loop {
         let chunk = subject.chunk(work, reps)?;
         if chunk.nanos >= nanos / 4 || reps >= MOST {
             let wanted = u128::from(reps) * u128::from(nanos) / u128::from(chunk.nanos.max(1));
-            return Some(u64::try_from(wanted).unwrap_or(MOST).clamp(1, MOST));
+            let wanted = u64::try_from(wanted).unwrap_or(MOST).clamp(1, MOST);
+            let warm = if chunk.nanos / reps < LONG {
+                (wanted / 4).max(1)
+            } else {
+                0
+            };
+            return Some((warm, wanted));
         }
         reps *= 2;
     }
