@@ -1,7 +1,8 @@
 //! The list of checks, and the table at the end that says what ran, for how long, what was skipped.
 
 use crate::{
-    cargo, documents, fuzz, miri, no_std, planted, programs, run, sanitizers, sources, tools,
+    cargo, counts, documents, fuzz, miri, no_std, planted, programs, run, sanitizers, sources,
+    tools,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -113,6 +114,10 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "tsan",
         run: sanitizers::thread,
+    },
+    Check {
+        name: "counts",
+        run: counts::shown,
     },
 ];
 

@@ -3,6 +3,7 @@
 mod cargo;
 mod ci;
 mod code;
+mod counts;
 mod coverage;
 mod documents;
 mod fuzz;
@@ -39,6 +40,8 @@ With tools that not every machine has; where one is absent they say so and end w
   cargo xtask asan         tests of the tree under AddressSanitizer (nightly)
   cargo xtask miri         tests of the tree under miri, those of threads with many seeds
   cargo xtask coverage     what the tests of the tree reach (cargo-llvm-cov)
+  cargo xtask counts [--save]
+                           instruction counts beside their baseline (valgrind, gungraun-runner)
   cargo xtask mutants      mutations of the write pipeline that survive (cargo-mutants)
 ";
 
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         ["fuzz", words @ ..] => ci::conclude(fuzz::search(words)),
         ["tsan"] => ci::conclude(sanitizers::thread()),
         ["asan"] => ci::conclude(sanitizers::address()),
+        ["counts", words @ ..] => ci::conclude(counts::counts(words)),
         ["coverage"] => ci::conclude(coverage::coverage()),
         ["mutants"] => ci::conclude(mutants::survivors()),
         ["miri"] => ci::conclude(miri::full()),
