@@ -35,7 +35,7 @@ pub(crate) struct Pair {
 impl Pair {
     /// `None` on a machine with one CPU: there is nothing to see there.
     pub(crate) fn new(duration: Duration) -> Option<Self> {
-        let [reader, .., writer] = cpus()[..] else {
+        let &[reader, .., writer] = cpus() else {
             return None;
         };
         Some(Self {

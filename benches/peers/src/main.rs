@@ -58,6 +58,7 @@ fn main() -> anyhow::Result<()> {
     let json = json.context("the file for --json cannot be written")?;
     let cells = measure_all(&args)?;
     if targets {
+        println!("{}", report::origin(&args));
         print!("{}", report::targets(&cells));
     }
     if let Some(json) = json {

@@ -2,6 +2,7 @@
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What a timed piece of work took.
@@ -60,14 +61,16 @@ impl Spread {
     }
 }
 
-/// The CPUs that this process may use.
-pub(crate) fn cpus() -> Vec<usize> {
-    let Ok(set) = sched_getaffinity(None) else {
-        return Vec::new();
-    };
-    (0..CpuSet::MAX_CPU)
-        .filter(|&cpu| set.is_set(cpu))
-        .collect()
+/// The CPUs that this process could use when this was first asked, which is before [`pin`].
+pub(crate) fn cpus() -> &'static [usize] {
+    static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
+    CPUS.get_or_init(|| {
+        let Ok(set) = sched_getaffinity(None) else {
+            return Vec::new();
+        };
+        let is_in = |cpu: &usize| set.is_set(*cpu);
+        (0..CpuSet::MAX_CPU).filter(is_in).collect()
+    })
 }
 
 /// Keeps this thread on `cpus`. Whether that worked; if not, times are less steady, not wrong.

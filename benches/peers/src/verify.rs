@@ -115,3 +115,26 @@ fn copies<S: Structure>(map: &S::Map<u64>, fixture: &Fixture) -> Result<(), Stri
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::data::Data;
+    use crate::fixture::{Age, Fixture};
+    use crate::kinds::KINDS;
+
+    #[test]
+    fn every_structure_holds_what_the_sorted_vector_holds() {
+        for data in Data::ALL {
+            for n in [1, 21, 300] {
+                let fixture = Fixture::new(data, n);
+                for (kind, age) in KINDS
+                    .iter()
+                    .flat_map(|kind| Age::ALL.map(|age| (kind, age)))
+                {
+                    let result = (kind.verify)(&fixture, age);
+                    assert_eq!(result, Ok(()), "{n} entries, {age:?}");
+                }
+            }
+        }
+    }
+}

@@ -9,12 +9,43 @@ pub(crate) fn document(args: &Args, cells: &[Cell]) -> Value {
     let effort = args.effort();
     json!({
         "machine": machine(),
-        "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+        "kernel": kernel(),
+        "command": command(),
         "turn_nanos": effort.chunk_nanos,
         "rounds": effort.rounds,
         "linux_tree": args.c_lib.is_some(),
         "cells": cells,
     })
+}
+
+/// What was measured, on what, and how: one line.
+pub(crate) fn origin(args: &Args) -> String {
+    let effort = args.effort();
+    format!(
+        "{}, Linux {}; `{}`; medians of {} rounds",
+        machine(),
+        kernel(),
+        command(),
+        effort.rounds
+    )
+}
+
+/// The arguments, and this program's name without the directories that lead to it.
+fn command() -> String {
+    let words = std::env::args().skip(1).map(|word| {
+        let is_path = word.starts_with('/');
+        let name = word.rsplit('/').next().unwrap_or_default();
+        if is_path { name.to_owned() } else { word }
+    });
+    std::iter::once("peers".to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn kernel() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    text.unwrap_or_default().trim().to_owned()
 }
 
 /// The processor, as the kernel names it.

@@ -8,7 +8,7 @@ use crate::kinds::is_ours;
 use crate::runner::Cell;
 use crate::work::Work;
 
-pub(crate) use json::document;
+pub(crate) use json::{document, origin};
 pub(crate) use table::table;
 pub(crate) use targets::{targets, wanted, works};
 
