@@ -78,6 +78,7 @@ mod entry;
 mod error;
 mod gap;
 mod iter;
+mod limbo;
 mod node;
 #[cfg(small_nodes)]
 pub mod paths;
@@ -86,6 +87,7 @@ mod paths;
 mod pool;
 mod prealloc;
 mod range;
+mod rcu;
 mod source;
 mod tree;
 mod validate;

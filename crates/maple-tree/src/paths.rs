@@ -18,6 +18,7 @@ paths! {
     FirstLeaf => "first leaf",
     ExactFit => "exact fit",
     OneLeaf => "one leaf, in place",
+    Shortened => "one leaf, ends earlier",
     CopiedOnWrite => "node copied on write",
     LeafRewritten => "leaf rewritten alone",
     LeafSplit => "leaf split",

@@ -56,6 +56,30 @@ pub unsafe trait NodeSource {
     /// - `node` came from `allocate` of this source or of a clone, was not
     ///   freed since, and nothing uses it any more.
     unsafe fn free(&self, node: NonNull<NodeMemory>);
+
+    /// Passes memory for up to `wanted` nodes to `put`, one by one. Returns how
+    /// many there were; fewer than asked for if there is no more.
+    fn allocate_many(&self, wanted: usize, put: &mut dyn FnMut(NonNull<NodeMemory>)) -> usize {
+        for done in 0..wanted {
+            match self.allocate() {
+                Some(node) => put(node),
+                None => return done,
+            }
+        }
+        wanted
+    }
+
+    /// Takes the memory of several nodes back.
+    ///
+    /// # Safety
+    ///
+    /// - As for [`free`](Self::free), for each of them.
+    unsafe fn free_many(&self, nodes: &[NonNull<NodeMemory>]) {
+        for &node in nodes {
+            // SAFETY: the contract.
+            unsafe { self.free(node) };
+        }
+    }
 }
 
 /// Nodes from the global allocator.

@@ -5,7 +5,8 @@ use core::fmt;
 use crate::clone_fn::CloneFn;
 use crate::error::OutOfNodes;
 use crate::iter::Iter;
-use crate::node::{Kind, Link, Node};
+use crate::limbo::Limbo;
+use crate::node::{Kind, Node, Root};
 use crate::pool::Pool;
 use crate::source::{HeapNodes, NodeSource};
 use crate::walk::leaf_at;
@@ -47,12 +48,13 @@ use crate::{Entry, IndexRange};
 /// # Ok::<(), maple_tree::StoreError<char>>(())
 /// ```
 pub struct MapleTree<T: Entry, S: NodeSource = HeapNodes> {
-    pub(crate) root: Option<Link<T>>,
+    pub(crate) root: Root<T>,
     pub(crate) height: usize,
     pub(crate) len: usize,
     pub(crate) branches: Kind,
     pub(crate) pool: Pool<S>,
     pub(crate) clone_fn: CloneFn<T>,
+    pub(crate) limbo: Limbo<T>,
 }
 
 impl<T: Entry> MapleTree<T> {
@@ -142,17 +144,18 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     pub(crate) const fn empty(branches: Kind, source: S) -> Self {
         Self {
-            root: None,
+            root: Root::EMPTY,
             height: 0,
             len: 0,
             branches,
             pool: Pool::new(source),
             clone_fn: CloneFn::unset(),
+            limbo: Limbo::new(),
         }
     }
 
     pub(crate) fn root(&self) -> Option<&Node<T>> {
-        self.root.as_ref().map(Link::node)
+        self.root.node()
     }
 
     /// Returns whether the tree holds no entry.
@@ -174,7 +177,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.root.is_none()
+        self.root().is_none()
     }
 
     /// Returns the number of entries, however many indices each of them covers.
@@ -561,7 +564,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
 impl<T: Entry, S: NodeSource> Drop for MapleTree<T, S> {
     fn drop(&mut self) {
-        if let Some(root) = self.root.take() {
+        if let Some(root) = self.root.replace(None) {
             self.pool.release(root);
         }
     }
