@@ -91,6 +91,7 @@ mod rcu;
 mod source;
 mod tree;
 mod validate;
+mod view;
 mod walk;
 mod write;
 
@@ -104,6 +105,13 @@ pub use iter::{Gaps, Iter, Segments};
 pub use node::NodeMemory;
 pub use prealloc::Preallocation;
 pub use range::{EmptyRange, IndexRange};
+#[cfg(feature = "crossbeam")]
+pub use rcu::{EpochRcu, SyncMapleTree};
+#[cfg(feature = "rcu")]
+pub use rcu::{
+    LocalGuard, LocalRcu, RcuMapleTree, Reader, Writer, WriterCursor, WriterPreallocation,
+};
+pub use rcu::{Rcu, RcuHead, RcuList};
 pub use source::{HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};
 pub use validate::{Invariant, Violation};

@@ -34,7 +34,6 @@ paths! {
     BranchWithRightSibling => "branch rebuilt with right sibling",
     BranchWithLeftSibling => "branch rebuilt with left sibling",
     BranchWithRightCousin => "branch rebuilt with right cousin",
-    BranchWithLeftCousin => "branch rebuilt with left cousin",
     Converges => "new nodes fit below a branch",
     RootGrows => "root grows a level",
     RootShrinks => "root shrinks",

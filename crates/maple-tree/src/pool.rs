@@ -218,11 +218,6 @@ impl<S: NodeSource> Pool<S> {
         // SAFETY: the contract.
         unsafe { gone.release(|memory| self.put(memory)) };
     }
-
-    /// Takes the memory of a node back that was never linked, or is not any more.
-    pub(crate) fn take_back<T>(&mut self, node: Fresh<T>) {
-        self.put(node.into_memory());
-    }
 }
 
 fn put_on(chain: &mut Option<NonNull<Free>>, memory: NonNull<NodeMemory>) {

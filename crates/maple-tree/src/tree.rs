@@ -4,12 +4,11 @@ use core::fmt;
 
 use crate::clone_fn::CloneFn;
 use crate::error::OutOfNodes;
-use crate::iter::Iter;
 use crate::limbo::Limbo;
 use crate::node::{Kind, Node, Root};
 use crate::pool::Pool;
 use crate::source::{HeapNodes, NodeSource};
-use crate::walk::leaf_at;
+use crate::view::View;
 use crate::{Entry, IndexRange};
 
 /// A map from ranges of `u64` to values, every index of which holds an entry or a gap.
@@ -158,6 +157,10 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         self.root.node()
     }
 
+    pub(crate) fn view(&self) -> View<'_, T> {
+        View::below(self.root.node())
+    }
+
     /// Returns whether the tree holds no entry.
     ///
     /// # Complexity
@@ -288,15 +291,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[must_use]
     #[doc(alias = "mtree_load")]
     pub fn get(&self, index: u64) -> Option<&T> {
-        let mut node = self.root()?;
-        while !node.is_leaf() {
-            node = node.child(node.child_slot(index));
-        }
-        let slot = node.leaf_slot(index);
-        if slot == node.count() || index < node.lower() {
-            return None;
-        }
-        node.entry(slot)
+        self.view().get(index)
     }
 
     /// Returns the entry at `index`, to be changed in place.
@@ -359,10 +354,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[must_use]
     #[doc(alias = "mas_walk")]
     pub fn find(&self, index: u64) -> Segment<'_, T> {
-        match self.root() {
-            Some(root) => leaf_at(root, index).segment(index),
-            None => Segment::Gap(IndexRange::FULL),
-        }
+        self.view().find(index)
     }
 
     /// Returns the entry at `index`, with its bounds.
@@ -384,10 +376,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn entry(&self, index: u64) -> Option<(IndexRange, &T)> {
-        match self.find(index) {
-            Segment::Entry(range, value) => Some((range, value)),
-            Segment::Gap(_) => None,
-        }
+        self.view().entry(index)
     }
 
     /// Returns the entry with the lowest indices.
@@ -407,7 +396,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn first(&self) -> Option<(IndexRange, &T)> {
-        self.at_or_after(0)
+        self.view().at_or_after(0)
     }
 
     /// Returns the entry with the highest indices.
@@ -427,7 +416,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn last(&self) -> Option<(IndexRange, &T)> {
-        self.at_or_before(u64::MAX)
+        self.view().at_or_before(u64::MAX)
     }
 
     /// Returns the entry at `index`, else the first one above it.
@@ -452,7 +441,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "mas_find")]
     #[doc(alias = "mt_find")]
     pub fn at_or_after(&self, index: u64) -> Option<(IndexRange, &T)> {
-        Iter::over(self.root(), IndexRange::new(index, u64::MAX)).next()
+        self.view().at_or_after(index)
     }
 
     /// Returns the entry at `index`, else the last one below it.
@@ -476,7 +465,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[must_use]
     #[doc(alias = "mas_find_rev")]
     pub fn at_or_before(&self, index: u64) -> Option<(IndexRange, &T)> {
-        Iter::over(self.root(), IndexRange::new(0, index)).next_back()
+        self.view().at_or_before(index)
     }
 
     /// Returns the first entry that begins above `index`.
@@ -500,8 +489,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "mas_next")]
     #[doc(alias = "mt_next")]
     pub fn after(&self, index: u64) -> Option<(IndexRange, &T)> {
-        let from = self.find(index).range().last().checked_add(1)?;
-        self.at_or_after(from)
+        self.view().after(index)
     }
 
     /// Returns the last entry that ends below `index`.
@@ -525,8 +513,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "mas_prev")]
     #[doc(alias = "mt_prev")]
     pub fn before(&self, index: u64) -> Option<(IndexRange, &T)> {
-        let to = self.find(index).range().first().checked_sub(1)?;
-        self.at_or_before(to)
+        self.view().before(index)
     }
 
     /// Returns whether no index of `range` holds an entry.
@@ -548,10 +535,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn is_vacant(&self, range: IndexRange) -> bool {
-        match self.find(range.first()) {
-            Segment::Entry(..) => false,
-            Segment::Gap(gap) => gap.last() >= range.last(),
-        }
+        self.view().is_vacant(range)
     }
 
     /// Nodes reachable from the root.

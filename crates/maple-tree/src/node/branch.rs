@@ -134,17 +134,6 @@ impl<T> Node<T> {
         unsafe { self.word(Self::gap_word(slot)).write(Word { index: gap }) };
     }
 
-    /// The link in `slot`.
-    pub(crate) fn child_link_mut(&mut self, slot: usize) -> &mut Link<T> {
-        assert!(!self.is_leaf() && slot < self.count());
-        let at = self.child_word(slot);
-        let word: *mut Word<T> = &raw mut self.words.get_mut()[at];
-        let link: *mut Link<T> = word.cast();
-        // SAFETY: a link is one pointer and nothing else, the slot owns it, and L1
-        // says that it is not null.
-        unsafe { &mut *link }
-    }
-
     /// Counts another link to the child in `slot`.
     pub(crate) fn share_child(&self, slot: usize) -> Link<T> {
         // The slot keeps its link: this one is only looked through.

@@ -80,11 +80,6 @@ impl<T> Fresh<T> {
     pub(crate) fn into_link(self) -> Link<T> {
         Link(self.0)
     }
-
-    /// The memory; what the slots hold is leaked.
-    pub(crate) fn into_memory(self) -> NonNull<NodeMemory> {
-        self.0.cast()
-    }
 }
 
 impl<T> Deref for Fresh<T> {

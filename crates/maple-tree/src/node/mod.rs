@@ -293,33 +293,11 @@ unsafe impl<T: Send + Sync> Send for Link<T> {}
 unsafe impl<T: Send + Sync> Sync for Link<T> {}
 
 impl<T> Link<T> {
-    pub(crate) fn node_ref(&self) -> NodeRef<'_, T> {
-        NodeRef(self.0, PhantomData)
-    }
-
     /// The node.
     pub(crate) fn node(&self) -> &Node<T> {
         // SAFETY: the link keeps the node alive, and nobody has it mutably: that
         // takes the only link to it, mutably.
         unsafe { self.0.as_ref() }
-    }
-
-    /// The node, if this is the only link to it.
-    ///
-    /// # Safety
-    ///
-    /// - The count of every node above is one too.
-    /// - No lock-free reader can look at the tree that the link is in.
-    pub(crate) unsafe fn get_mut(&mut self) -> Option<&mut Node<T>> {
-        // ORDERING: `Acquire` pairs with the `Release` in `unlink`: what another
-        // thread read through its link, it had read before it gave it up.
-        if self.node().refs.load(Ordering::Acquire) != 1 {
-            return None;
-        }
-        // SAFETY: the count is one and the link is borrowed mutably, so no other
-        // reference to the node exists, nor can one be made meanwhile: not through
-        // another link, as there is none, nor without one (contract).
-        Some(unsafe { self.0.as_mut() })
     }
 
     /// Counts another link to the same node.

@@ -89,19 +89,11 @@ impl<T> Root<T> {
         core::mem::replace(&mut self.link, new)
     }
 
-    /// The root itself, if it is in this tree only and nobody looks at it.
-    pub(crate) fn node_mut(&mut self) -> Option<&mut Node<T>> {
-        self.link_mut()
-            // SAFETY: there is no node above, and nobody looks (`link_mut`).
-            .and_then(|link| unsafe { link.get_mut() })
-    }
-
-    /// The link, if nobody looks at the tree without borrowing it.
-    pub(crate) fn link_mut(&mut self) -> Option<&mut Link<T>> {
-        match self.readers {
-            Readers::None => self.link.as_mut(),
-            Readers::At(_) => None,
-        }
+    /// Where the root is, for readers; null in an empty tree.
+    pub(crate) fn address(&self) -> *mut Node<T> {
+        self.link
+            .as_ref()
+            .map_or(null_mut(), |link| link.0.as_ptr())
     }
 }
 

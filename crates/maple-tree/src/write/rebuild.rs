@@ -536,9 +536,9 @@ fn note_branch_level<T>(frontier: &Frontier<'_, T>, level: Level) {
     });
     reached(match (sibling, level.pieces) {
         (Some((Side::Right, true)), _) => Reached::BranchWithRightSibling,
-        (Some((Side::Left, true)), _) => Reached::BranchWithLeftSibling,
+        // The last branch of a level is never too small, so one that is has a next.
+        (Some((Side::Left, _)), _) => Reached::BranchWithLeftSibling,
         (Some((Side::Right, false)), _) => Reached::BranchWithRightCousin,
-        (Some((Side::Left, false)), _) => Reached::BranchWithLeftCousin,
         (None, 0 | 1) => Reached::BranchesJoined,
         (None, _) if frontier.is_one() => Reached::BranchSplit,
         (None, _) => Reached::BranchesSpanned,
