@@ -1,6 +1,8 @@
 //! The list of checks, and the table at the end that says what ran, for how long, what was skipped.
 
-use crate::{cargo, documents, no_std, planted, programs, run, sources, tools};
+use crate::{
+    cargo, documents, fuzz, miri, no_std, planted, programs, run, sanitizers, sources, tools,
+};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -81,6 +83,10 @@ pub(crate) const CHECKS: &[Check] = &[
         run: cargo::small_nodes,
     },
     Check {
+        name: "fuzz corpus",
+        run: fuzz::smoke,
+    },
+    Check {
         name: "main job",
         run: programs::main_job,
     },
@@ -98,9 +104,35 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "miri",
-        run: tools::miri,
+        run: miri::quick,
+    },
+    Check {
+        name: "asan",
+        run: sanitizers::address,
+    },
+    Check {
+        name: "tsan",
+        run: sanitizers::thread,
     },
 ];
+
+/// Runs one check that is not in the list, or not as the list has it.
+pub(crate) fn conclude(result: Checked) -> ExitCode {
+    let skipped = match &result {
+        Ok(Outcome::Skipped(reason)) => Some(reason.clone()),
+        _ => None,
+    };
+    for line in skipped.into_iter().chain(run::take_skipped()) {
+        println!("skipped: {line}");
+    }
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(reason) => {
+            println!("FAILED: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// One line of the table at the end.
 struct Line {

@@ -3,11 +3,18 @@
 mod cargo;
 mod ci;
 mod code;
+mod coverage;
 mod documents;
+mod fuzz;
+mod miri;
+mod mutants;
+mod nightly;
 mod no_std;
 mod planted;
 mod programs;
+mod reasons;
 mod run;
+mod sanitizers;
 mod sources;
 mod tools;
 
@@ -20,6 +27,16 @@ The repository's own checks.
   cargo xtask list         the names of the checks
   cargo xtask check NAME   one check, as `cargo xtask list` names it
   cargo xtask planted      plants one mistake after another and expects samara to find it
+
+With tools that not every machine has; where one is absent they say so and end well.
+
+  cargo xtask fuzz [TARGET] [--seconds N] [--small-nodes]
+                           searches with cargo-fuzz, each target for N seconds (60)
+  cargo xtask tsan         the tests of threads under ThreadSanitizer (nightly, rust-src)
+  cargo xtask asan         tests of the tree under AddressSanitizer (nightly)
+  cargo xtask miri         tests of the tree under miri, those of threads with many seeds
+  cargo xtask coverage     what the tests of the tree reach (cargo-llvm-cov)
+  cargo xtask mutants      mutations of the write pipeline that survive (cargo-mutants)
 ";
 
 fn main() -> ExitCode {
@@ -35,6 +52,12 @@ fn main() -> ExitCode {
         }
         ["check", name] => one(name),
         ["planted"] => one("planted mistakes"),
+        ["fuzz", words @ ..] => ci::conclude(fuzz::search(words)),
+        ["tsan"] => ci::conclude(sanitizers::thread()),
+        ["asan"] => ci::conclude(sanitizers::address()),
+        ["coverage"] => ci::conclude(coverage::coverage()),
+        ["mutants"] => ci::conclude(mutants::survivors()),
+        ["miri"] => ci::conclude(miri::full()),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             ExitCode::SUCCESS

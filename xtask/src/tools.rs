@@ -1,7 +1,7 @@
 //! Checks that need a tool which not every machine has; where it is absent they say so by name.
 
 use crate::ci::{Checked, Outcome};
-use crate::run::{command, succeed, top, works};
+use crate::run::{command, succeed, works};
 use std::process::Command;
 
 /// The test binaries of the tree whose memory is looked at: small ones, which do every operation on
@@ -22,29 +22,4 @@ pub(crate) fn valgrind() -> Checked {
     let mut tests = command(env!("CARGO"), &arguments);
     succeed(tests.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", VALGRIND))?;
     Ok(Outcome::Passed)
-}
-
-/// Runs tests of the tree under miri, which sees undefined behaviour of every kind.
-pub(crate) fn miri() -> Checked {
-    let toolchain = ["", "+nightly"]
-        .into_iter()
-        .find(|toolchain| works(&mut miri_with(toolchain)));
-    let Some(toolchain) = toolchain else {
-        return Ok(Outcome::Skipped("miri is not installed".to_owned()));
-    };
-    let mut tests = miri_with(toolchain);
-    tests
-        .args(["test", "-p", "maple-tree", "--test", "surface"])
-        .current_dir(top());
-    succeed(&mut tests)?;
-    Ok(Outcome::Passed)
-}
-
-/// `cargo miri`, of a toolchain; without arguments it only says whether it is there.
-fn miri_with(toolchain: &str) -> Command {
-    let mut command = Command::new("cargo");
-    command
-        .args((!toolchain.is_empty()).then_some(toolchain))
-        .arg("miri");
-    command
 }

@@ -4,7 +4,7 @@ use core::fmt;
 use core::iter::FusedIterator;
 
 use crate::node::Path;
-use crate::source::NodeSource;
+use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::{Entry, IndexRange, StoreError};
 
@@ -104,7 +104,7 @@ impl<T: Entry, S: NodeSource> IntoIterator for MapleTree<T, S> {
 /// # Complexity
 ///
 /// O(log n) a step.
-pub struct IntoIter<T: Entry, S: NodeSource> {
+pub struct IntoIter<T: Entry, S: NodeSource = HeapNodes> {
     tree: MapleTree<T, S>,
     /// The indices still to be visited. Entries outside have been taken.
     left: Option<IndexRange>,

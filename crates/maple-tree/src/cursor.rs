@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::error::{OutOfNodes, StoreError};
 use crate::node::Node;
-use crate::source::NodeSource;
+use crate::source::{HeapNodes, NodeSource};
 use crate::tree::{MapleTree, Segment};
 use crate::walk::LeafPath;
 use crate::{Entry, IndexRange};
@@ -30,6 +30,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// # Ok::<(), maple_tree::StoreError<char>>(())
     /// ```
     #[must_use]
+    #[doc(alias = "MA_STATE")]
+    #[doc(alias = "mas_init")]
     pub fn cursor(&self, index: u64) -> Cursor<'_, T> {
         self.view().cursor(index)
     }
@@ -61,6 +63,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// # Ok::<(), maple_tree::OutOfNodes>(())
     /// ```
     #[must_use]
+    #[doc(alias = "MA_STATE")]
+    #[doc(alias = "mas_init")]
     pub fn cursor_mut(&mut self, index: u64) -> CursorMut<'_, T, S> {
         let range = self.find(index).range();
         CursorMut { tree: self, range }
@@ -110,6 +114,7 @@ impl<'a, T> Cursor<'a, T> {
     /// assert!(tree.cursor(11).segment().is_gap());
     /// ```
     #[must_use]
+    #[doc(alias = "mas_walk")]
     pub fn segment(&self) -> Segment<'a, T> {
         self.segment
     }
@@ -293,7 +298,7 @@ impl<T> fmt::Debug for Cursor<'_, T> {
 /// It always stands on an entry or a gap, and stays valid across its own
 /// writes: after one it stands on what then holds the first index it wrote.
 /// Steps and writes are O(log n).
-pub struct CursorMut<'a, T: Entry, S: NodeSource> {
+pub struct CursorMut<'a, T: Entry, S: NodeSource = HeapNodes> {
     tree: &'a mut MapleTree<T, S>,
     range: IndexRange,
 }
@@ -355,6 +360,10 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert!(cursor.seek(15).is_gap());
     /// assert_eq!(cursor.range(), IndexRange::new(11, 19).unwrap());
     /// ```
+    #[doc(alias = "mas_set")]
+    #[doc(alias = "mas_set_range")]
+    #[doc(alias = "mas_reset")]
+    #[doc(alias = "mas_walk")]
     pub fn seek(&mut self, index: u64) -> Segment<'_, T> {
         let segment = self.tree.find(index);
         self.range = segment.range();
@@ -381,6 +390,8 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert_eq!(cursor.range().first(), 21);
     /// ```
     #[expect(clippy::should_implement_trait, reason = "a cursor also steps back")]
+    #[doc(alias = "mas_next_range")]
+    #[doc(alias = "mas_find_range")]
     pub fn next(&mut self) -> Option<Segment<'_, T>> {
         let index = self.range.last().checked_add(1)?;
         Some(self.seek(index))
@@ -405,6 +416,8 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert_eq!(cursor.previous(), None);
     /// assert_eq!(cursor.range(), IndexRange::single(0));
     /// ```
+    #[doc(alias = "mas_prev_range")]
+    #[doc(alias = "mas_find_range_rev")]
     pub fn previous(&mut self) -> Option<Segment<'_, T>> {
         let index = self.range.first().checked_sub(1)?;
         Some(self.seek(index))
@@ -429,6 +442,8 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert_eq!(cursor.next_entry(), None);
     /// assert_eq!(cursor.range(), IndexRange::single(20));
     /// ```
+    #[doc(alias = "mas_next")]
+    #[doc(alias = "mas_find")]
     pub fn next_entry(&mut self) -> Option<(IndexRange, &T)> {
         let (range, value) = self.tree.after(self.range.last())?;
         self.range = range;
@@ -454,6 +469,8 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert_eq!(cursor.previous_entry(), None);
     /// assert_eq!(cursor.range(), IndexRange::single(0));
     /// ```
+    #[doc(alias = "mas_prev")]
+    #[doc(alias = "mas_find_rev")]
     pub fn previous_entry(&mut self) -> Option<(IndexRange, &T)> {
         let (range, value) = self.tree.before(self.range.first())?;
         self.range = range;
@@ -571,6 +588,8 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert_eq!(cursor.next_entry().unwrap().1, &2);
     /// # Ok::<(), maple_tree::StoreError<u64>>(())
     /// ```
+    #[doc(alias = "mas_store")]
+    #[doc(alias = "mas_store_gfp")]
     pub fn store(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>>
     where
         T: Clone,
@@ -611,6 +630,7 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert_eq!(cursor.erase()?, None);
     /// # Ok::<(), maple_tree::OutOfNodes>(())
     /// ```
+    #[doc(alias = "mas_erase")]
     pub fn erase(&mut self) -> Result<Option<(IndexRange, T)>, OutOfNodes> {
         let erased = self.tree.erase(self.range.first())?;
         self.seek(self.range.first());

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::node::Node;
-use crate::source::NodeSource;
+use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::validate::for_each_node;
 use crate::{Entry, IndexRange};
@@ -32,13 +32,15 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     #[doc(alias = "mt_dump")]
+    #[doc(alias = "mas_dump")]
+    #[doc(alias = "mas_wr_dump")]
     pub fn dump(&self) -> Dump<'_, T, S> {
         Dump { tree: self }
     }
 }
 
 /// Writes the picture that [`MapleTree::dump`] describes.
-pub struct Dump<'a, T: Entry, S: NodeSource> {
+pub struct Dump<'a, T: Entry, S: NodeSource = HeapNodes> {
     tree: &'a MapleTree<T, S>,
 }
 

@@ -5,8 +5,9 @@
 )]
 
 use alloc::boxed::Box;
-use alloc::rc::Rc;
-use alloc::sync::Arc;
+use alloc::rc::{self, Rc};
+use alloc::sync::{self, Arc};
+use core::num::NonZero;
 use core::ptr::NonNull;
 
 /// A value that fits one slot of the tree: one machine word at most.
@@ -61,8 +62,22 @@ words!(
     i16,
     i32,
     i64,
-    isize
+    isize,
+    f32,
+    f64
 );
+
+macro_rules! non_zero {
+    ($($number:ty),*) => {$(
+        // SAFETY: a plain number, at most eight bytes, without interior mutability.
+        unsafe impl Entry for NonZero<$number> {}
+
+        // SAFETY: zero is `None`, so this is the plain number.
+        unsafe impl Entry for Option<NonZero<$number>> {}
+    )*};
+}
+
+non_zero!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
 
 macro_rules! pointers {
     ($($pointer:ident),*) => {$(
@@ -75,6 +90,18 @@ macro_rules! pointers {
 }
 
 pointers!(Box, Rc, Arc, NonNull);
+
+// SAFETY: one pointer; the counts behind it are not in the word.
+unsafe impl<T> Entry for rc::Weak<T> {}
+
+// SAFETY: one pointer; the counts behind it are not in the word.
+unsafe impl<T> Entry for sync::Weak<T> {}
+
+// SAFETY: a pointer to a sized type is one word, and copying it reads nothing behind it.
+unsafe impl<T> Entry for *const T {}
+
+// SAFETY: a pointer to a sized type is one word, and copying it reads nothing behind it.
+unsafe impl<T> Entry for *mut T {}
 
 // SAFETY: a shared reference to a sized type is one pointer.
 unsafe impl<T> Entry for &T {}

@@ -59,27 +59,43 @@
 //! A pivot is the last index of the last entry below it, so a hole belongs to
 //! exactly one leaf, and gaps are exact.
 //!
+//! Those who come from Linux find each of its functions in [`compat`].
+//!
 //! # Features and dependencies
 //!
-//! No features. One dependency, `arrayvec`. `alloc` is needed only for
-//! [`HeapNodes`], the default [`NodeSource`], and for
+//! No feature is on by default, and then there is one dependency, `arrayvec`.
+//!
+//! - `serde`: ranges and trees can be serialised; a tree is a sequence of
+//!   `[first, last, value]`. Needs no `std`.
+//! - `arbitrary`: ranges, gap requests and trees can be made of a fuzzer's bytes.
+//!   This one brings `std` in.
+//!
+//! `alloc` is needed only for [`HeapNodes`], the default [`NodeSource`], and for
 //! [`MapleTree::validate_family`].
 #![no_std]
 
 extern crate alloc;
 
+mod allocate;
+#[cfg(feature = "arbitrary")]
+mod arbitrary;
 mod build;
 mod clone_fn;
+mod coalesce;
 mod collect;
+pub mod compat;
+mod conversions;
 mod cursor;
 mod dump;
 mod duplicate;
 mod entry;
 mod error;
 mod gap;
+mod ids;
 mod iter;
 mod limbo;
 mod node;
+mod overlay;
 #[cfg(small_nodes)]
 pub mod paths;
 #[cfg(not(small_nodes))]
@@ -87,8 +103,15 @@ mod paths;
 mod pool;
 mod prealloc;
 mod range;
+mod range_mut;
 mod rcu;
+mod retain;
+#[cfg(feature = "serde")]
+mod serde;
+mod slot;
+mod sorted;
 mod source;
+mod split;
 mod tree;
 mod validate;
 mod view;
@@ -96,15 +119,20 @@ mod walk;
 mod write;
 
 pub use collect::IntoIter;
+pub use conversions::{EmptyRange, NoExclusiveEnd, NotSingle};
 pub use cursor::{Cursor, CursorMut};
 pub use dump::Dump;
 pub use entry::Entry;
-pub use error::{DuplicateError, Occupied, OutOfNodes, StoreError, StoreErrorKind};
+pub use error::{
+    AllocateError, AllocateErrorKind, AppendError, DuplicateError, Occupied, OutOfNodes,
+    SortedError, StoreError, StoreErrorKind,
+};
 pub use gap::{Alignment, GapRequest};
 pub use iter::{Gaps, Iter, Segments};
 pub use node::NodeMemory;
+pub use overlay::{Overlaid, Overlay};
 pub use prealloc::Preallocation;
-pub use range::{EmptyRange, IndexRange};
+pub use range::IndexRange;
 #[cfg(feature = "crossbeam")]
 pub use rcu::{EpochRcu, SyncMapleTree};
 #[cfg(feature = "rcu")]
@@ -112,6 +140,9 @@ pub use rcu::{
     LocalGuard, LocalRcu, RcuMapleTree, Reader, Writer, WriterCursor, WriterPreallocation,
 };
 pub use rcu::{Rcu, RcuHead, RcuList};
+#[cfg(feature = "serde")]
+pub use serde::TreeSeed;
+pub use slot::{GapEntry, OccupiedEntry, SlotEntry};
 pub use source::{HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};
 pub use validate::{Invariant, Violation};

@@ -5,7 +5,7 @@ use core::ops::Deref;
 
 use crate::error::{Occupied, OutOfNodes, StoreErrorKind};
 use crate::node::LEAF_MIN;
-use crate::source::NodeSource;
+use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::write::CARRY_MAX;
 use crate::{Entry, IndexRange};
@@ -80,7 +80,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 /// # Panics
 ///
 /// The writing methods panic when more writes are made than were asked for.
-pub struct Preallocation<'t, T: Entry, S: NodeSource> {
+pub struct Preallocation<'t, T: Entry, S: NodeSource = HeapNodes> {
     tree: &'t mut MapleTree<T, S>,
     left: usize,
     /// So many nodes are set aside for each write that is left.

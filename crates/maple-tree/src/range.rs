@@ -1,7 +1,7 @@
 //! [`IndexRange`]: the inclusive, non-empty range every key of the tree is.
 
 use core::fmt;
-use core::ops::{Bound, Range, RangeBounds, RangeInclusive};
+use core::ops::{Bound, RangeBounds, RangeFrom, RangeToInclusive};
 
 /// An inclusive, non-empty range of indices, `first..=last`.
 ///
@@ -293,15 +293,23 @@ impl fmt::Debug for IndexRange {
     }
 }
 
-impl From<u64> for IndexRange {
-    fn from(index: u64) -> Self {
-        Self::single(index)
+impl From<RangeFrom<u64>> for IndexRange {
+    fn from(range: RangeFrom<u64>) -> Self {
+        // INVARIANT: R1: nothing is above `u64::MAX`.
+        Self {
+            first: range.start,
+            last: u64::MAX,
+        }
     }
 }
 
-impl From<IndexRange> for RangeInclusive<u64> {
-    fn from(range: IndexRange) -> Self {
-        range.first..=range.last
+impl From<RangeToInclusive<u64>> for IndexRange {
+    fn from(range: RangeToInclusive<u64>) -> Self {
+        // INVARIANT: R1: nothing is below 0.
+        Self {
+            first: 0,
+            last: range.end,
+        }
     }
 }
 
@@ -312,33 +320,5 @@ impl RangeBounds<u64> for IndexRange {
 
     fn end_bound(&self) -> Bound<&u64> {
         Bound::Included(&self.last)
-    }
-}
-
-/// The error of converting an empty range into an [`IndexRange`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EmptyRange;
-
-impl fmt::Display for EmptyRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the range is empty; a range of the tree holds at least one index")
-    }
-}
-
-impl core::error::Error for EmptyRange {}
-
-impl TryFrom<Range<u64>> for IndexRange {
-    type Error = EmptyRange;
-
-    fn try_from(range: Range<u64>) -> Result<Self, EmptyRange> {
-        Self::from_bounds(range).ok_or(EmptyRange)
-    }
-}
-
-impl TryFrom<RangeInclusive<u64>> for IndexRange {
-    type Error = EmptyRange;
-
-    fn try_from(range: RangeInclusive<u64>) -> Result<Self, EmptyRange> {
-        Self::from_bounds(range).ok_or(EmptyRange)
     }
 }

@@ -172,7 +172,9 @@ fn readers_see_whole_values_in_order_beside_every_kind_of_write() {
         });
         tree.write().validate().unwrap();
         let value = Stamp::new(1, IndexRange::single(1));
-        tree.write().store(IndexRange::single(1), value.clone()).unwrap();
+        tree.write()
+            .store(IndexRange::single(1), value.clone())
+            .unwrap();
         tree.write().clear();
         tree.barrier();
         assert_eq!(Arc::strong_count(&value), 1, "nothing is outstanding");
@@ -200,7 +202,9 @@ fn a_snapshot_is_of_one_moment_and_outlives_the_tree() {
     drop(tree);
     for (len, mut snapshot) in snapshots {
         assert_eq!(snapshot.iter().count(), len);
-        snapshot.store(IndexRange::new(0, 700).unwrap(), Arc::new(1)).unwrap();
+        snapshot
+            .store(IndexRange::new(0, 700).unwrap(), Arc::new(1))
+            .unwrap();
         snapshot.validate().unwrap();
     }
     SyncMapleTree::<Arc<u64>>::default().barrier();
@@ -221,7 +225,9 @@ fn a_tall_tree_is_freed_with_and_without_gaps() {
         };
         tree.try_extend(items).unwrap();
         let tree = SyncMapleTree::from_tree(tree, EpochRcu);
-        tree.write().remove(IndexRange::new(100, 30_000).unwrap()).unwrap();
+        tree.write()
+            .remove(IndexRange::new(100, 30_000).unwrap())
+            .unwrap();
         tree.write().validate().unwrap();
         drop(tree);
         SyncMapleTree::<u64>::default().barrier();
@@ -246,7 +252,9 @@ fn on_one_thread_nothing_is_freed_while_a_reader_looks() {
     type Tree = RcuMapleTree<Arc<u64>, LocalRcu, parking_lot::RawMutex, HeapNodes>;
     let tree = Tree::new(LocalRcu::new());
     let value = Arc::new(1);
-    tree.write().insert(IndexRange::single(1), value.clone()).unwrap();
+    tree.write()
+        .insert(IndexRange::single(1), value.clone())
+        .unwrap();
     let reader = tree.read();
     let seen = reader.get(1).unwrap();
     tree.write().clear();

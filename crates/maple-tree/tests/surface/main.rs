@@ -1,11 +1,23 @@
 //! What every public function promises, one claim a test.
 
+mod accounts;
+mod against_the_model;
+mod allocation;
+#[cfg(feature = "arbitrary")]
+mod arbitrary_trees;
+mod bulk;
 mod cursors;
 mod duplication;
 mod gap_searches;
 mod iteration;
 mod lookups;
+mod overlays;
+mod places;
 mod ranges;
+mod retain;
+#[cfg(feature = "serde")]
+mod serialization;
+mod split;
 mod traits;
 mod writes;
 

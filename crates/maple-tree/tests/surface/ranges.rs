@@ -1,7 +1,7 @@
 //! `IndexRange`.
 
-use maple_tree::{EmptyRange, IndexRange};
-use std::ops::Bound;
+use maple_tree::{EmptyRange, IndexRange, NoExclusiveEnd, NotSingle};
+use std::ops::{Bound, Range, RangeInclusive};
 use testkit::range;
 
 #[test]
@@ -55,6 +55,25 @@ fn conversions_keep_the_indices() {
     assert_eq!(IndexRange::from(7), IndexRange::single(7));
     assert_eq!(IndexRange::try_from(3..6), Ok(range(3, 5)));
     assert_eq!(IndexRange::try_from(0..=u64::MAX), Ok(IndexRange::FULL));
+    assert_eq!(IndexRange::try_from(..6), Ok(range(0, 5)));
+    assert_eq!(IndexRange::try_from(..0), Err(EmptyRange));
+    assert_eq!(IndexRange::from(..), IndexRange::FULL);
+    assert_eq!(IndexRange::from(..=0), IndexRange::single(0));
+    assert_eq!(IndexRange::from(3..), range(3, u64::MAX));
+    assert_eq!(IndexRange::from(u64::MAX..), IndexRange::single(u64::MAX));
+}
+
+#[test]
+fn a_range_becomes_one_of_core_where_that_can_express_it() {
+    assert_eq!(Range::try_from(range(3, 5)), Ok(3..6));
+    assert_eq!(Range::try_from(range(3, u64::MAX - 1)), Ok(3..u64::MAX));
+    assert_eq!(Range::try_from(range(3, u64::MAX)), Err(NoExclusiveEnd));
+    assert_eq!(RangeInclusive::from(IndexRange::FULL), 0..=u64::MAX);
+    assert_eq!(u64::try_from(range(7, 7)), Ok(7));
+    assert_eq!(u64::try_from(range(7, 8)), Err(NotSingle));
+    for error in [NoExclusiveEnd.to_string(), NotSingle.to_string()] {
+        assert!(error.contains("; "), "it says what to do: {error}");
+    }
 }
 
 /// ```text

@@ -2,10 +2,13 @@
 
 use crate::{tall_tree, tree_of};
 use maple_tree::{
-    Cursor, Gaps, HeapNodes, IndexRange, Iter, MapleTree, NodeMemory, OutOfNodes, Segments,
-    StoreError, StoreErrorKind,
+    AllocateError, AllocateErrorKind, AppendError, Cursor, CursorMut, Dump, DuplicateError, Gaps,
+    HeapNodes, IndexRange, IntoIter, Iter, MapleTree, NodeMemory, OutOfNodes, Overlay,
+    Preallocation, Segments, SortedError, StoreError, StoreErrorKind,
 };
 use std::error::Error;
+use std::num::{NonZeroI8, NonZeroU64};
+use std::rc::Rc;
 use std::sync::Arc;
 use testkit::{FailingNodes, assert_holds, range};
 
@@ -20,6 +23,7 @@ fn trees_and_their_iterators_cross_threads_where_arcs_of_their_entries_would() {
     is_send::<Iter<'_, Arc<u64>>>();
     is_sync::<Segments<'_, Arc<u64>>>();
     is_send::<Gaps<'_, u64>>();
+    is_sync::<Overlay<'_, u64, Arc<u64>>>();
     is_send::<Cursor<'_, u64>>();
     is_send::<StoreError<u64>>();
 }
@@ -109,10 +113,53 @@ fn errors_say_what_to_do() {
     let mut tree = tree_of(&[(0, 9, 'A')]);
     let refused = tree.insert(range(5, 6), 'X').unwrap_err();
     assert_eq!(refused.kind, StoreErrorKind::Occupied);
-    let errors: [&dyn Error; 2] = [&refused, &OutOfNodes];
+    let kinds = [AllocateErrorKind::NoGap, AllocateErrorKind::OutOfNodes];
+    let [no_gap, no_nodes] = kinds.map(|kind| AllocateError { kind, value: 'X' });
+    let errors: [&dyn Error; 7] = [
+        &refused,
+        &OutOfNodes,
+        &no_gap,
+        &no_nodes,
+        &AppendError::NotAbove,
+        &AppendError::OutOfNodes,
+        &SortedError::NotEmpty,
+    ];
     for error in errors {
-        assert!(error.to_string().len() > 20, "{error}");
+        assert!(error.to_string().contains("; "), "{error}");
     }
+}
+
+#[test]
+fn the_refusal_of_a_duplicate_is_its_source() {
+    let tree = tree_of(&[(0, 9, 'A')]);
+    let refused = tree.duplicate_with(|_, _| "x".parse::<u8>().map(Some));
+    let refused = refused.map(drop).unwrap_err();
+    let source = refused.source().unwrap().to_string();
+    assert_eq!(source, "x".parse::<u8>().unwrap_err().to_string());
+    assert!(!refused.to_string().contains(&source));
+    let out_of_nodes = DuplicateError::<std::fmt::Error>::OutOfNodes;
+    assert!(out_of_nodes.source().is_none());
+}
+
+#[test]
+fn types_that_hold_a_tree_take_its_nodes_from_the_heap_by_default() {
+    fn cursor_at(tree: &mut MapleTree<u64>, index: u64) -> CursorMut<'_, u64> {
+        tree.cursor_mut(index)
+    }
+    fn reserve(tree: &mut MapleTree<u64>) -> Preallocation<'_, u64> {
+        tree.preallocate(1).unwrap()
+    }
+    fn picture(tree: &MapleTree<u64>) -> Dump<'_, u64> {
+        tree.dump()
+    }
+    fn values(tree: MapleTree<u64>) -> IntoIter<u64> {
+        tree.into_iter()
+    }
+    let mut tree = tall_tree(3);
+    assert_eq!(cursor_at(&mut tree, 10).range(), range(10, 14));
+    assert_eq!(reserve(&mut tree).writes_left(), 1);
+    assert!(!picture(&tree).to_string().is_empty());
+    assert_eq!(values(tree).len(), 3);
 }
 
 #[test]
@@ -124,6 +171,7 @@ fn a_dump_shows_every_node() {
 
 #[test]
 fn every_word_sized_kind_of_value_can_be_stored() {
+    static SENTINEL: u8 = 0;
     fn keeps<T: maple_tree::Entry + Clone + PartialEq + std::fmt::Debug>(value: T) {
         let mut tree = MapleTree::<T, HeapNodes>::new();
         tree.store(IndexRange::FULL, value.clone()).unwrap();
@@ -141,5 +189,28 @@ fn every_word_sized_kind_of_value_can_be_stored() {
     keeps(Box::new(7));
     keeps(Some(Arc::new(7)));
     keeps(None::<Box<u8>>);
-    keeps(std::rc::Rc::new(String::from("text")));
+    keeps(Rc::new(String::from("text")));
+    keeps(-0.5_f32);
+    keeps(f64::INFINITY);
+    keeps(NonZeroU64::MAX);
+    keeps(NonZeroI8::new(-1));
+    keeps(None::<NonZeroU64>);
+    keeps(std::ptr::from_ref(&SENTINEL));
+}
+
+#[test]
+fn pointers_that_keep_nothing_alive_can_be_stored() {
+    let (local, shared, mut place) = (Rc::new(1), Arc::new(2), 3);
+    let mut rcs = MapleTree::new();
+    rcs.store(IndexRange::FULL, Rc::downgrade(&local)).unwrap();
+    let mut arcs = MapleTree::new();
+    arcs.store(IndexRange::FULL, Arc::downgrade(&shared))
+        .unwrap();
+    arcs.remove(range(5, 9)).unwrap();
+    assert_eq!((Rc::weak_count(&local), Arc::weak_count(&shared)), (1, 2));
+    assert_eq!(rcs.get(7).unwrap().upgrade(), Some(local));
+    assert_eq!(arcs.get(4).unwrap().upgrade(), Some(shared));
+    let mut raw = MapleTree::new();
+    raw.store(IndexRange::single(1), &raw mut place).unwrap();
+    assert_eq!(raw.get(1), Some(&&raw mut place));
 }

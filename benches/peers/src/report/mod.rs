@@ -1,0 +1,47 @@
+//! What is made of the numbers: tables to read, JSON, and the targets.
+
+mod json;
+mod table;
+mod targets;
+
+use crate::kinds::is_ours;
+use crate::runner::Cell;
+use crate::work::Work;
+
+pub(crate) use json::document;
+pub(crate) use table::table;
+pub(crate) use targets::{targets, wanted, works};
+
+/// Whether a column is Linux's own tree.
+fn is_linux(name: &str) -> bool {
+    name == "C" || name.starts_with("C ")
+}
+
+/// The median of `structure` at `work`, of cells of one table.
+fn median(cells: &[&Cell], work: Work, structure: &str) -> Option<f64> {
+    let mut of = cells.iter().filter(|cell| cell.work == work);
+    let cell = of.find(|cell| cell.structure == structure)?;
+    cell.spread.map(|spread| spread.median)
+}
+
+/// The structure in Rust that does `work` best and is not ours, and its median.
+fn best_peer(cells: &[&Cell], work: Work) -> Option<(&'static str, f64)> {
+    cells
+        .iter()
+        .filter(|cell| cell.work == work)
+        .filter(|cell| !is_ours(cell.structure) && !is_linux(cell.structure))
+        .filter_map(|cell| Some((cell.structure, cell.spread?.median)))
+        .max_by(|a, b| work.ratio(a.1, b.1).total_cmp(&1.0))
+}
+
+/// A number with three digits that matter.
+fn digits(number: f64) -> String {
+    match number.abs() {
+        1_000_000.0.. => format!("{:.2}M", number / 1_000_000.0),
+        100_000.0.. => format!("{:.0}k", number / 1_000.0),
+        10_000.0.. => format!("{:.1}k", number / 1_000.0),
+        100.0.. => format!("{number:.0}"),
+        10.0.. => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}

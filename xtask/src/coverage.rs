@@ -1,0 +1,237 @@
+//! Coverage of the tree by its own tests, and the places that no test reaches.
+//!
+//! `cargo-llvm-cov` measures; with a nightly toolchain branches, otherwise lines. The side of an
+//! assertion that fails is not counted: no test can reach it while the code is right.
+
+use crate::ci::{Checked, Outcome};
+use crate::code::without_comments;
+use crate::nightly::{self, Selector};
+use crate::programs::path_of;
+use crate::reasons::Reasons;
+use crate::run::{succeed, target, top};
+use std::collections::BTreeSet;
+use std::fs;
+
+/// Below this the command fails, in percent.
+const LEAST: f64 = 95.0;
+
+/// The sources that are measured.
+const SOURCES: &str = "crates/maple-tree/src/";
+
+/// The places known not to be reached, each with its reason.
+const REASONS: &str = "crates/maple-tree/uncovered.txt";
+
+/// Macros whose failing side is not counted.
+const ASSERTIONS: [&str; 6] = [
+    "assert!(",
+    "assert_eq!(",
+    "assert_ne!(",
+    "debug_assert!(",
+    "debug_assert_eq!(",
+    "unreachable!(",
+];
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Branches,
+    Lines,
+}
+
+/// `cargo xtask coverage`.
+pub(crate) fn coverage() -> Checked {
+    let nightly = nightly::selector()
+        .ok()
+        .filter(|&found| nightly::has_llvm_tools(found));
+    let (selector, measure) = match nightly {
+        Some(selector) => (selector, Measure::Branches),
+        None if nightly::has_llvm_tools("") => ("", Measure::Lines),
+        None => return Ok(Outcome::Skipped("llvm-tools are not installed".to_owned())),
+    };
+    if let Err(absent) = nightly::needs_subcommand(selector, "llvm-cov") {
+        return Ok(Outcome::Skipped(absent));
+    }
+    if measure == Measure::Lines {
+        println!("skipped: branches: llvm-tools are not installed for a nightly toolchain");
+    }
+    let files = parse(&measured(selector, measure)?, measure)?;
+    judge(&files, measure)
+}
+
+/// Runs the tests and returns the report, in the format of lcov.
+fn measured(selector: Selector, measure: Measure) -> Result<String, String> {
+    let place = target().join("coverage");
+    fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let report = place.join("report.lcov");
+    let mut cargo = nightly::cargo(selector);
+    cargo
+        .args(["llvm-cov", "test", "-p", "maple-tree", "--lib", "--tests"])
+        .args(["--no-cfg-coverage", "--no-cfg-coverage-nightly", "--lcov"])
+        .args((measure == Measure::Branches).then_some("--branch"))
+        .args(["--output-path", &path_of(&report)])
+        .env("CARGO_TARGET_DIR", place);
+    succeed(&mut cargo)?;
+    fs::read_to_string(&report).map_err(|error| format!("{}: {error}", report.display()))
+}
+
+/// One source file's coverage.
+struct Covered {
+    /// Below [`SOURCES`].
+    path: String,
+    reached: usize,
+    /// Lines of branches or lines that were not reached, once for each.
+    missed: Vec<usize>,
+    text: String,
+}
+
+/// Reads the report: `SF:` begins a file; `BRDA:LINE,…,TAKEN` is a branch, `DA:LINE,COUNT` a line.
+fn parse(report: &str, measure: Measure) -> Result<Vec<Covered>, String> {
+    let mut files: Vec<Covered> = Vec::new();
+    let mut asserted = BTreeSet::new();
+    let mut ours = false;
+    for line in report.lines() {
+        let Some((kind, rest)) = line.split_once(':') else {
+            continue;
+        };
+        match kind {
+            "SF" => {
+                ours = rest.contains(SOURCES) && !rest.ends_with("tests.rs");
+                if ours {
+                    files.push(begun(rest)?);
+                    asserted = assertions(&files[files.len() - 1].text);
+                }
+            }
+            _ if !ours => {}
+            "BRDA" if measure == Measure::Branches => count(&mut files, rest, &asserted),
+            "DA" if measure == Measure::Lines => count(&mut files, rest, &asserted),
+            _ => {}
+        }
+    }
+    Ok(files)
+}
+
+fn begun(path: &str) -> Result<Covered, String> {
+    let below = path.split(SOURCES).last().unwrap_or(path).to_owned();
+    let file = top().join(SOURCES).join(&below);
+    Ok(Covered {
+        path: below,
+        reached: 0,
+        missed: Vec::new(),
+        text: fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?,
+    })
+}
+
+/// Counts a branch or a line: its line comes first in `fields`, how often it was taken last.
+fn count(files: &mut [Covered], fields: &str, asserted: &BTreeSet<usize>) {
+    let Some(file) = files.last_mut() else {
+        return;
+    };
+    let line = fields.split(',').next().and_then(|line| line.parse().ok());
+    match (line, fields.rsplit(',').next()) {
+        (Some(line), Some("0" | "-")) if !asserted.contains(&line) => file.missed.push(line),
+        (Some(_), Some("0" | "-")) | (None, _) => {}
+        _ => file.reached += 1,
+    }
+}
+
+/// The lines, from 1, that belong to an assertion.
+fn assertions(text: &str) -> BTreeSet<usize> {
+    let code = without_comments(text);
+    let mut lines = BTreeSet::new();
+    for (at, name) in ASSERTIONS.iter().flat_map(|name| code.match_indices(name)) {
+        let first = 1 + code[..at].matches('\n').count();
+        let body = &code[at + name.len()..];
+        let spanned = body[..closing(body)].matches('\n').count();
+        lines.extend(first..=first + spanned);
+    }
+    lines
+}
+
+/// Where the parenthesis is closed that was opened right before `code`.
+fn closing(code: &str) -> usize {
+    let mut open = 1_usize;
+    for (at, character) in code.char_indices() {
+        match character {
+            '(' => open += 1,
+            ')' if open == 1 => return at,
+            ')' => open -= 1,
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+/// Prints the table and the places that were not reached.
+fn judge(files: &[Covered], measure: Measure) -> Checked {
+    let what = match measure {
+        Measure::Branches => "branches",
+        Measure::Lines => "lines",
+    };
+    println!("\n{what:<28} {:>8} {:>8} {:>8}", "reached", "of", "percent");
+    for file in files {
+        row(&file.path, file.reached, file.missed.len());
+    }
+    let reached = files.iter().map(|file| file.reached).sum();
+    let missed = files.iter().map(|file| file.missed.len()).sum();
+    row("all", reached, missed);
+
+    println!("\nnot reached:");
+    let places: BTreeSet<String> = files.iter().flat_map(places).collect();
+    let unlisted = Reasons::read(REASONS)?.print(&places);
+    println!(
+        "{unlisted} of {} places have no reason in {REASONS}",
+        places.len()
+    );
+    let percent = percent(reached, missed);
+    if percent < LEAST {
+        return Err(format!(
+            "{percent:.1} % of the {what} are reached, {LEAST} % is the least"
+        ));
+    }
+    Ok(Outcome::Passed)
+}
+
+fn places(file: &Covered) -> impl Iterator<Item = String> {
+    let lines: Vec<&str> = file.text.lines().collect();
+    file.missed.iter().map(move |&line| {
+        let text = lines.get(line - 1).map_or("", |text| text.trim());
+        format!("{}: {text}", file.path)
+    })
+}
+
+fn row(name: &str, reached: usize, missed: usize) {
+    let (all, percent) = (reached + missed, percent(reached, missed));
+    println!("{name:<28} {reached:>8} {all:>8} {percent:>8.1}");
+}
+
+fn percent(reached: usize, missed: usize) -> f64 {
+    match reached + missed {
+        0 => 100.0,
+        all => 100.0 * reached as f64 / all as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_an_assertion_are_found_over_several_lines() {
+        let text = "a;\nassert!(\n    f(x),\n    \")\"\n);\nb;\ndebug_assert!(y);\n";
+        assert_eq!(assertions(text), BTreeSet::from([2, 3, 4, 5, 7]));
+    }
+
+    #[test]
+    fn a_branch_that_was_not_taken_is_missed_unless_it_is_an_assertion() {
+        let mut files = [Covered {
+            path: String::new(),
+            reached: 0,
+            missed: Vec::new(),
+            text: String::new(),
+        }];
+        for fields in ["3,0,0,7", "3,0,1,0", "4,0,1,0", "5,0,0,-"] {
+            count(&mut files, fields, &BTreeSet::from([4]));
+        }
+        assert_eq!((files[0].reached, files[0].missed.clone()), (1, vec![3, 5]));
+    }
+}

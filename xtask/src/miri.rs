@@ -1,0 +1,53 @@
+//! The tree's tests under miri, which sees undefined behaviour of every kind.
+
+use crate::ci::{Checked, Outcome};
+use crate::nightly::{self, Selector};
+use crate::run::{succeed, target};
+use crate::sanitizers::reader_tests;
+
+/// The schedules that the tests of threads run under: each seed is another one, in which loads may
+/// also see older values.
+const SEEDS: &str = "-Zmiri-many-seeds=0..24";
+
+/// The operations one by one, as every check runs them.
+pub(crate) fn quick() -> Checked {
+    with_miri(|selector| test(selector, "", &["--test", "surface"]))
+}
+
+/// The unit tests, the operations one by one, and the tests of threads with many seeds.
+pub(crate) fn full() -> Checked {
+    with_miri(|selector| {
+        test(
+            selector,
+            "",
+            &["--lib", "--test", "surface", "--test", "traces"],
+        )?;
+        let readers = reader_tests()?;
+        let threaded = readers.iter().map(String::as_str).chain(["races"]);
+        for name in threaded {
+            test(selector, SEEDS, &["--test", name])?;
+        }
+        Ok(())
+    })
+}
+
+fn with_miri(run: impl FnOnce(Selector) -> Result<(), String>) -> Checked {
+    let found = nightly::selector().and_then(|selector| {
+        nightly::needs_subcommand(selector, "miri")?;
+        Ok(selector)
+    });
+    match found {
+        Ok(selector) => run(selector).map(|()| Outcome::Passed),
+        Err(absent) => Ok(Outcome::Skipped(absent)),
+    }
+}
+
+fn test(selector: Selector, flags: &str, tests: &[&str]) -> Result<(), String> {
+    let mut cargo = nightly::cargo(selector);
+    cargo
+        .args(["miri", "test", "-p", "maple-tree"])
+        .args(tests)
+        .env("MIRIFLAGS", flags)
+        .env("CARGO_TARGET_DIR", target().join("miri"));
+    succeed(&mut cargo)
+}

@@ -1,0 +1,73 @@
+//! Mutations of the write pipeline that no test notices, each held against a list with reasons.
+
+use crate::ci::{Checked, Outcome};
+use crate::nightly;
+use crate::programs::path_of;
+use crate::reasons::Reasons;
+use crate::run::{run, target};
+use std::collections::BTreeSet;
+use std::fs;
+
+/// What is mutated.
+const SOURCES: &str = "crates/maple-tree/src/write/**/*.rs";
+
+/// The mutations that change nothing that matters, each with its reason.
+const REASONS: &str = "crates/maple-tree/surviving-mutants.txt";
+
+/// How long the tests may take on a mutation, in seconds; one that never ends is noticed so.
+const SECONDS: u32 = 300;
+
+/// The status of `cargo-mutants` where it found survivors or mutations that never end.
+const FOUND_SOME: [i32; 2] = [2, 3];
+
+/// `cargo xtask mutants`.
+pub(crate) fn survivors() -> Checked {
+    if let Err(absent) = nightly::needs_subcommand("", "mutants") {
+        return Ok(Outcome::Skipped(absent));
+    }
+    let place = target().join("mutants");
+    fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    let mut cargo = nightly::cargo("");
+    cargo
+        .args(["mutants", "-p", "maple-tree", "-f", SOURCES])
+        .args(["--timeout", &SECONDS.to_string(), "--no-shuffle"])
+        .args(["--output", &path_of(&place)])
+        .args(["--", "--lib", "--tests"])
+        .env_remove("CARGO_TARGET_DIR");
+    let status = run(&mut cargo)?.status;
+    if !status.success() && !status.code().is_some_and(|code| FOUND_SOME.contains(&code)) {
+        return Err(format!("`cargo mutants` ended with {status}"));
+    }
+    let missed = place.join("mutants.out/missed.txt");
+    let missed =
+        fs::read_to_string(&missed).map_err(|error| format!("{}: {error}", missed.display()))?;
+    let places: BTreeSet<String> = missed.lines().map(without_place).collect();
+    println!("\nsurvivors:");
+    match Reasons::read(REASONS)?.print(&places) {
+        0 => Ok(Outcome::Passed),
+        unlisted => Err(format!("{unlisted} survivors have no reason in {REASONS}")),
+    }
+}
+
+/// A mutation's text without its line and column: `PATH:LINE:COLUMN: TEXT`.
+fn without_place(line: &str) -> String {
+    let mut parts = line.splitn(4, ':');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(path), Some(_), Some(_), Some(text)) => format!("{path}:{text}"),
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutation_is_known_by_its_text() {
+        let line = "src/write/plan.rs:12:5: replace a::b -> bool with true";
+        assert_eq!(
+            without_place(line),
+            "src/write/plan.rs: replace a::b -> bool with true"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Lists of known exceptions in the repository: one a line, `PLACE -- REASON`.
+//!
+//! A place is named by its text, not by a line number, so that it stays found when the file around
+//! it changes.
+
+use crate::run::top;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+/// What separates a place from its reason.
+const SEPARATOR: &str = " -- ";
+
+/// The exceptions of one list.
+pub(crate) struct Reasons {
+    file: &'static str,
+    by_place: BTreeMap<String, String>,
+}
+
+impl Reasons {
+    /// Reads the list at `file`, from the top of the repository. Empty lines and lines that begin
+    /// with `#` are skipped; where there is no file, nothing is excepted.
+    ///
+    /// # Errors
+    ///
+    /// A line without a reason, or a file that cannot be read.
+    pub(crate) fn read(file: &'static str) -> Result<Self, String> {
+        match fs::read_to_string(top().join(file)) {
+            Ok(text) => Self::parse(file, &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::parse(file, ""),
+            Err(error) => Err(format!("{file}: {error}")),
+        }
+    }
+
+    fn parse(file: &'static str, text: &str) -> Result<Self, String> {
+        let lines = text.lines().map(str::trim);
+        let listed = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let pair = |line: &str| match line.rsplit_once(SEPARATOR) {
+            Some((place, reason)) => Ok((place.trim().to_owned(), reason.trim().to_owned())),
+            None => Err(format!(
+                "{file}: `{line}` has no reason behind `{SEPARATOR}`"
+            )),
+        };
+        Ok(Self {
+            file,
+            by_place: listed.map(pair).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Why `place` is excepted, if it is.
+    pub(crate) fn of(&self, place: &str) -> Option<&str> {
+        self.by_place.get(place).map(String::as_str)
+    }
+
+    /// Prints each place with its reason, and what is listed but no longer found. Returns the
+    /// number of places without a reason.
+    pub(crate) fn print(&self, places: &BTreeSet<String>) -> usize {
+        for place in places {
+            let reason = self.of(place).unwrap_or("NOT LISTED");
+            println!("  {place}{SEPARATOR}{reason}");
+        }
+        for place in self
+            .by_place
+            .keys()
+            .filter(|place| !places.contains(*place))
+        {
+            println!("  no longer found, take it out of {}: {place}", self.file);
+        }
+        places
+            .iter()
+            .filter(|place| self.of(place).is_none())
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_stands_behind_the_last_separator() {
+        let text = "# comment\n\n a.rs: x -- y -- because \n";
+        let reasons = Reasons::parse("list", text).unwrap();
+        assert_eq!(reasons.of("a.rs: x -- y"), Some("because"));
+        assert_eq!(reasons.of("a.rs: x"), None);
+    }
+
+    #[test]
+    fn a_line_without_a_reason_is_refused() {
+        assert!(Reasons::parse("list", "a.rs: x").is_err());
+    }
+}
