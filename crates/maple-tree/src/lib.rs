@@ -62,7 +62,7 @@
 //! # Features and dependencies
 //!
 //! No features. One dependency, `arrayvec`. `alloc` is needed only for
-//! [`HeapNodes`], the default [`NodeSource`], and for
+//! [`HeapNodes`], the default [`NodeSource`], for [`GlobalNodes`], and for
 //! [`MapleTree::validate_family`].
 #![no_std]
 
@@ -86,6 +86,7 @@ mod paths;
 mod pool;
 mod prealloc;
 mod range;
+mod slab;
 mod source;
 mod tree;
 mod validate;
@@ -102,7 +103,7 @@ pub use iter::{Gaps, Iter, Segments};
 pub use node::NodeMemory;
 pub use prealloc::Preallocation;
 pub use range::{EmptyRange, IndexRange};
-pub use source::{HeapNodes, NodeSource};
+pub use source::{GlobalNodes, HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};
 pub use validate::{Invariant, Violation};
 
