@@ -17,8 +17,9 @@
 //!
 //! Chunks with some nodes free stand in a queue. Nodes come from its front until
 //! that chunk is full, while those behind it gather free neighbours or become
-//! empty. Of the empty chunks one is kept, so that a program at the edge of a
-//! chunk does not ask for one and give it back over and over.
+//! empty. Empty chunks are kept as a reserve, up to the number of those in use
+//! and at least one: a tree that is copied and dropped over and over would
+//! otherwise pay for fresh pages each time, ten times what its nodes cost.
 #![expect(
     unsafe_code,
     reason = "cuts nodes out of raw chunks and finds the chunk of a node"
@@ -77,8 +78,8 @@ impl Slab {
         }
     }
 
-    /// Takes nodes back. Chunks that become empty, but for one, go back to the
-    /// global allocator.
+    /// Takes nodes back. Empty chunks beyond the reserve go back to the global
+    /// allocator.
     ///
     /// # Safety
     ///
@@ -90,26 +91,34 @@ impl Slab {
             for &node in nodes {
                 forget_content(node);
             }
-            let mut empty: ArrayVec<Chunk, BURST> = ArrayVec::new();
             let mut chunks = self.0.lock();
             for &node in nodes {
                 // SAFETY: the caller's promise, of which this is a part.
-                empty.extend(unsafe { chunks.give_back(node) });
+                unsafe { chunks.give_back(node) };
             }
+            let excess = chunks.take_excess();
             drop(chunks);
-            empty.into_iter().for_each(Chunk::release);
+            release_all(excess);
         }
     }
 
-    /// Returns the empty chunk that is kept to the global allocator, and how
-    /// many bytes that is.
+    /// Returns the reserve to the global allocator, and how many bytes that is.
     pub(crate) fn release_reserve(&self) -> usize {
-        let reserve = self.0.lock().reserve.take();
-        reserve.map_or(0, |chunk| {
-            chunk.release();
-            CHUNK
-        })
+        let reserve = self.0.lock().take_reserve();
+        release_all(reserve) * CHUNK
     }
+}
+
+/// Returns `chunk` and those linked behind it, which left the slab, to the
+/// global allocator. Counts them.
+fn release_all(chunk: Option<Chunk>) -> usize {
+    let mut released = 0;
+    let mut next = chunk;
+    while let Some(chunk) = next {
+        next = chunk.release();
+        released += 1;
+    }
+    released
 }
 
 /// Makes what a node held unreadable.
@@ -131,12 +140,18 @@ fn forget_content(node: NonNull<NodeMemory>) {
 ///   lock, or by who alone knows of the chunk.
 /// - **S2** Bit `i` of `free` is set where node `i` is not handed out; `used`
 ///   is the number of those that are.
-/// - **S3** Chunks with some nodes free and some not are in the queue; the
-///   reserve has none handed out; a full chunk is known by its nodes only.
+/// - **S3** Chunks with some nodes free and some not are in the queue; those of
+///   the reserve have none handed out; a full chunk is known by its nodes only.
+///   `in_use` and `reserved` count them.
 struct Chunks {
+    /// The queue: the chunk that nodes come from, and the last, linked both ways.
     front: Option<Chunk>,
     back: Option<Chunk>,
+    /// Chunks that are in the queue or full.
+    in_use: usize,
+    /// The empty chunks, the latest first, linked by `behind`.
     reserve: Option<Chunk>,
+    reserved: usize,
 }
 
 impl Chunks {
@@ -144,7 +159,9 @@ impl Chunks {
         Self {
             front: None,
             back: None,
+            in_use: 0,
             reserve: None,
+            reserved: 0,
         }
     }
 
@@ -152,25 +169,23 @@ impl Chunks {
     fn take(&mut self, wanted: usize, burst: &mut Burst) {
         let wanted = burst.len() + wanted;
         while burst.len() < wanted {
-            let Some(chunk) = self.current() else { return };
-            self.take_from(chunk, wanted - burst.len(), burst);
+            let missing = wanted - burst.len();
+            if let Some(chunk) = self.front {
+                self.take_from(chunk, missing, burst);
+            } else if let Some(chunk) = self.pop_reserve() {
+                self.adopt(chunk, missing, burst);
+            } else {
+                return;
+            }
         }
     }
 
-    /// Adds a chunk without used nodes, and takes nodes from it at once, so
-    /// that no empty chunk stands in the queue (S3).
+    /// Puts a chunk without used nodes into the queue, and takes nodes from it at
+    /// once, so that no empty one stands there (S3).
     fn adopt(&mut self, chunk: Chunk, wanted: usize, burst: &mut Burst) {
+        self.in_use += 1;
         self.push_back(chunk);
         self.take_from(chunk, wanted, burst);
-    }
-
-    /// The chunk that nodes come from: the first of the queue, or the reserve.
-    fn current(&mut self) -> Option<Chunk> {
-        if self.front.is_none() {
-            let reserve = self.reserve.take()?;
-            self.push_back(reserve);
-        }
-        self.front
     }
 
     /// Takes up to `wanted` nodes, but at least one, out of a chunk of the queue.
@@ -187,13 +202,12 @@ impl Chunks {
         }
     }
 
-    /// Takes a node back. Returns its chunk if that is empty now and not kept:
-    /// it is no longer this slab's.
+    /// Takes a node back. What became empty is in the reserve then.
     ///
     /// # Safety
     ///
     /// As for [`Slab::free`].
-    unsafe fn give_back(&mut self, node: NonNull<NodeMemory>) -> Option<Chunk> {
+    unsafe fn give_back(&mut self, node: NonNull<NodeMemory>) {
         // SAFETY: the caller's promise.
         let (chunk, place) = unsafe { Chunk::of(node) };
         let header = self.header(chunk);
@@ -201,24 +215,43 @@ impl Chunks {
         match header.used {
             0 => {
                 self.unlink(chunk);
-                self.keep(chunk)
+                self.in_use -= 1;
+                self.push_reserve(chunk);
             }
-            // It was full until now, and so in no queue.
-            left if left == NODES - 1 => {
-                self.push_back(chunk);
-                None
-            }
-            _ => None,
+            // It was full until now, and so not in the queue.
+            left if left == NODES - 1 => self.push_back(chunk),
+            _ => {}
         }
     }
 
-    /// Keeps an empty chunk as the reserve, or hands it back if there is one.
-    fn keep(&mut self, chunk: Chunk) -> Option<Chunk> {
-        if self.reserve.is_some() {
-            return Some(chunk);
+    fn push_reserve(&mut self, chunk: Chunk) {
+        let behind = self.reserve.replace(chunk);
+        self.header(chunk).behind = behind;
+        self.reserved += 1;
+    }
+
+    fn pop_reserve(&mut self) -> Option<Chunk> {
+        let chunk = self.reserve?;
+        self.reserve = self.header(chunk).behind.take();
+        self.reserved -= 1;
+        Some(chunk)
+    }
+
+    /// Takes what the reserve has too much of: it keeps as many chunks as are in
+    /// use, and one if none is. The chunks are linked by `behind`.
+    fn take_excess(&mut self) -> Option<Chunk> {
+        let mut excess = None;
+        while self.reserved > self.in_use.max(1) {
+            let chunk = self.pop_reserve()?;
+            self.header(chunk).behind = excess.replace(chunk);
         }
-        self.reserve = Some(chunk);
-        None
+        excess
+    }
+
+    /// Takes the reserve. The chunks are linked by `behind`.
+    fn take_reserve(&mut self) -> Option<Chunk> {
+        self.reserved = 0;
+        self.reserve.take()
     }
 
     fn push_back(&mut self, chunk: Chunk) {
@@ -317,12 +350,16 @@ impl Chunk {
     }
 
     /// Returns the chunk to the global allocator: it was empty, and left the slab.
-    fn release(self) {
+    /// Hands out the chunk that is linked behind it.
+    fn release(self) -> Option<Self> {
+        // SAFETY: the header is there (S1), and nothing else knows of the chunk.
+        let behind = unsafe { self.0.as_ref() }.behind;
         // SAFETY:
         // - It came from `allocate`, so from the same layout (S1).
         // - It was taken out of the queue or the reserve, and no node of it is
         //   handed out, so nothing else knows of it (S3).
-        unsafe { dealloc(self.0.as_ptr().cast(), LAYOUT) }
+        unsafe { dealloc(self.0.as_ptr().cast(), LAYOUT) };
+        behind
     }
 
     /// The node in `place`, which is below `PLACES`.

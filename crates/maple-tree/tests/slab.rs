@@ -243,15 +243,31 @@ mod chunks {
     use super::*;
 
     #[test]
-    fn go_back_but_for_one_when_their_nodes_are_freed() {
+    fn go_back_but_for_as_many_as_are_in_use_or_one() {
         let _turn = turn();
         let nodes = allocate(5 * PER_CHUNK);
         assert_eq!(ALLOCATOR.chunks(), 5);
-        for (freed, chunk) in nodes.chunks(PER_CHUNK).enumerate() {
-            assert_eq!(ALLOCATOR.chunks(), 5 - freed.saturating_sub(1));
+        // In use, and in reserve: 4 + 1, 3 + 2, 2 + 2, 1 + 1, 0 + 1.
+        for (chunk, left) in nodes.chunks(PER_CHUNK).zip([5, 5, 4, 2, 1]) {
             free(chunk);
+            assert_eq!(ALLOCATOR.chunks(), left);
         }
-        assert_eq!(ALLOCATOR.chunks(), 1);
+        assert_settled();
+    }
+
+    #[test]
+    fn of_the_reserve_are_used_before_others_are_asked_for() {
+        let _turn = turn();
+        let nodes = allocate(6 * PER_CHUNK);
+        let (kept, freed) = nodes.split_at(3 * PER_CHUNK);
+        free(freed);
+        assert_eq!(ALLOCATOR.chunks(), 6);
+        let again = allocate(3 * PER_CHUNK);
+        assert_eq!(ALLOCATOR.chunks(), 6);
+        free(&again);
+        assert_eq!(HeapNodes::release_reserve(), 3 * CHUNK);
+        assert_eq!(ALLOCATOR.chunks(), 3);
+        free(kept);
         assert_settled();
     }
 
