@@ -49,7 +49,7 @@ const LAYOUT: Layout = match Layout::from_size_align(CHUNK, CHUNK) {
 };
 
 /// At most so many nodes pass under one hold of the lock, which bounds how long others wait.
-pub(crate) const BURST: usize = 64;
+const BURST: usize = 64;
 
 /// Nodes on their way out.
 pub(crate) type Burst = ArrayVec<NonNull<NodeMemory>, BURST>;
@@ -64,18 +64,20 @@ pub(crate) static SLAB: Slab = Slab(SpinLock::new(Chunks::new()));
 pub(crate) struct Slab(SpinLock<Chunks>);
 
 impl Slab {
-    /// Puts `wanted` nodes into `burst`, fewer if it is full or the chunks at
-    /// hand run out, none if there is no memory for another chunk.
-    pub(crate) fn allocate(&self, wanted: usize, burst: &mut Burst) {
-        let wanted = wanted.min(burst.remaining_capacity());
-        self.0.lock().take(wanted, burst);
-        // If there were some nodes, asking again for the others is the caller's.
-        if wanted == 0 || !burst.is_empty() {
-            return;
+    /// Hands out `wanted` nodes, which is at least one; fewer if a burst is over
+    /// or the chunks at hand run out, none if there is no memory for another.
+    pub(crate) fn allocate(&self, wanted: usize) -> Burst {
+        debug_assert_ne!(wanted, 0, "a chunk must not be queued unused");
+        let wanted = wanted.min(BURST);
+        let mut burst = Burst::new();
+        self.0.lock().take(wanted, &mut burst);
+        // Where there were some, asking again for the others is the caller's.
+        if burst.is_empty()
+            && let Some(chunk) = Chunk::allocate()
+        {
+            self.0.lock().adopt(chunk, wanted, &mut burst);
         }
-        if let Some(chunk) = Chunk::allocate() {
-            self.0.lock().adopt(chunk, wanted, burst);
-        }
+        burst
     }
 
     /// Takes nodes back. Empty chunks beyond the reserve go back to the global
@@ -165,9 +167,8 @@ impl Chunks {
         }
     }
 
-    /// Takes up to `wanted` nodes out of the chunks at hand.
+    /// Fills `burst` up to `wanted` nodes from the chunks at hand.
     fn take(&mut self, wanted: usize, burst: &mut Burst) {
-        let wanted = burst.len() + wanted;
         while burst.len() < wanted {
             let missing = wanted - burst.len();
             if let Some(chunk) = self.front {

@@ -7,7 +7,7 @@ use alloc::alloc::{Layout, alloc, dealloc};
 use core::ptr::NonNull;
 
 use crate::node::NodeMemory;
-use crate::slab::{BURST, Burst, SLAB};
+use crate::slab::SLAB;
 
 /// Where a tree's nodes come from. Allocation may fail; freeing may not.
 ///
@@ -168,22 +168,19 @@ impl HeapNodes {
 // - There is one slab, and its lock makes it serve and free on any thread.
 unsafe impl NodeSource for HeapNodes {
     fn allocate(&self) -> Option<NonNull<NodeMemory>> {
-        let mut burst = Burst::new();
-        SLAB.allocate(1, &mut burst);
-        burst.pop()
+        SLAB.allocate(1).pop()
     }
 
     fn allocate_many(&self, wanted: usize, put: &mut dyn FnMut(NonNull<NodeMemory>)) -> usize {
         let mut done = 0;
         while done < wanted {
-            let mut burst = Burst::new();
-            SLAB.allocate(BURST.min(wanted - done), &mut burst);
+            let burst = SLAB.allocate(wanted - done);
             if burst.is_empty() {
                 break;
             }
             done += burst.len();
             // The lock is not held here: `put` may do what it likes.
-            burst.into_iter().for_each(&mut *put);
+            burst.iter().copied().for_each(&mut *put);
         }
         done
     }

@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use maple_tree::{GlobalNodes, HeapNodes, MapleTree, NodeMemory, NodeSource, StoreErrorKind};
@@ -453,6 +453,33 @@ mod threads {
         let distinct: HashSet<_> = left.iter().collect();
         assert_eq!(distinct.len(), left.len());
         free(&left);
+        assert_settled();
+    }
+
+    /// Nothing but the lock is between these threads: each takes a few nodes, looks whether another
+    /// has them too, and gives them back.
+    #[test]
+    fn never_hold_the_same_node_when_they_all_hurry() {
+        let _turn = turn();
+        let rounds = if cfg!(miri) { 40 } else { 200_000 };
+        // The chunk stays, with room for all.
+        let kept = allocate(1);
+        let start = Barrier::new(THREADS as usize);
+        thread::scope(|scope| {
+            for seed in 1..=THREADS {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    for round in 0..rounds {
+                        let mark = seed << 32 | round;
+                        let nodes =
+                            [(); 3].map(|()| Marked::new(HeapNodes.allocate().unwrap(), mark));
+                        free(&nodes.map(Marked::check));
+                    }
+                });
+            }
+        });
+        free(&kept);
         assert_settled();
     }
 
