@@ -64,20 +64,21 @@ pub(crate) static SLAB: Slab = Slab(SpinLock::new(Chunks::new()));
 pub(crate) struct Slab(SpinLock<Chunks>);
 
 impl Slab {
-    /// Hands out `wanted` nodes, which is at least one; fewer if a burst is over
-    /// or the chunks at hand run out, none if there is no memory for another.
-    pub(crate) fn allocate(&self, wanted: usize) -> Burst {
+    /// Puts `wanted` nodes, which is at least one, into the empty `burst`; fewer if
+    /// that is full or the chunks at hand run out, none if there is no memory for
+    /// another.
+    ///
+    /// Returning a burst would copy all of it for a single node.
+    pub(crate) fn allocate(&self, wanted: usize, burst: &mut Burst) {
         debug_assert_ne!(wanted, 0, "a chunk must not be queued unused");
         let wanted = wanted.min(BURST);
-        let mut burst = Burst::new();
-        self.0.lock().take(wanted, &mut burst);
+        self.0.lock().take(wanted, burst);
         // Where there were some, asking again for the others is the caller's.
         if burst.is_empty()
             && let Some(chunk) = Chunk::allocate()
         {
-            self.0.lock().adopt(chunk, wanted, &mut burst);
+            self.0.lock().adopt(chunk, wanted, burst);
         }
-        burst
     }
 
     /// Takes nodes back. Empty chunks beyond the reserve go back to the global

@@ -7,7 +7,7 @@ use alloc::alloc::{Layout, alloc, dealloc};
 use core::ptr::NonNull;
 
 use crate::node::NodeMemory;
-use crate::slab::SLAB;
+use crate::slab::{Burst, SLAB};
 
 /// Where a tree's nodes come from. Allocation may fail; freeing may not.
 ///
@@ -168,13 +168,16 @@ impl HeapNodes {
 // - There is one slab, and its lock makes it serve and free on any thread.
 unsafe impl NodeSource for HeapNodes {
     fn allocate(&self) -> Option<NonNull<NodeMemory>> {
-        SLAB.allocate(1).pop()
+        let mut burst = Burst::new();
+        SLAB.allocate(1, &mut burst);
+        burst.pop()
     }
 
     fn allocate_many(&self, wanted: usize, put: &mut dyn FnMut(NonNull<NodeMemory>)) -> usize {
         let mut done = 0;
         while done < wanted {
-            let burst = SLAB.allocate(wanted - done);
+            let mut burst = Burst::new();
+            SLAB.allocate(wanted - done, &mut burst);
             if burst.is_empty() {
                 break;
             }
