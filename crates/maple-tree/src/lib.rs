@@ -70,7 +70,13 @@
 //! - `arbitrary`: ranges, gap requests and trees can be made of a fuzzer's bytes.
 //!   This one brings `std` in.
 //!
-//! `alloc` is needed only for [`HeapNodes`], the default [`NodeSource`], and for
+//! - `rcu`: `RcuMapleTree`, which readers look at while it is written, with any
+//!   lock (`lock_api`) and any [`Rcu`]. Needs no `std`.
+//! - `crossbeam`: `SyncMapleTree`, the same with `crossbeam-epoch` and `parking_lot`.
+//!   This one brings `std` in.
+//!
+//! `alloc` is needed only for [`HeapNodes`], the default [`NodeSource`], for
+//! [`GlobalNodes`], and for
 //! [`MapleTree::validate_family`].
 #![no_std]
 
@@ -108,6 +114,7 @@ mod rcu;
 mod retain;
 #[cfg(feature = "serde")]
 mod serde;
+mod slab;
 mod slot;
 mod sorted;
 mod source;
@@ -143,7 +150,7 @@ pub use rcu::{Rcu, RcuHead, RcuList};
 #[cfg(feature = "serde")]
 pub use serde::TreeSeed;
 pub use slot::{GapEntry, OccupiedEntry, SlotEntry};
-pub use source::{HeapNodes, NodeSource};
+pub use source::{GlobalNodes, HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};
 pub use validate::{Invariant, Violation};
 
