@@ -3,10 +3,9 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
-use crate::node::Link;
+use crate::node::Path;
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
-use crate::write::take_or_clone;
 use crate::{Entry, IndexRange, StoreError};
 
 impl<T: Entry + Clone, S: NodeSource> MapleTree<T, S> {
@@ -114,10 +113,19 @@ pub struct IntoIter<T: Entry, S: NodeSource = HeapNodes> {
 impl<T: Entry, S: NodeSource> IntoIter<T, S> {
     fn take(&mut self, range: IndexRange) -> Option<(IndexRange, T)> {
         // INVARIANT: T1, T4 and T5 are suspended: the tree is not written to any more.
-        let root: &mut Link<T> = self.tree.root.as_mut()?;
+        let mut path = Path::to(&mut self.tree.root, range.first())?;
         // It is passed over even if cloning it panics.
         self.tree.len -= 1;
-        let value = take_or_clone(root, range.first(), &self.tree.clone_fn)?;
+        let (depth, slot) = (path.depth, path.leaf().leaf_slot(range.first()));
+        let value = if path.is_alone(depth) {
+            path.node_mut(depth).take_entry(slot)
+        } else {
+            let clone = self.tree.clone_fn.get();
+            path.leaf()
+                .entry(slot)
+                .zip(clone)
+                .map(|(value, clone)| clone(value))
+        }?;
         Some((range, value))
     }
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::error::{OutOfNodes, StoreError};
+use crate::node::Node;
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::{MapleTree, Segment};
 use crate::walk::LeafPath;
@@ -32,13 +33,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "MA_STATE")]
     #[doc(alias = "mas_init")]
     pub fn cursor(&self, index: u64) -> Cursor<'_, T> {
-        let path = self.root().map(|root| LeafPath::to(root, index));
-        let mut cursor = Cursor {
-            path,
-            segment: Segment::Gap(IndexRange::FULL),
-        };
-        cursor.settle(index);
-        cursor
+        self.view().cursor(index)
     }
 
     /// Returns a cursor that stands on the entry or gap around `index`, and can
@@ -87,6 +82,16 @@ pub struct Cursor<'a, T> {
 }
 
 impl<'a, T> Cursor<'a, T> {
+    pub(crate) fn at(root: Option<&'a Node<T>>, index: u64) -> Self {
+        let path = root.map(|root| LeafPath::to(root, index));
+        let mut cursor = Cursor {
+            path,
+            segment: Segment::Gap(IndexRange::FULL),
+        };
+        cursor.settle(index);
+        cursor
+    }
+
     fn settle(&mut self, index: u64) {
         if let Some(path) = &self.path {
             self.segment = path.leaf().segment(index);

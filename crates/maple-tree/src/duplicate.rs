@@ -5,7 +5,8 @@ use arrayvec::ArrayVec;
 use crate::build::Builder;
 use crate::clone_fn::CloneFn;
 use crate::error::{DuplicateError, OutOfNodes};
-use crate::node::{Child, HEIGHT_MAX, Kind, Link, Node};
+use crate::limbo::Limbo;
+use crate::node::{Child, Fresh, HEIGHT_MAX, Link, Node, Root};
 use crate::pool::Pool;
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
@@ -42,12 +43,13 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
         let clone_fn = CloneFn::unset();
         clone_fn.set();
         Self {
-            root: self.root.as_ref().map(Link::share),
+            root: Root::of(self.root.link().map(Link::share)),
             height: self.height,
             len: self.len,
             branches: self.branches,
             pool,
             clone_fn,
+            limbo: Limbo::new(),
         }
     }
 
@@ -82,7 +84,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
                 pool: &mut copy.pool,
                 unfinished: ArrayVec::new(),
             };
-            copy.root = Some(copier.copy(root)?);
+            copy.root = Root::of(Some(copier.copy(root)?));
             copy.height = self.height;
             copy.len = self.len;
         }
@@ -127,7 +129,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
                 builder.push(range, value)?;
             }
         }
-        builder.finish()?;
+        builder.finish();
         Ok(copy)
     }
 }
@@ -136,7 +138,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
 struct Copier<'s, 'p, T, S: NodeSource> {
     pool: &'p mut Pool<S>,
     /// The nodes from the root down to the one being copied, with their copies.
-    unfinished: ArrayVec<(&'s Node<T>, Link<T>), HEIGHT_MAX>,
+    unfinished: ArrayVec<(&'s Node<T>, Fresh<T>), HEIGHT_MAX>,
 }
 
 impl<'s, T: Clone, S: NodeSource> Copier<'s, '_, T, S> {
@@ -144,38 +146,32 @@ impl<'s, T: Clone, S: NodeSource> Copier<'s, '_, T, S> {
         self.begin(root)?;
         while let Some((node, copy)) = self.unfinished.last_mut() {
             let node = *node;
-            let copied = copy.get_mut().expect("only the copier has it");
             if node.is_leaf() {
-                copy_entries(node, copied);
-            } else if copied.count() < node.count() {
-                let next = node.child(copied.count());
+                copy_entries(node, copy);
+            } else if copy.count() < node.count() {
+                let next = node.child(copy.count());
                 self.begin(next)?;
                 continue;
             }
-            let Some((_, link)) = self.unfinished.pop() else {
+            let Some((_, copy)) = self.unfinished.pop() else {
                 break;
             };
-            let Some((parent, copy)) = self.unfinished.last_mut() else {
+            let link = copy.into_link();
+            let Some((parent, branch)) = self.unfinished.last_mut() else {
                 return Ok(link);
             };
-            let branch = copy.get_mut().expect("only the copier has it");
             let slot = branch.count();
-            let gap = if parent.kind() == Kind::Gaps {
-                parent.gap(slot)
-            } else {
-                0
-            };
             branch.push_child(Child {
                 link,
                 last: parent.pivot_or(slot, u64::MAX),
-                gap,
+                gap: parent.kept_gap(slot),
             });
         }
         unreachable!("the root is returned when it is complete")
     }
 
     fn begin(&mut self, node: &'s Node<T>) -> Result<(), OutOfNodes> {
-        self.pool.reserve(1)?;
+        self.pool.reserve_of_many(1)?;
         let copy = self.pool.take(node.kind());
         self.unfinished.push((node, copy));
         Ok(())
@@ -192,8 +188,8 @@ fn copy_entries<T: Clone>(node: &Node<T>, copy: &mut Node<T>) {
 
 impl<T, S: NodeSource> Drop for Copier<'_, '_, T, S> {
     fn drop(&mut self) {
-        for (_, link) in self.unfinished.drain(..) {
-            self.pool.release(link);
+        for (_, copy) in self.unfinished.drain(..) {
+            self.pool.release(copy.into_link());
         }
         self.pool.trim();
     }

@@ -59,7 +59,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn range(&self, bounds: impl RangeBounds<u64>) -> Iter<'_, T> {
-        Iter::over(self.root(), IndexRange::from_bounds(bounds))
+        self.view().range(IndexRange::from_bounds(bounds))
     }
 
     /// Iterates over the gaps within `bounds`, clipped to them.
@@ -82,9 +82,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn gaps(&self, bounds: impl RangeBounds<u64>) -> Gaps<'_, T> {
-        Gaps {
-            segments: self.segments(bounds),
-        }
+        self.view().gaps(IndexRange::from_bounds(bounds))
     }
 
     /// Iterates over everything within `bounds`: entries with their own
@@ -108,13 +106,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn segments(&self, bounds: impl RangeBounds<u64>) -> Segments<'_, T> {
-        let left = IndexRange::from_bounds(bounds);
-        Segments {
-            entries: Iter::over(self.root(), left),
-            left,
-            front: None,
-            back: None,
-        }
+        self.view().segments(IndexRange::from_bounds(bounds))
     }
 }
 
@@ -280,6 +272,17 @@ pub struct Segments<'a, T> {
     back: Option<(IndexRange, &'a T)>,
 }
 
+impl<'a, T> Segments<'a, T> {
+    pub(crate) fn over(root: Option<&'a Node<T>>, left: Option<IndexRange>) -> Self {
+        Self {
+            entries: Iter::over(root, left),
+            left,
+            front: None,
+            back: None,
+        }
+    }
+}
+
 impl<'a, T> Iterator for Segments<'a, T> {
     type Item = Segment<'a, T>;
 
@@ -350,6 +353,13 @@ impl<T> fmt::Debug for Segments<'_, T> {
 /// An iterator over gaps; see [`MapleTree::gaps`].
 pub struct Gaps<'a, T> {
     segments: Segments<'a, T>,
+}
+
+impl<'a, T> Gaps<'a, T> {
+    pub(crate) fn over(root: Option<&'a Node<T>>, left: Option<IndexRange>) -> Self {
+        let segments = Segments::over(root, left);
+        Self { segments }
+    }
 }
 
 impl<T> Iterator for Gaps<'_, T> {

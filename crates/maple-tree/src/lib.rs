@@ -70,7 +70,13 @@
 //! - `arbitrary`: ranges, gap requests and trees can be made of a fuzzer's bytes.
 //!   This one brings `std` in.
 //!
-//! `alloc` is needed only for [`HeapNodes`], the default [`NodeSource`], and for
+//! - `rcu`: `RcuMapleTree`, which readers look at while it is written, with any
+//!   lock (`lock_api`) and any [`Rcu`]. Needs no `std`.
+//! - `crossbeam`: `SyncMapleTree`, the same with `crossbeam-epoch` and `parking_lot`.
+//!   This one brings `std` in.
+//!
+//! `alloc` is needed only for [`HeapNodes`], the default [`NodeSource`], for
+//! [`GlobalNodes`], and for
 //! [`MapleTree::validate_family`].
 #![no_std]
 
@@ -93,6 +99,7 @@ mod error;
 mod gap;
 mod ids;
 mod iter;
+mod limbo;
 mod node;
 mod overlay;
 #[cfg(small_nodes)]
@@ -103,15 +110,18 @@ mod pool;
 mod prealloc;
 mod range;
 mod range_mut;
+mod rcu;
 mod retain;
 #[cfg(feature = "serde")]
 mod serde;
+mod slab;
 mod slot;
 mod sorted;
 mod source;
 mod split;
 mod tree;
 mod validate;
+mod view;
 mod walk;
 mod write;
 
@@ -130,10 +140,17 @@ pub use node::NodeMemory;
 pub use overlay::{Overlaid, Overlay};
 pub use prealloc::Preallocation;
 pub use range::IndexRange;
+#[cfg(feature = "crossbeam")]
+pub use rcu::{EpochRcu, SyncMapleTree};
+#[cfg(feature = "rcu")]
+pub use rcu::{
+    LocalGuard, LocalRcu, RcuMapleTree, Reader, Writer, WriterCursor, WriterPreallocation,
+};
+pub use rcu::{Rcu, RcuHead, RcuList};
 #[cfg(feature = "serde")]
 pub use serde::TreeSeed;
 pub use slot::{GapEntry, OccupiedEntry, SlotEntry};
-pub use source::{HeapNodes, NodeSource};
+pub use source::{GlobalNodes, HeapNodes, NodeSource};
 pub use tree::{MapleTree, Segment};
 pub use validate::{Invariant, Violation};
 

@@ -1,6 +1,6 @@
 //! A tree's own stock of free nodes: what makes a reserved write infallible.
 //!
-//! A cellar: free nodes are chained through their own memory.
+//! A cellar: free nodes are memory that only the stock knows of.
 #![expect(
     unsafe_code,
     reason = "chains free nodes through their memory and returns them"
@@ -12,29 +12,35 @@ use core::ptr::NonNull;
 use arrayvec::ArrayVec;
 
 use crate::error::OutOfNodes;
-use crate::node::{HEIGHT_MAX, Husk, Kind, Link, NodeMemory};
+use crate::node::{Fresh, Gone, Kind, Link, Node, NodeMemory};
 use crate::source::NodeSource;
 
-/// A tree keeps at most this many free nodes between writes.
-const KEPT: usize = 16;
+/// How many free nodes are at hand in an array.
+const AT_HAND: usize = 32;
+/// How many nodes are asked for, or given back, at a time.
+const BATCH: usize = 16;
 
-/// A free node: the next one is named in its first word.
+/// A free node in the chain: the next one is named in its first word.
 struct Free(Option<NonNull<Free>>);
 
 /// Free nodes and the source they come from.
 ///
 /// # Invariants
 ///
-/// - **P1** Every node of the chain came from `source` and is used by nothing else.
+/// - **P1** Every free node came from `source` and is used by nothing else.
 pub(crate) struct Pool<S: NodeSource> {
+    /// PERF: an array hands a node out without waiting for its memory; a chain
+    /// would load the next one's address from it.
+    at_hand: ArrayVec<NonNull<NodeMemory>, AT_HAND>,
+    /// What does not fit there: many nodes are set aside for writes to come.
     chain: Option<NonNull<Free>>,
-    len: usize,
+    chained: usize,
     /// So many nodes are promised to writes that were preallocated: they stay.
     promised: usize,
     source: S,
 }
 
-// SAFETY: the chain is owned memory without content (P1); where it is freed is
+// SAFETY: free nodes are owned memory without content (P1); where it is freed is
 // the source's concern, which must be `Send` for that.
 unsafe impl<S: NodeSource + Send> Send for Pool<S> {}
 
@@ -44,8 +50,9 @@ unsafe impl<S: NodeSource + Sync> Sync for Pool<S> {}
 impl<S: NodeSource> Pool<S> {
     pub(crate) const fn new(source: S) -> Self {
         Self {
+            at_hand: ArrayVec::new_const(),
             chain: None,
-            len: 0,
+            chained: 0,
             promised: 0,
             source,
         }
@@ -57,45 +64,114 @@ impl<S: NodeSource> Pool<S> {
 
     /// How many free nodes are kept.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.at_hand.len() + self.chained
     }
 
     /// Makes sure that the next `nodes` calls of [`take`](Self::take) succeed.
     ///
     /// On error what was obtained is kept, within the usual bound.
+    #[inline]
     pub(crate) fn reserve(&mut self, nodes: usize) -> Result<(), OutOfNodes> {
-        while self.len < nodes {
-            let Some(memory) = self.source.allocate() else {
-                self.trim();
-                return Err(OutOfNodes);
-            };
-            self.put(memory);
+        if self.len() < nodes {
+            return self.refill(nodes);
+        }
+        Ok(())
+    }
+
+    /// As [`reserve`](Self::reserve), by who will want many more soon: they are
+    /// fetched in batches.
+    #[inline]
+    pub(crate) fn reserve_of_many(&mut self, nodes: usize) -> Result<(), OutOfNodes> {
+        if self.len() < nodes {
+            return self
+                .refill(nodes.max(BATCH))
+                .or_else(|OutOfNodes| self.reserve(nodes));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refill(&mut self, nodes: usize) -> Result<(), OutOfNodes> {
+        let missing = nodes - self.len();
+        let Self {
+            at_hand,
+            chain,
+            chained,
+            source,
+            ..
+        } = self;
+        let obtained = source.allocate_many(missing, &mut |memory| {
+            if at_hand.try_push(memory).is_err() {
+                put_on(chain, memory);
+                *chained += 1;
+            }
+        });
+        if obtained < missing {
+            self.trim();
+            return Err(OutOfNodes);
         }
         Ok(())
     }
 
     /// An empty node of `kind`. A write has reserved what it takes.
-    pub(crate) fn take<T>(&mut self, kind: Kind) -> Link<T> {
-        let free = self.chain.expect("the write reserved the nodes it takes");
+    #[inline]
+    pub(crate) fn take<T>(&mut self, kind: Kind) -> Fresh<T> {
+        Fresh::new(self.take_memory(), kind)
+    }
+
+    /// A copy of `node`, word by word. A write has reserved what it takes.
+    ///
+    /// # Safety
+    ///
+    /// - As for [`Fresh::copy_of`].
+    #[inline]
+    pub(crate) unsafe fn take_copy<T>(&mut self, node: &Node<T>) -> Fresh<T> {
+        // SAFETY: the contract.
+        unsafe { Fresh::copy_of(self.take_memory(), node) }
+    }
+
+    #[inline]
+    pub(crate) fn take_memory(&mut self) -> NonNull<NodeMemory> {
+        match self.at_hand.pop() {
+            Some(memory) => memory,
+            None => self
+                .unchain()
+                .expect("the write reserved the nodes it takes"),
+        }
+    }
+
+    #[cold]
+    fn unchain(&mut self) -> Option<NonNull<NodeMemory>> {
+        let free = self.chain?;
         // SAFETY: a node of the chain begins with the link to the next (P1).
         self.chain = unsafe { free.as_ref() }.0;
-        self.len -= 1;
-        Link::new(free.cast(), kind)
+        self.chained -= 1;
+        Some(free.cast())
     }
 
-    /// Keeps the memory of a node that was freed, up to a bound: a write in
-    /// progress may yet want it, but a large subtree must not pile up here.
-    fn take_back(&mut self, memory: NonNull<NodeMemory>) {
-        self.put(memory);
-        self.shrink_to((4 * KEPT).max(self.len - 1).max(self.promised));
-    }
-
+    /// Keeps the memory of a node that was freed, as far as there is room.
+    #[inline]
     fn put(&mut self, memory: NonNull<NodeMemory>) {
-        let free: NonNull<Free> = memory.cast();
-        // SAFETY: the memory is ours, and larger and more aligned than a `Free`.
-        unsafe { free.write(Free(self.chain)) };
-        self.chain = Some(free);
-        self.len += 1;
+        if self.at_hand.try_push(memory).is_err() {
+            self.make_room();
+            self.at_hand.push(memory);
+        }
+    }
+
+    /// Moves half of what is at hand away: to the chain while writes are promised
+    /// more nodes than there are, else to the source.
+    #[cold]
+    fn make_room(&mut self) {
+        if self.len() < self.promised + BATCH {
+            for memory in self.at_hand.drain(..BATCH) {
+                put_on(&mut self.chain, memory);
+                self.chained += 1;
+            }
+            return;
+        }
+        // SAFETY: the nodes came from the source (P1), and leave the array.
+        unsafe { self.source.free_many(&self.at_hand[..BATCH]) };
+        self.at_hand.drain(..BATCH);
     }
 
     /// Keeps `nodes` nodes, which are there, for writes to come.
@@ -103,80 +179,70 @@ impl<S: NodeSource> Pool<S> {
         self.promised = nodes;
     }
 
-    /// Returns what goes past the stock a tree keeps to the source.
-    pub(crate) fn trim(&mut self) {
-        self.shrink_to(KEPT.max(self.promised));
+    /// Returns what does not fit at hand to the source.
+    #[inline]
+    pub(crate) fn trim_chain(&mut self) {
+        if self.chained > 0 {
+            self.shrink_to(AT_HAND.max(self.promised));
+        }
     }
 
+    /// Returns what goes past the stock a tree keeps at rest to the source.
+    pub(crate) fn trim(&mut self) {
+        self.shrink_to(BATCH.max(self.promised));
+    }
+
+    #[cold]
     fn shrink_to(&mut self, nodes: usize) {
-        while self.len > nodes {
-            let Some(free) = self.chain else { return };
-            // SAFETY: a node of the chain begins with the link to the next (P1).
-            self.chain = unsafe { free.as_ref() }.0;
-            self.len -= 1;
-            // SAFETY: the node came from the source, and left the chain just now (P1).
-            unsafe { self.source.free(free.cast()) };
+        while self.len() > nodes {
+            let Some(memory) = self.unchain().or_else(|| self.at_hand.pop()) else {
+                return;
+            };
+            // SAFETY: the node came from the source, and left the stock just now (P1).
+            unsafe { self.source.free(memory) };
         }
     }
 
     /// Gives up `link`, and what it led to wherever that was the last link.
-    ///
-    /// Entries are dropped on the way, which runs their code: the tree they
-    /// came from must be whole already. If one panics, those behind it leak.
     pub(crate) fn release<T>(&mut self, link: Link<T>) {
-        let mut path: ArrayVec<Husk<T>, HEIGHT_MAX> = ArrayVec::new();
-        path.extend(link.unlink());
-        while let Some(husk) = path.last_mut() {
-            if let Some(child) = husk.next_child() {
-                path.extend(child.unlink());
-                continue;
-            }
-            husk.drop_entries();
-            if let Some(husk) = path.pop() {
-                self.take_back(husk.into_memory());
-            }
-        }
+        crate::node::release(link, &mut |memory| self.put(memory));
+    }
+
+    /// Drops and frees what a write cut out of its tree, which is whole again.
+    ///
+    /// # Safety
+    ///
+    /// - Nobody looks at it any more.
+    #[inline]
+    pub(crate) unsafe fn release_gone<T>(&mut self, gone: Gone<T>) {
+        // SAFETY: the contract.
+        unsafe { gone.release(|memory| self.put(memory)) };
     }
 }
 
-impl<T> Husk<T> {
-    /// Takes the last child that is left.
-    fn next_child(&mut self) -> Option<Link<T>> {
-        let node = self.node();
-        if node.is_leaf() {
-            return None;
-        }
-        while node.count() > 0 {
-            let slot = node.count() - 1;
-            let child = node.take_child(slot);
-            node.truncate_branch(slot);
-            if child.is_some() {
-                return child;
-            }
-        }
-        None
-    }
-
-    fn drop_entries(&mut self) {
-        let node = self.node();
-        if node.is_leaf() {
-            for slot in 0..node.count() {
-                drop(node.take_entry(slot));
-            }
-        }
-    }
+fn put_on(chain: &mut Option<NonNull<Free>>, memory: NonNull<NodeMemory>) {
+    let free: NonNull<Free> = memory.cast();
+    // SAFETY: the memory is ours, and larger and more aligned than a `Free`.
+    unsafe { free.write(Free(*chain)) };
+    *chain = Some(free);
 }
 
 impl<S: NodeSource> Drop for Pool<S> {
     fn drop(&mut self) {
-        self.shrink_to(0);
+        while let Some(memory) = self.unchain() {
+            // SAFETY: the node came from the source, and left the chain just now (P1).
+            unsafe { self.source.free(memory) };
+        }
+        // SAFETY: the nodes came from the source (P1), and leave the array.
+        unsafe { self.source.free_many(&self.at_hand) };
+        self.at_hand.clear();
     }
 }
 
 impl<S: NodeSource> fmt::Debug for Pool<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("len", &self.len)
+            .field("len", &self.len())
             .finish_non_exhaustive()
     }
 }

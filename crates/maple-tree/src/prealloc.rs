@@ -7,7 +7,7 @@ use crate::error::{Occupied, OutOfNodes, StoreErrorKind};
 use crate::node::LEAF_MIN;
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
-use crate::write::spread::CARRY_MAX;
+use crate::write::CARRY_MAX;
 use crate::{Entry, IndexRange};
 
 /// A leaf that is not the root holds this many entries at least: it begins and
@@ -61,10 +61,11 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     fn nodes_each(&self, writes: usize) -> usize {
         // A write adds one entry and cuts one in two at most.
         let entries = self.len.saturating_add(writes.saturating_mul(2));
-        let mut nodes = entries / LEAF_ENTRIES_MIN;
+        // The last node of each level may hold less than the others.
+        let mut nodes = entries / LEAF_ENTRIES_MIN + 1;
         let mut height = 1;
         while nodes > 1 {
-            nodes /= self.branches.min();
+            nodes = (nodes - 1) / self.branches.min() + 1;
             height += 1;
         }
         CARRY_MAX * (height + 1) + 1

@@ -107,7 +107,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             builder.push(range, value)?;
             previous = Some(range);
         }
-        builder.finish()?;
+        builder.finish();
         Ok(())
     }
 }

@@ -4,11 +4,11 @@ use core::fmt;
 
 use crate::clone_fn::CloneFn;
 use crate::error::OutOfNodes;
-use crate::iter::Iter;
-use crate::node::{Kind, Link, Node};
+use crate::limbo::Limbo;
+use crate::node::{Kind, Node, Root};
 use crate::pool::Pool;
 use crate::source::{HeapNodes, NodeSource};
-use crate::walk::leaf_at;
+use crate::view::View;
 use crate::{Entry, IndexRange};
 
 /// A map from ranges of `u64` to values, every index of which holds an entry or a gap.
@@ -47,12 +47,13 @@ use crate::{Entry, IndexRange};
 /// # Ok::<(), maple_tree::StoreError<char>>(())
 /// ```
 pub struct MapleTree<T: Entry, S: NodeSource = HeapNodes> {
-    pub(crate) root: Option<Link<T>>,
+    pub(crate) root: Root<T>,
     pub(crate) height: usize,
     pub(crate) len: usize,
     pub(crate) branches: Kind,
     pub(crate) pool: Pool<S>,
     pub(crate) clone_fn: CloneFn<T>,
+    pub(crate) limbo: Limbo<T>,
 }
 
 impl<T: Entry> MapleTree<T> {
@@ -142,17 +143,22 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     pub(crate) const fn empty(branches: Kind, source: S) -> Self {
         Self {
-            root: None,
+            root: Root::EMPTY,
             height: 0,
             len: 0,
             branches,
             pool: Pool::new(source),
             clone_fn: CloneFn::unset(),
+            limbo: Limbo::new(),
         }
     }
 
     pub(crate) fn root(&self) -> Option<&Node<T>> {
-        self.root.as_ref().map(Link::node)
+        self.root.node()
+    }
+
+    pub(crate) fn view(&self) -> View<'_, T> {
+        View::below(self.root.node())
     }
 
     /// Returns whether the tree holds no entry.
@@ -174,7 +180,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.root.is_none()
+        self.root().is_none()
     }
 
     /// Returns the number of entries, however many indices each of them covers.
@@ -285,15 +291,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[must_use]
     #[doc(alias = "mtree_load")]
     pub fn get(&self, index: u64) -> Option<&T> {
-        let mut node = self.root()?;
-        while !node.is_leaf() {
-            node = node.child(node.child_slot(index));
-        }
-        let slot = node.leaf_slot(index);
-        if slot == node.count() || index < node.lower() {
-            return None;
-        }
-        node.entry(slot)
+        self.view().get(index)
     }
 
     /// Returns the entry at `index`, to be changed in place.
@@ -356,10 +354,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[must_use]
     #[doc(alias = "mas_walk")]
     pub fn find(&self, index: u64) -> Segment<'_, T> {
-        match self.root() {
-            Some(root) => leaf_at(root, index).segment(index),
-            None => Segment::Gap(IndexRange::FULL),
-        }
+        self.view().find(index)
     }
 
     /// Returns the entry at `index`, with its bounds.
@@ -381,10 +376,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn entry(&self, index: u64) -> Option<(IndexRange, &T)> {
-        match self.find(index) {
-            Segment::Entry(range, value) => Some((range, value)),
-            Segment::Gap(_) => None,
-        }
+        self.view().entry(index)
     }
 
     /// Returns the entry with the lowest indices.
@@ -404,7 +396,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn first(&self) -> Option<(IndexRange, &T)> {
-        self.at_or_after(0)
+        self.view().at_or_after(0)
     }
 
     /// Returns the entry with the highest indices.
@@ -424,7 +416,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn last(&self) -> Option<(IndexRange, &T)> {
-        self.at_or_before(u64::MAX)
+        self.view().at_or_before(u64::MAX)
     }
 
     /// Returns the entry at `index`, else the first one above it.
@@ -449,7 +441,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "mas_find")]
     #[doc(alias = "mt_find")]
     pub fn at_or_after(&self, index: u64) -> Option<(IndexRange, &T)> {
-        Iter::over(self.root(), IndexRange::new(index, u64::MAX)).next()
+        self.view().at_or_after(index)
     }
 
     /// Returns the entry at `index`, else the last one below it.
@@ -473,7 +465,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[must_use]
     #[doc(alias = "mas_find_rev")]
     pub fn at_or_before(&self, index: u64) -> Option<(IndexRange, &T)> {
-        Iter::over(self.root(), IndexRange::new(0, index)).next_back()
+        self.view().at_or_before(index)
     }
 
     /// Returns the first entry that begins above `index`.
@@ -497,8 +489,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "mas_next")]
     #[doc(alias = "mt_next")]
     pub fn after(&self, index: u64) -> Option<(IndexRange, &T)> {
-        let from = self.find(index).range().last().checked_add(1)?;
-        self.at_or_after(from)
+        self.view().after(index)
     }
 
     /// Returns the last entry that ends below `index`.
@@ -522,8 +513,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "mas_prev")]
     #[doc(alias = "mt_prev")]
     pub fn before(&self, index: u64) -> Option<(IndexRange, &T)> {
-        let to = self.find(index).range().first().checked_sub(1)?;
-        self.at_or_before(to)
+        self.view().before(index)
     }
 
     /// Returns whether no index of `range` holds an entry.
@@ -545,10 +535,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// ```
     #[must_use]
     pub fn is_vacant(&self, range: IndexRange) -> bool {
-        match self.find(range.first()) {
-            Segment::Entry(..) => false,
-            Segment::Gap(gap) => gap.last() >= range.last(),
-        }
+        self.view().is_vacant(range)
     }
 
     /// Nodes reachable from the root.
@@ -561,7 +548,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
 impl<T: Entry, S: NodeSource> Drop for MapleTree<T, S> {
     fn drop(&mut self) {
-        if let Some(root) = self.root.take() {
+        if let Some(root) = self.root.replace(None) {
             self.pool.release(root);
         }
     }

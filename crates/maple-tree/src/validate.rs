@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use crate::node::{HEIGHT_MAX, Node};
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
-use crate::write::spread::{branch_gap, leaf_gap};
+use crate::write::gaps::{branch_gap, leaf_gap};
 use crate::{Entry, IndexRange};
 
 /// An invariant of the tree.
@@ -21,8 +21,9 @@ use crate::{Entry, IndexRange};
 /// - **T3** The pivots of a branch ascend within the indices that belong to it.
 /// - **T4** A pivot is the last index of the last entry below its child.
 /// - **T5** A kept gap is the length of the longest hole below its child.
-/// - **T6** A node that is not the root uses at least the slots its kind asks
-///   for; a root that is a branch has two children at least.
+/// - **T6** A node uses at least the slots its kind asks for; the last node of
+///   a level, which may be growing, one at least; a root that is a branch has
+///   two children at least.
 /// - **T7** All leaves are at the depth that the height says.
 /// - **T8** The branches are of the kind that the tree was made with.
 /// - **T9** `len` is the number of entries.
@@ -277,8 +278,12 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
         let node = visit.node;
         self.expect(Invariant::PivotsAscend, visit.range.is_some(), near);
         let is_root = visit.depth == 0;
-        let root_min = if node.is_leaf() { 1 } else { 2 };
-        let min = if is_root { root_min } else { node.kind().min() };
+        let is_right_edge = visit.range.is_some_and(|range| range.last() == u64::MAX);
+        let min = match (is_root, is_right_edge) {
+            (true, _) if !node.is_leaf() => 2,
+            (true, _) | (_, true) => 1,
+            _ => node.kind().min(),
+        };
         let in_bounds = (min..=node.kind().slots()).contains(&node.count());
         self.expect(Invariant::Occupancy, in_bounds, near);
         let is_bottom = visit.depth + 1 == self.tree.height;

@@ -2,36 +2,53 @@
 //!
 //! Pivot `i` is the last index below child `i`. The last child has none: its
 //! bound is the node's own, which the walk from the root knows.
+//!
+//! Children and gaps may change while lock-free readers look at the branch: a
+//! child by one atomic store, and gaps because readers never look at them.
 
 use core::mem::ManuallyDrop;
+use core::ops::Range;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Kind, Link, Node, Word};
+use arrayvec::ArrayVec;
+
+use super::{BRANCH_SLOTS_MAX, GAP_SLOTS, Kind, Link, Node, PLAIN_SLOTS, Word, count_below};
 
 /// A child with what its parent keeps of it.
 pub(crate) struct Child<T> {
     pub(crate) link: Link<T>,
     /// The last index below it.
     pub(crate) last: u64,
-    /// The length of the longest gap below it.
+    /// The length of the longest gap below it; 0 where gaps are not kept.
     pub(crate) gap: u64,
 }
 
 impl<T> Node<T> {
+    #[inline(always)]
     fn child_word(&self, slot: usize) -> usize {
-        self.kind.slots() - 1 + slot
+        debug_assert!(!self.is_leaf());
+        let before = if self.kind == Kind::Gaps {
+            GAP_SLOTS - 1
+        } else {
+            PLAIN_SLOTS - 1
+        };
+        before + slot
     }
 
-    fn gap_word(&self, slot: usize) -> usize {
-        2 * self.kind.slots() - 1 + slot
+    fn gap_word(slot: usize) -> usize {
+        2 * GAP_SLOTS - 1 + slot
     }
 
     /// The last index below the child in `slot`, which is not the last child.
+    #[inline]
     pub(crate) fn pivot(&self, slot: usize) -> u64 {
-        assert!(!self.is_leaf() && slot + 1 < self.count());
+        debug_assert!(!self.is_leaf() && slot + 1 < self.count());
         self.index(slot)
     }
 
     /// The last index below the child in `slot`; `max` is the node's own.
+    #[inline]
     pub(crate) fn pivot_or(&self, slot: usize, max: u64) -> u64 {
         if slot + 1 < self.count() {
             self.pivot(slot)
@@ -41,6 +58,7 @@ impl<T> Node<T> {
     }
 
     /// The first index below the child in `slot`; `min` is the node's own.
+    #[inline]
     pub(crate) fn child_min(&self, slot: usize, min: u64) -> u64 {
         if slot == 0 {
             min
@@ -50,125 +68,234 @@ impl<T> Node<T> {
     }
 
     /// The slot of the child below which `index` is.
+    #[inline(always)]
     pub(crate) fn child_slot(&self, index: u64) -> usize {
-        assert!(!self.is_leaf() && self.count > 0);
-        self.indices(0, self.count() - 1)
-            .partition_point(|&last| last < index)
+        debug_assert!(!self.is_leaf() && self.count > 0);
+        // What comes behind the pivots in use is `u64::MAX` (L3).
+        if self.kind == Kind::Gaps {
+            count_below(self.indices::<{ GAP_SLOTS - 1 }>(0), index)
+        } else {
+            count_below(self.indices::<{ PLAIN_SLOTS - 1 }>(0), index)
+        }
+    }
+
+    /// The word of the child in `slot`.
+    #[inline(always)]
+    fn child_cell(&self, slot: usize) -> &AtomicPtr<Self> {
+        let word: *mut *mut Self = self.word(self.child_word(slot)).cast();
+        // SAFETY:
+        // - The word of a branch's child is written when the node is made, aligned,
+        //   and a pointer ever since.
+        // - While the node is linked it is changed through this cell only, or
+        //   through `&mut`.
+        unsafe { AtomicPtr::from_ptr(word) }
     }
 
     /// The child in `slot`.
+    #[inline(always)]
     pub(crate) fn child(&self, slot: usize) -> &Self {
-        assert!(!self.is_leaf() && slot < self.count() && self.owns(slot));
-        // SAFETY: the bit says that the word holds a child.
-        let child = unsafe { &self.words[self.child_word(slot)].child };
-        // SAFETY: the slot owns a link to the child, which keeps it alive while
-        // the slot is borrowed; it is changed only through the slot, mutably.
-        unsafe { child.as_ref() }
+        // ORDERING: `Acquire` pairs with the `Release` in `replace_child`: a reader
+        // that finds a new node finds it written.
+        let child = self.child_cell(slot).load(Ordering::Acquire);
+        // SAFETY: null, or a child that the slot owns a link to. That keeps it alive
+        // while the slot is borrowed, or for as long as the guard of a lock-free
+        // reader, which the borrow does not outlive.
+        unsafe { child.as_ref() }.expect("a slot in use has a child (L1)")
     }
 
-    /// The child in `slot`, if this is the only link to it.
-    pub(crate) fn child_mut(&mut self, slot: usize) -> Option<&mut Self> {
-        self.child_link_mut(slot).get_mut()
+    /// As [`child`](Self::child), for whoever keeps raw pointers.
+    pub(super) fn child_raw(&self, slot: usize) -> NonNull<Self> {
+        let child = self.child_cell(slot).load(Ordering::Acquire);
+        NonNull::new(child).expect("a slot in use has a child (L1)")
     }
 
-    /// The link in `slot`.
-    pub(crate) fn child_link_mut(&mut self, slot: usize) -> &mut Link<T> {
-        assert!(!self.is_leaf() && slot < self.count() && self.owns(slot));
-        let word = self.child_word(slot);
-        // SAFETY: the bit says that the word holds a child.
-        let child = unsafe { &mut self.words[word].child };
-        let link: *mut Link<T> = core::ptr::from_mut(child).cast();
-        // SAFETY: a link is one pointer and nothing else, and the slot owns it.
-        unsafe { &mut *link }
+    /// Puts `new` in the place of the child in `slot`, in one step for readers.
+    ///
+    /// # Safety
+    ///
+    /// - The caller is the writer of the only tree that this node is in.
+    pub(super) unsafe fn replace_child(&self, slot: usize, new: Link<T>) -> Link<T> {
+        let cell = self.child_cell(slot);
+        let old = NonNull::new(cell.load(Ordering::Relaxed));
+        // ORDERING: `Release` pairs with the `Acquire` in `child`.
+        cell.store(new.0.as_ptr(), Ordering::Release);
+        Link(old.expect("a slot in use has a child (L1)"))
+    }
+
+    /// Sets the gap below the child in `slot`, which readers do not look at.
+    ///
+    /// # Safety
+    ///
+    /// - The caller is the writer of the only tree that this node is in, and
+    ///   nobody else reads the gap meanwhile.
+    pub(super) unsafe fn store_gap(&self, slot: usize, gap: u64) {
+        assert!(self.kind == Kind::Gaps && slot < self.count());
+        // SAFETY: a word of a gap; that nobody else looks at it is the contract.
+        unsafe { self.word(Self::gap_word(slot)).write(Word { index: gap }) };
     }
 
     /// Counts another link to the child in `slot`.
     pub(crate) fn share_child(&self, slot: usize) -> Link<T> {
-        assert!(!self.is_leaf() && slot < self.count() && self.owns(slot));
-        // SAFETY: the bit says that the word holds a child.
-        let child = unsafe { self.words[self.child_word(slot)].child };
         // The slot keeps its link: this one is only looked through.
-        let link = ManuallyDrop::new(Link(child));
+        let link = ManuallyDrop::new(Link(self.child_raw(slot)));
         link.share()
     }
 
     /// Takes the link out of `slot`, whose place is empty from now on.
     pub(crate) fn take_child(&mut self, slot: usize) -> Option<Link<T>> {
-        assert!(!self.is_leaf() && slot < self.count());
-        if !self.owns(slot) {
-            return None;
-        }
-        self.owned &= !(1 << slot);
-        // SAFETY: the bit said that the word holds a child; with it cleared
-        // nobody reads this copy again.
-        Some(Link(unsafe { self.words[self.child_word(slot)].child }))
+        assert!(!self.is_leaf() && slot < self.kind.slots());
+        let child = self.child_cell(slot).load(Ordering::Relaxed);
+        self.child_cell(slot).store(null_mut(), Ordering::Relaxed);
+        NonNull::new(child).map(Link)
     }
 
     /// The length of the longest gap below the child in `slot`.
+    #[inline]
     pub(crate) fn gap(&self, slot: usize) -> u64 {
-        assert!(self.kind == Kind::Gaps && slot < self.count());
-        self.index(self.gap_word(slot))
+        debug_assert!(self.kind == Kind::Gaps && slot < self.count());
+        self.index(Self::gap_word(slot))
+    }
+
+    /// What is kept of the gaps below the child in `slot`; 0 where gaps are not kept.
+    pub(crate) fn kept_gap(&self, slot: usize) -> u64 {
+        if self.kind == Kind::Gaps {
+            self.gap(slot)
+        } else {
+            0
+        }
     }
 
     /// Sets the length of the longest gap below the child in `slot`.
+    #[cfg(test)]
     pub(crate) fn set_gap(&mut self, slot: usize, gap: u64) {
-        assert!(self.kind == Kind::Gaps && slot < self.count());
-        let word = self.gap_word(slot);
-        self.words[word] = Word { index: gap };
+        // SAFETY: ours alone.
+        unsafe { self.store_gap(slot, gap) };
     }
 
-    /// The length of the longest gap below this node.
+    /// The length of the longest gap below this branch; 0 where gaps are not kept.
     pub(crate) fn longest_gap(&self) -> u64 {
-        assert!(self.kind == Kind::Gaps);
-        let first = self.gap_word(0);
-        self.indices(first, first + self.count())
-            .iter()
-            .copied()
-            .max()
-            .unwrap_or(0)
+        if self.kind != Kind::Gaps {
+            return 0;
+        }
+        // Gaps that are not in use are 0.
+        let gaps = self.indices::<GAP_SLOTS>(Self::gap_word(0));
+        gaps.iter().copied().fold(0, u64::max)
     }
 
     /// Adds a child behind all others.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the slot owns the link from now on"
-    )]
     pub(crate) fn push_child(&mut self, child: Child<T>) {
-        let Child {
-            link: Link(node),
-            last,
-            gap,
-        } = child;
         let slot = self.count();
         assert!(
             !self.is_leaf() && slot < self.kind.slots(),
             "a branch has no more slots"
         );
-        // The last child of a full branch has no pivot.
-        if slot + 1 < self.kind.slots() {
-            self.words[slot] = Word { index: last };
-        }
-        let word = self.child_word(slot);
-        self.words[word] = Word { child: node };
-        self.owned |= 1 << slot;
+        // INVARIANT: L3. What was the last child gets its pivot, this one has none.
         self.count += 1;
+        self.write_child(slot, child.link, child.gap);
+        if slot + 1 < self.kind.slots() {
+            self.set_index(slot, child.last);
+        }
+    }
+
+    fn write_child(&mut self, slot: usize, link: Link<T>, gap: u64) {
+        let at = self.child_word(slot);
+        let child = link.0.as_ptr();
+        self.words.get_mut()[at] = Word { child };
         if self.kind == Kind::Gaps {
-            self.set_gap(slot, gap);
+            self.set_index(Self::gap_word(slot), gap);
         }
     }
 
-    /// Drops slots from the end, whose children have been taken, until `slots` are left.
-    pub(crate) fn truncate_branch(&mut self, slots: usize) {
-        assert!(!self.is_leaf());
-        while self.count() > slots {
-            self.shorten();
+    /// Makes `run`'s children in `slots` the only ones. Those that were there are
+    /// given up: the caller has taken them.
+    pub(crate) fn refill(&mut self, run: &mut BranchRun<T>, slots: Range<usize>) {
+        assert!(!self.is_leaf() && slots.len() <= self.kind.slots());
+        let (old, new) = (self.count(), slots.len());
+        for (slot, from) in slots.enumerate() {
+            let Child { link, last, gap } = run.take(from);
+            self.write_child(slot, link, gap);
+            if slot + 1 < new {
+                self.set_index(slot, last);
+            }
         }
+        // INVARIANT: L3.
+        for slot in new..old {
+            self.words.get_mut()[if self.kind == Kind::Gaps {
+                GAP_SLOTS - 1
+            } else {
+                PLAIN_SLOTS - 1
+            } + slot] = Word { child: null_mut() };
+            if self.kind == Kind::Gaps {
+                self.set_index(Self::gap_word(slot), 0);
+            }
+        }
+        for slot in new.saturating_sub(1)..old.min(self.kind.slots() - 1) {
+            self.set_index(slot, u64::MAX);
+        }
+        self.count = new as u8;
     }
 
-    /// Breaks the branch: the child in `slot` ends at `last`, whatever is below it.
-    #[cfg(test)]
+    /// Sets the last index below the child in `slot`, which is not the last child.
     pub(crate) fn set_pivot(&mut self, slot: usize, last: u64) {
         assert!(!self.is_leaf() && slot + 1 < self.count());
-        self.words[slot] = Word { index: last };
+        self.set_index(slot, last);
+    }
+}
+
+/// Children of branches in a row, to be laid out over new branches.
+pub(crate) struct BranchRun<T> {
+    children: ArrayVec<Option<Child<T>>, { 4 * BRANCH_SLOTS_MAX }>,
+}
+
+impl<T> BranchRun<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            children: ArrayVec::new(),
+        }
+    }
+
+    /// How many children there are.
+    pub(crate) fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    pub(crate) fn push(&mut self, child: Child<T>) {
+        self.children.push(Some(child));
+    }
+
+    /// Adds the children in `slots` of `branch`, whose own last index is `max`.
+    ///
+    /// # Safety
+    ///
+    /// - The slots are given up: the branch is replaced, and dropped without them.
+    pub(crate) unsafe fn push_slots(&mut self, branch: &Node<T>, slots: Range<usize>, max: u64) {
+        for slot in slots {
+            self.push(Child {
+                link: Link(branch.child_raw(slot)),
+                last: branch.pivot_or(slot, max),
+                gap: branch.kept_gap(slot),
+            });
+        }
+    }
+
+    /// As [`push_slots`](Self::push_slots), and counts another link to each:
+    /// the branch stays what it is.
+    pub(crate) fn share_slots(&mut self, branch: &Node<T>, slots: Range<usize>, max: u64) {
+        for slot in slots {
+            self.push(Child {
+                link: branch.share_child(slot),
+                last: branch.pivot_or(slot, max),
+                gap: branch.kept_gap(slot),
+            });
+        }
+    }
+
+    /// The last index below the child at `at`, which has not been taken.
+    pub(crate) fn last(&self, at: usize) -> Option<u64> {
+        self.children[at].as_ref().map(|child| child.last)
+    }
+
+    fn take(&mut self, at: usize) -> Child<T> {
+        self.children[at].take().expect("each child is taken once")
     }
 }

@@ -1,13 +1,14 @@
 //! The node: 256 bytes, and the only place that knows how they are used.
 //!
-//! This is a cellar: everything above it is safe code. What it promises:
+//! This is a cellar: everything above it is safe code, but for the few places
+//! that move words between nodes. What it promises:
 //!
-//! - A [`Link`] is one counted reference to a node. Links are made when a node
-//!   is filled in, when [`Link::share`] counts another, and when one is taken
+//! - A [`Link`] is one counted reference to a node. Links are made of a
+//!   [`Fresh`] node, when [`Link::share`] counts another, and when one is taken
 //!   out of a slot; they end in [`Link::unlink`].
-//! - A node is changed only through `&mut Node`, which is reached only along
-//!   nodes whose count is one ([`Link::get_mut`], [`Node::child_mut`]): nobody
-//!   else can see it.
+//! - A linked node is changed only by the writer of the one tree it is in, and
+//!   only while its count and those of all nodes above are one. Where lock-free
+//!   readers may look, only the words of children and gaps are changed.
 //! - What a slot holds is owned by it: a link, or an entry.
 //!
 //! The cellar does not know what a sound tree looks like; it guards against
@@ -16,41 +17,56 @@
 //!
 //! ```text
 //!  word  leaf                        branch, 16 children     branch, 10 with gaps
-//!  0     count | bits | refs         count | refs            count | refs
-//!  1     lower                       pivot 0                 pivot 0
+//!  0     lower - 1                   pivot 0                 pivot 0
 //!  ..    last index of slot 0..=14   ..14                    ..8
 //!        entry of slot 0..=14        child 0..=15            child 0..=9
 //!                                                            gap 0..=9
 //! ```
+//!
+//! Before the words come eight bytes: count of links, bits of the slots that
+//! hold an entry, number of slots in use, kind. Pivots and last indices that
+//! are not in use are `u64::MAX`: a search looks at all of them, whatever the
+//! count, and takes the same steps each time.
 #![expect(
     unsafe_code,
     reason = "the node cellar: layout, reference counts, ownership of slots"
 )]
 
 mod branch;
+mod fresh;
+mod gone;
+mod held;
 mod leaf;
+mod path;
 
+use core::cell::UnsafeCell;
+use core::hint::select_unpredictable;
 use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
-pub(crate) use branch::Child;
+pub(crate) use branch::{BranchRun, Child};
+pub(crate) use fresh::Fresh;
+pub(crate) use gone::{Gone, Kept, release};
+pub(crate) use held::Held;
+pub(crate) use leaf::{LeafRun, Patch};
+pub(crate) use path::{Path, Root, Slots};
 
 /// Words of a node behind its header.
 const WORDS: usize = 31;
 
 /// Slots of a leaf.
 pub(crate) const LEAF_SLOTS: usize = if cfg!(small_nodes) { 5 } else { 15 };
-/// A leaf that is not the root uses at least this many slots.
+/// A leaf that is not at the right edge uses at least this many slots.
 pub(crate) const LEAF_MIN: usize = if cfg!(small_nodes) { 2 } else { 6 };
 /// Children of a branch that keeps no gaps.
 const PLAIN_SLOTS: usize = if cfg!(small_nodes) { 4 } else { 16 };
-/// A branch that keeps no gaps and is not the root has at least this many children.
+/// A branch that keeps no gaps and is not at the right edge has at least this many children.
 const PLAIN_MIN: usize = if cfg!(small_nodes) { 2 } else { 6 };
 /// Children of a branch that keeps gaps.
 const GAP_SLOTS: usize = if cfg!(small_nodes) { 4 } else { 10 };
-/// A branch that keeps gaps and is not the root has at least this many children.
+/// A branch that keeps gaps and is not at the right edge has at least this many children.
 const GAP_MIN: usize = if cfg!(small_nodes) { 2 } else { 4 };
 /// The most children any branch has.
 pub(crate) const BRANCH_SLOTS_MAX: usize = PLAIN_SLOTS;
@@ -58,7 +74,7 @@ pub(crate) const BRANCH_SLOTS_MAX: usize = PLAIN_SLOTS;
 /// No tree is taller than this.
 ///
 /// A node of the smallest fan-out has [`GAP_MIN`] children, so this height
-/// would take 4^23 leaves, more than an address space of 2^48 bytes holds.
+/// would take 4^22 leaves, more than an address space of 2^48 bytes holds.
 pub(crate) const HEIGHT_MAX: usize = 24;
 
 /// A count this high is never lowered again: the node stays for ever.
@@ -102,7 +118,8 @@ impl Kind {
 /// One word of a node.
 union Word<T> {
     index: u64,
-    child: NonNull<Node<T>>,
+    /// Null where the slot is empty.
+    child: *mut Node<T>,
     entry: ManuallyDrop<MaybeUninit<T>>,
     /// All eight bytes, written or not.
     _unwritten: MaybeUninit<u64>,
@@ -127,19 +144,21 @@ impl core::fmt::Debug for NodeMemory {
 /// - **L1** The first `count` slots are filled in: their pivots (but the last
 ///   one's of a branch), and the child, or the entry where its bit is set.
 /// - **L2** `count` is at most `kind.slots()`.
+/// - **L3** Every pivot (but the last one's of a branch) and last index that
+///   L1 does not speak of is `u64::MAX`; every other child is null.
 #[repr(C, align(256))]
 pub(crate) struct Node<T> {
     refs: AtomicU32,
-    /// Bit `i` is set where slot `i` owns an entry (leaf) or a child (branch).
+    /// Bit `i` is set where slot `i` of a leaf holds an entry.
     owned: u16,
     count: u8,
     kind: Kind,
-    words: [Word<T>; WORDS],
+    words: UnsafeCell<[Word<T>; WORDS]>,
     _owns: PhantomData<T>,
 }
 
-// SAFETY: through a shared reference a node gives only `&T` and its atomic
-// count; all that changes it, or hands out what it owns, takes `&mut` or a link.
+// SAFETY: through a shared reference a node gives only `&T`, its atomic count and
+// words that are changed by atomic stores or by nobody (module documentation).
 unsafe impl<T: Sync> Sync for Node<T> {}
 
 impl<T> Node<T> {
@@ -175,7 +194,7 @@ impl<T> Node<T> {
 
     /// How many links name this node.
     ///
-    /// Where it is one, and was one on all nodes above, the node is ours alone.
+    /// Where it is one, and was one on all nodes above, the node is in one tree only.
     pub(crate) fn refs(&self) -> u32 {
         // ORDERING: `Acquire` pairs with the `Release` in `unlink`: whoever gave up
         // the other link to this node had shared its children before (it copies a
@@ -183,32 +202,79 @@ impl<T> Node<T> {
         self.refs.load(Ordering::Acquire)
     }
 
-    /// Words `from..to`, all of which hold indices.
-    fn indices(&self, from: usize, to: usize) -> &[u64] {
-        let words = &self.words[from..to];
-        let indices = words.as_ptr().cast::<u64>();
-        // SAFETY:
-        // - `words` is a slice of as many words, each eight bytes (`LAYOUT`) and aligned
-        //   as a `u64` at least, of which it is a union.
-        // - The callers pass ranges of pivots that L1 says are filled in.
-        unsafe { core::slice::from_raw_parts(indices, words.len()) }
+    fn word(&self, at: usize) -> *mut Word<T> {
+        assert!(at < WORDS);
+        // SAFETY: within the array, as was just checked.
+        unsafe { self.words.get().cast::<Word<T>>().add(at) }
     }
 
     /// Word `at`, which holds an index.
     fn index(&self, at: usize) -> u64 {
-        // SAFETY: the callers pass a pivot, lower bound or gap that L1 says is filled in.
-        unsafe { self.words[at].index }
+        // SAFETY:
+        // - The callers pass the word of a pivot, last index or gap: all of these
+        //   are written when the node is made, and hold numbers ever since.
+        // - Nobody writes to it meanwhile: gaps are read by the writer only, the
+        //   others change through `&mut` only.
+        unsafe { (*self.word(at)).index }
     }
 
-    fn owns(&self, slot: usize) -> bool {
-        self.owned & (1 << slot) != 0
+    fn set_index(&mut self, at: usize, index: u64) {
+        self.words.get_mut()[at] = Word { index };
     }
 
-    /// Takes the last slot out of the node, whatever it held having been taken.
-    fn shorten(&mut self) {
-        debug_assert!(!self.owns(self.count() - 1));
-        self.count -= 1;
+    /// The words `from..from + N`, all of which hold indices.
+    fn indices<const N: usize>(&self, from: usize) -> &[u64; N] {
+        assert!(from + N <= WORDS);
+        let words: *const [u64; N] = self.word(from).cast();
+        // SAFETY:
+        // - `N` words from `from` on lie within the array; each is eight bytes
+        //   (`LAYOUT`) and aligned as a `u64` at least, of which it is a union.
+        // - The callers pass pivots or last indices, which are written when the node
+        //   is made and changed through `&mut` only.
+        unsafe { &*words }
     }
+
+    /// Asks the processor to fetch the node, which will be looked at soon.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        prefetch(core::ptr::from_ref(self).cast());
+    }
+}
+
+/// Asks the processor to fetch the four lines of a node.
+#[inline(always)]
+fn prefetch(node: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for line in 0..4 {
+            let line = node.wrapping_add(64 * line).cast();
+            // SAFETY: a prefetch is a hint; any address will do.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = node;
+}
+
+/// How many of `keys`, which ascend, are below `key`, found without a branch
+/// that depends on it.
+///
+/// PERF: a search that leaves early costs a mispredicted branch a level, four
+/// times the time of the whole step.
+#[inline(always)]
+fn count_below<const N: usize>(keys: &[u64; N], key: u64) -> usize {
+    let mut below = 0;
+    let mut outcomes = N + 1;
+    while outcomes > 1 {
+        let half = outcomes / 2;
+        // SAFETY: `below + outcomes` starts at `N + 1` and never grows, for what is
+        // added to one is at most what is taken from the other; so this is below `N`.
+        let probe = unsafe { *keys.get_unchecked(below + half - 1) };
+        below = select_unpredictable(probe < key, below + half, below);
+        outcomes -= half;
+    }
+    below
 }
 
 /// One counted reference to a node.
@@ -227,51 +293,11 @@ unsafe impl<T: Send + Sync> Send for Link<T> {}
 unsafe impl<T: Send + Sync> Sync for Link<T> {}
 
 impl<T> Link<T> {
-    /// Makes an empty node of `memory`, which it owns from now on.
-    pub(crate) fn new(memory: NonNull<NodeMemory>, kind: Kind) -> Self {
-        const { Node::<T>::LAYOUT };
-        let node: NonNull<Node<T>> = memory.cast();
-        let raw = node.as_ptr();
-        // SAFETY: node memory is as large and aligned as a node (`LAYOUT`), and ours.
-        let refs = unsafe { &raw mut (*raw).refs };
-        // SAFETY: a field of our memory, aligned.
-        unsafe { refs.write(AtomicU32::new(1)) };
-        // SAFETY: as for `refs`.
-        let owned = unsafe { &raw mut (*raw).owned };
-        // SAFETY: a field of our memory, aligned.
-        unsafe { owned.write(0) };
-        // SAFETY: as for `refs`.
-        let count = unsafe { &raw mut (*raw).count };
-        // SAFETY: a field of our memory, aligned.
-        unsafe { count.write(0) };
-        // SAFETY: as for `refs`.
-        let place = unsafe { &raw mut (*raw).kind };
-        // SAFETY: a field of our memory, aligned. The words may stay unwritten: one
-        // field of their union is `MaybeUninit` over all of it.
-        unsafe { place.write(kind) };
-        Self(node)
-    }
-
     /// The node.
     pub(crate) fn node(&self) -> &Node<T> {
         // SAFETY: the link keeps the node alive, and nobody has it mutably: that
         // takes the only link to it, mutably.
         unsafe { self.0.as_ref() }
-    }
-
-    /// The node, if this is the only link to it.
-    ///
-    /// Reached through `&mut`, and with all links above it being the only ones
-    /// to theirs, this makes the node ours alone.
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Node<T>> {
-        // ORDERING: `Acquire` pairs with the `Release` in `unlink`: what another
-        // thread read through its link, it had read before it gave it up.
-        if self.node().refs.load(Ordering::Acquire) != 1 {
-            return None;
-        }
-        // SAFETY: the count is one and the link is borrowed mutably, so no other
-        // reference to the node exists, nor can one be made meanwhile.
-        Some(unsafe { self.0.as_mut() })
     }
 
     /// Counts another link to the same node.
@@ -287,16 +313,49 @@ impl<T> Link<T> {
     /// Gives this link up. The last one gets the node itself back, to take it apart.
     pub(crate) fn unlink(self) -> Option<Husk<T>> {
         let refs = &self.node().refs;
+        // ORDERING: `Acquire` pairs with the `Release` below: what all the other
+        // links' owners did with the node is done. With one link left nobody can
+        // count another meanwhile, so the count need not be lowered.
+        if refs.load(Ordering::Acquire) == 1 {
+            return Some(Husk(self.0));
+        }
         if refs.load(Ordering::Relaxed) >= REFS_SATURATED {
             return None;
         }
-        // ORDERING: `Release` pairs with the `Acquire` below and in `get_mut`.
+        // ORDERING: `Release` pairs with the `Acquire` above, below and in `get_mut`.
         if refs.fetch_sub(1, Ordering::Release) != 1 {
             return None;
         }
         // ORDERING: pairs with the `Release` of every other link's end.
         fence(Ordering::Acquire);
         Some(Husk(self.0))
+    }
+}
+
+/// A node that is looked at, and may be cut out of its tree by who looks.
+///
+/// A reference would do for looking; it could not be what the node is freed by.
+pub(crate) struct NodeRef<'a, T>(NonNull<Node<T>>, PhantomData<&'a Node<T>>);
+
+impl<T> Clone for NodeRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for NodeRef<'_, T> {}
+
+impl<'a, T> NodeRef<'a, T> {
+    /// The node.
+    #[inline]
+    pub(crate) fn get(self) -> &'a Node<T> {
+        // SAFETY: made of a link, or a slot's, that is borrowed for `'a`.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The child in `slot`.
+    pub(crate) fn child(self, slot: usize) -> Self {
+        Self(self.get().child_raw(slot), PhantomData)
     }
 }
 

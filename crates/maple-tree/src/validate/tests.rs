@@ -1,6 +1,6 @@
 //! Each invariant is broken once, and `validate` names it.
 
-use crate::node::{Kind, Link, Node};
+use crate::node::{Kind, Link, Node, Path};
 use crate::{IndexRange, Invariant, MapleTree};
 
 /// Entries over `[10i, 10i + 4]`: every leaf has holes, the root is a branch.
@@ -13,28 +13,28 @@ fn tree() -> MapleTree<u64> {
     tree
 }
 
+/// The node at `depth` on the way to `index`.
+fn node_at(tree: &mut MapleTree<u64>, index: u64, depth: usize) -> &mut Node<u64> {
+    Path::to(&mut tree.root, index)
+        .unwrap()
+        .into_node_mut(depth)
+}
+
 fn root(tree: &mut MapleTree<u64>) -> &mut Node<u64> {
-    tree.root.as_mut().and_then(Link::get_mut).unwrap()
+    node_at(tree, 0, 0)
 }
 
 /// The second leaf of the tree.
 fn leaf(tree: &mut MapleTree<u64>) -> &mut Node<u64> {
-    let height = tree.height;
-    let mut node = root(tree);
-    for level in (0..height - 1).rev() {
-        node = node.child_mut(usize::from(level == 0)).unwrap();
-    }
-    node
+    let second = low_branch(tree).pivot(0) + 1;
+    let depth = tree.height - 1;
+    node_at(tree, second, depth)
 }
 
 /// The first branch right above the leaves.
 fn low_branch(tree: &mut MapleTree<u64>) -> &mut Node<u64> {
-    let height = tree.height;
-    let mut node = root(tree);
-    for _ in 0..height - 2 {
-        node = node.child_mut(0).unwrap();
-    }
-    node
+    let depth = tree.height - 2;
+    node_at(tree, 0, depth)
 }
 
 #[track_caller]
@@ -151,7 +151,7 @@ fn forgotten_link_breaks_t10() {
         MapleTree::validate_family(&[&tree]).is_err(),
         "the snapshot is an owner too"
     );
-    let _leaked = tree.root.as_ref().map(Link::share);
+    let _leaked = tree.root.link().map(Link::share);
     let violation = MapleTree::validate_family(&[&tree, &snapshot]).unwrap_err();
     assert_eq!(violation.invariant, Invariant::Owners);
 }

@@ -1,7 +1,8 @@
 //! What a write leaves of a leaf: whole slots, and the pieces of entries it cuts.
 
 use crate::IndexRange;
-use crate::node::Node;
+use crate::node::{Held, Kept, LEAF_SLOTS, Node, Patch};
+use arrayvec::ArrayVec;
 
 /// A piece of the entry in `slot` that lies outside of the written range.
 #[derive(Clone, Copy)]
@@ -18,6 +19,7 @@ pub(super) struct Piece {
 ///  written       *********
 ///  keep = 1, before = piece of B, after = piece of C, tail = 4
 /// ```
+#[derive(Clone, Copy)]
 pub(super) struct LeafCut {
     /// So many slots from the first stay as they are; the last of them is an entry.
     pub(super) keep: usize,
@@ -30,6 +32,17 @@ pub(super) struct LeafCut {
 }
 
 impl LeafCut {
+    pub(super) fn new<T>(leaf: &Node<T>, written: IndexRange) -> Self {
+        let (keep, before) = Self::front(leaf, written.first());
+        let (after, tail) = Self::back(leaf, written.last());
+        Self {
+            keep,
+            before,
+            after,
+            tail,
+        }
+    }
+
     /// Whether no entry lies within the range.
     pub(super) fn is_vacant<T>(&self, leaf: &Node<T>) -> bool {
         let is_hole = || self.tail == self.keep + 1 && leaf.entry(self.keep).is_none();
@@ -46,17 +59,6 @@ impl LeafCut {
             && leaf.entry(slot).is_some()
             && leaf.slot_range(slot) == written;
         fits.then_some(slot)
-    }
-
-    pub(super) fn new<T>(leaf: &Node<T>, written: IndexRange) -> Self {
-        let (keep, before) = Self::front(leaf, written.first());
-        let (after, tail) = Self::back(leaf, written.last());
-        Self {
-            keep,
-            before,
-            after,
-            tail,
-        }
     }
 
     /// What is left below `first`.
@@ -90,6 +92,34 @@ impl LeafCut {
         (after, tail)
     }
 
+    /// Whether one entry is cut in two: its second piece is a clone.
+    pub(super) fn cuts_in_two(&self) -> bool {
+        matches!((self.before, self.after), (Some(before), Some(after)) if before.slot == after.slot)
+    }
+
+    /// The slots whose entries go, in a leaf that the range begins and ends in.
+    pub(super) fn dropped(&self) -> core::ops::Range<usize> {
+        let from = self.before.map_or(self.keep, |piece| piece.slot + 1);
+        let to = self.after.map_or(self.tail, |piece| piece.slot);
+        from..to.max(from)
+    }
+
+    /// As [`dropped`](Self::dropped), for the record of a leaf that goes.
+    pub(super) fn kept(&self) -> Kept {
+        Kept::slots(self.dropped())
+    }
+
+    /// How many entries overlap the range.
+    pub(super) fn overlapped<T>(&self, leaf: &Node<T>) -> usize {
+        let touched = (leaf.occupancy() >> self.keep) & ((1 << (self.tail - self.keep)) - 1);
+        touched.count_ones() as usize
+    }
+
+    /// How many entries there will be where those were.
+    pub(super) fn laid(&self, stored: Option<IndexRange>) -> usize {
+        self.before.iter().len() + stored.iter().len() + self.after.iter().len()
+    }
+
     /// How many slots the leaf uses once `stored` lies between what is left,
     /// and the last index of its last entry.
     pub(super) fn tally<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Tally {
@@ -101,6 +131,81 @@ impl LeafCut {
         self.after.iter().for_each(|piece| tally.push(piece.range));
         tally.push_slots(leaf, self.tail, leaf.count());
         tally
+    }
+
+    /// What takes the place of slots `keep..tail`: the pieces, and `stored`
+    /// between them. `second` is the clone of an entry that is cut in two.
+    ///
+    /// # Safety
+    ///
+    /// - The slots `keep..tail` of `leaf` are given up but for the
+    ///   [dropped](Self::dropped) ones.
+    pub(super) unsafe fn patch<T>(
+        &self,
+        leaf: &Node<T>,
+        stored: Option<(IndexRange, T)>,
+        second: Option<T>,
+    ) -> Patch<T> {
+        let mut patch = Patching::after(leaf, self);
+        if let Some(piece) = self.before {
+            // SAFETY: the entry is given up (contract); it lives on in its first piece.
+            patch.push(piece.range, unsafe { leaf.hold(piece.slot) });
+        }
+        if let Some((range, value)) = stored {
+            patch.push(range, Held::new(value));
+        }
+        if let Some(piece) = self.after {
+            let held = match second {
+                Some(clone) => Held::new(clone),
+                // SAFETY: the entry is given up (contract), and has one piece.
+                None => unsafe { leaf.hold(piece.slot) },
+            };
+            patch.push(piece.range, held);
+        }
+        patch.finish(leaf)
+    }
+}
+
+/// A [`Patch`] that is being made.
+struct Patching<T> {
+    patch: Patch<T>,
+    /// The index before the next slot, once there is an entry.
+    end: Option<u64>,
+}
+
+impl<T> Patching<T> {
+    fn after(leaf: &Node<T>, cut: &LeafCut) -> Self {
+        let patch = Patch {
+            keep: cut.keep,
+            tail: cut.tail,
+            before: None,
+            slots: ArrayVec::new(),
+        };
+        let end = cut.keep.checked_sub(1).map(|slot| leaf.last(slot));
+        Self { patch, end }
+    }
+
+    /// Sees to it that the next slot begins at `first`.
+    fn make_adjacent(&mut self, first: u64) {
+        let end = first.wrapping_sub(1);
+        match self.end {
+            None => self.patch.before = Some(end),
+            Some(before) if before != end => self.patch.slots.push((end, None)),
+            Some(_) => {}
+        }
+    }
+
+    fn push(&mut self, range: IndexRange, held: Held<T>) {
+        self.make_adjacent(range.first());
+        self.patch.slots.push((range.last(), Some(held)));
+        self.end = Some(range.last());
+    }
+
+    fn finish(mut self, leaf: &Node<T>) -> Patch<T> {
+        if self.patch.tail < leaf.count() {
+            self.make_adjacent(leaf.first(self.patch.tail));
+        }
+        self.patch
     }
 }
 
@@ -120,7 +225,7 @@ impl Tally {
     }
 
     /// How many slots an entry over `range` would take: itself, and the hole before it.
-    pub(super) fn cost(&self, range: IndexRange) -> usize {
+    fn cost(self, range: IndexRange) -> usize {
         match self.end {
             Some(end) if end + 1 < range.first() => 2,
             _ => 1,
@@ -134,5 +239,10 @@ impl Tally {
             self.slots += to - from - 1;
             self.end = Some(leaf.last(to - 1));
         }
+    }
+
+    /// Whether so many slots fit into a leaf.
+    pub(super) fn fits(self) -> bool {
+        self.slots <= LEAF_SLOTS
     }
 }

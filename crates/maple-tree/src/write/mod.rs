@@ -1,44 +1,45 @@
 //! Writing: plan, reserve, carry out.
 //!
-//! [`Plan`] says what a write will do and how many nodes that takes; they are
+//! [`Plan`] says what a write will do and what that [needs](plan::Needs); it is
 //! reserved; from then on nothing can fail. Whatever runs the caller's code
 //! (cloning an entry, visiting it) runs before the tree is touched; what drops
 //! an entry runs after it is whole again.
+//!
+//! What is in this tree only, and looked at by nobody else, is changed in place.
+//! Otherwise new nodes are built aside and put in the place of the old ones in
+//! one step; the old ones are freed, or noted until no reader looks at them.
+#![expect(
+    unsafe_code,
+    reason = "moves what slots hold from old nodes to new ones"
+)]
 
 mod cut;
+mod frontier;
+pub(crate) mod gaps;
 mod plan;
 mod rebuild;
-mod region;
-pub(crate) mod spread;
+mod shape;
+mod way;
 
 use arrayvec::ArrayVec;
 
 use self::cut::LeafCut;
-use self::plan::{OneLeaf, Plan, Puts, Request};
-pub(crate) use self::rebuild::take_child;
-use self::region::{Place, Slots, node_at, node_mut};
-use self::spread::leaf_gap;
+use self::gaps::{leaf_gap, raise_gap};
+use self::plan::{Needs, Plan, Puts, Request};
+pub(crate) use self::rebuild::CARRY_MAX;
+use self::rebuild::{CLONES, Cut, Rebuilt, clone_entries, copy_branch};
+use self::shape::Shape;
+use self::way::Way;
 use crate::clone_fn::CloneFn;
 use crate::error::{OutOfNodes, StoreError, StoreErrorKind};
-use crate::node::{Child, Kind, LEAF_SLOTS, Link, Node};
-use crate::paths::{Path, reached};
+use crate::iter::Iter;
+use crate::limbo::Limbo;
+use crate::node::{Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Node, Path};
+use crate::paths::{Path as Reached, reached};
 use crate::pool::Pool;
 use crate::source::NodeSource;
-use crate::tree::{MapleTree, Segment};
-use crate::walk::leaf_at;
+use crate::tree::MapleTree;
 use crate::{Entry, IndexRange};
-
-/// A write, with what it brings along.
-struct Write<T> {
-    request: Request,
-    value: Option<T>,
-    /// Clones an entry that is cut in two. [`MapleTree::insert`] and
-    /// [`MapleTree::erase`] never cut one.
-    cut: Option<fn(&T) -> T>,
-}
-
-/// Entries that a write took out of one leaf.
-pub(crate) type Displaced<T> = ArrayVec<T, LEAF_SLOTS>;
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// Stores `value` over every index of `range`, which must be vacant.
@@ -78,22 +79,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::EntryIfVacant,
         };
-        let kind = match self.prepare(request) {
-            Ok(Plan::Occupied) => StoreErrorKind::Occupied,
-            Ok(plan) => {
-                self.commit(
-                    &plan,
-                    Write {
-                        request,
-                        value: Some(value),
-                        cut: None,
-                    },
-                );
-                return Ok(());
-            }
-            Err(OutOfNodes) => StoreErrorKind::OutOfNodes,
-        };
-        Err(StoreError { kind, value })
+        self.write_entry(request, value, None, |_| {})
     }
 
     /// Stores `value` over every index of `range`, whatever is there.
@@ -128,7 +114,11 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     where
         T: Clone,
     {
-        self.store_with(range, value, |_, _| {})
+        let request = Request {
+            range,
+            puts: Puts::Entry,
+        };
+        self.write_entry(request, value, Some(T::clone), |_| {})
     }
 
     /// As [`store`](Self::store), and first calls `visit` with each part that
@@ -171,25 +161,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::Entry,
         };
-        let plan = match self.prepare(request) {
-            Ok(plan) => plan,
-            Err(OutOfNodes) => {
-                return Err(StoreError {
-                    kind: StoreErrorKind::OutOfNodes,
-                    value,
-                });
-            }
-        };
-        self.visit_parts(range, visit);
-        self.commit(
-            &plan,
-            Write {
-                request,
-                value: Some(value),
-                cut: Some(T::clone),
-            },
-        );
-        Ok(())
+        self.write_entry(request, value, Some(T::clone), |root| {
+            visit_parts(root, range, visit);
+        })
     }
 
     /// Removes the whole entry at `index` and returns it with its bounds. Where a
@@ -226,30 +200,18 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::Nothing,
         };
-        let plan = self.prepare(request)?;
-        let value = match plan {
-            Plan::Rebuild { .. } => {
-                let mut survey = self.survey(request, None);
-                // INVARIANT: T1 is suspended until the rebuild replaces the leaf.
-                let root = self.root.as_mut().expect("the plan saw a root");
-                let value = take_or_clone(root, index, &self.clone_fn);
-                let removed = self.rebuild(&mut survey, None);
-                self.len -= 1;
-                self.release_all(removed);
-                value
-            }
-            _ => self
-                .commit(
-                    &plan,
-                    Write {
-                        request,
-                        value: None,
-                        cut: None,
-                    },
-                )
-                .pop(),
+        let Some(mut edit) = Edit::at(self, request, None) else {
+            return Ok(None);
         };
-        Ok(value.map(|value| (range, value)))
+        let plan = edit.prepare()?;
+        let taken = edit.take_out(range);
+        edit.commit(plan, None);
+        let value = match taken {
+            // SAFETY: the write is through, so the slot it was copied from is given up.
+            Ok(held) => unsafe { held.into_inner() },
+            Err(clone) => clone,
+        };
+        Ok(Some((range, value)))
     }
 
     /// Empties every index of `range`.
@@ -280,7 +242,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     where
         T: Clone,
     {
-        self.remove_with(range, |_, _| {})
+        self.empty_range(range, |_| {})
     }
 
     /// As [`remove`](Self::remove), and first calls `visit` with each part that
@@ -316,21 +278,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     where
         T: Clone,
     {
-        let request = Request {
-            range,
-            puts: Puts::Nothing,
-        };
-        let plan = self.prepare(request)?;
-        self.visit_parts(range, visit);
-        self.commit(
-            &plan,
-            Write {
-                request,
-                value: None,
-                cut: Some(T::clone),
-            },
-        );
-        Ok(())
+        self.empty_range(range, |root| visit_parts(root, range, visit))
     }
 
     /// Removes all entries.
@@ -351,276 +299,490 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     pub fn clear(&mut self) {
         self.height = 0;
         self.len = 0;
-        if let Some(root) = self.root.take() {
-            self.pool.release(root);
-            self.pool.trim();
+        if let Some(root) = self.root.replace(None) {
+            // The batch for this one record is there, or will not be needed.
+            self.dispose(Gone::Link(root));
         }
     }
 
-    /// Plans a write and reserves the nodes it takes.
-    fn prepare(&mut self, request: Request) -> Result<Plan, OutOfNodes> {
-        let plan = Plan::new(self.root(), self.height, request);
-        self.pool.reserve(plan.nodes_needed())?;
-        Ok(plan)
-    }
-
-    fn visit_parts(&self, range: IndexRange, mut visit: impl FnMut(IndexRange, &T)) {
-        for (entry, value) in self.range(range) {
-            if let Some(part) = entry.intersection(range) {
-                visit(part, value);
+    /// Carries out a write that puts an entry. `before` runs once it cannot fail.
+    #[inline]
+    fn write_entry(
+        &mut self,
+        request: Request,
+        value: T,
+        cut: Option<fn(&T) -> T>,
+        before: impl FnOnce(Option<&Node<T>>),
+    ) -> Result<(), StoreError<T>> {
+        let refuse = |kind, value| Err(StoreError { kind, value });
+        let Some(mut edit) = Edit::at(self, request, cut) else {
+            return match self.prepare_first() {
+                Ok(()) => {
+                    before(None);
+                    self.plant_leaf(request.range, value);
+                    Ok(())
+                }
+                Err(OutOfNodes) => refuse(StoreErrorKind::OutOfNodes, value),
+            };
+        };
+        match edit.prepare() {
+            Ok(Plan::Occupied) => refuse(StoreErrorKind::Occupied, value),
+            Ok(plan) => {
+                before(Some(edit.path.node(0)));
+                edit.commit(plan, Some(value));
+                Ok(())
             }
+            Err(OutOfNodes) => refuse(StoreErrorKind::OutOfNodes, value),
         }
     }
 
-    /// Carries `plan` out. Returns the entries taken out of the one leaf that
-    /// changed; where more than one did, what was in them is gone.
-    fn commit(&mut self, plan: &Plan, write: Write<T>) -> Displaced<T> {
-        let request = write.request;
-        let mut displaced = Displaced::new();
-        match plan {
-            Plan::Occupied | Plan::Nothing => reached(Path::NothingToDo),
-            Plan::FirstLeaf => write
-                .value
-                .into_iter()
-                .for_each(|it| self.plant_leaf(request.range, it)),
-            Plan::ExactFit { way, slot, .. } => {
-                reached(Path::ExactFit);
-                let entry = self.leaf_mut(way).entry_mut(*slot);
-                displaced.extend(
-                    entry
-                        .zip(write.value)
-                        .map(|(old, new)| core::mem::replace(old, new)),
-                );
-            }
-            Plan::OneLeaf(place) => {
-                reached(Path::OneLeaf);
-                displaced = self.edit_leaf(place, write);
-            }
-            Plan::Rebuild { .. } => {
-                let len = self.len_after(request);
-                let mut survey = self.survey(request, write.cut);
-                let removed = self.rebuild(&mut survey, request.stored().zip(write.value));
-                self.len = len;
-                self.release_all(removed);
-            }
+    fn empty_range(
+        &mut self,
+        range: IndexRange,
+        before: impl FnOnce(Option<&Node<T>>),
+    ) -> Result<(), OutOfNodes>
+    where
+        T: Clone,
+    {
+        let request = Request {
+            range,
+            puts: Puts::Nothing,
+        };
+        if let Some(mut edit) = Edit::at(self, request, Some(T::clone)) {
+            let plan = edit.prepare()?;
+            before(Some(edit.path.node(0)));
+            edit.commit(plan, None);
         }
-        displaced
+        Ok(())
+    }
+
+    /// Reserves what the first leaf takes. A tree that readers look at keeps room
+    /// to note one root more, so that it can always be cleared.
+    fn prepare_first(&mut self) -> Result<(), OutOfNodes> {
+        let is_watched = self.root.is_watched();
+        let needs = Needs {
+            nodes: 1,
+            records: 1,
+        };
+        self.pool.reserve(needs.nodes_with(&self.limbo, is_watched))
     }
 
     fn plant_leaf(&mut self, range: IndexRange, value: T) {
-        reached(Path::FirstLeaf);
-        let mut link = self.pool.take::<T>(Kind::Leaf);
-        link.get_mut()
-            .expect("a new node has one link")
-            .push_entry(range, value);
-        self.root = Some(link);
+        reached(Reached::FirstLeaf);
+        let mut leaf = self.pool.take::<T>(Kind::Leaf);
+        leaf.push_entry(range, value);
+        self.root.replace(Some(leaf.into_link()));
         (self.height, self.len) = (1, 1);
     }
 
-    /// Changes one leaf in place, and the gaps above it.
-    fn edit_leaf(&mut self, place: &OneLeaf, write: Write<T>) -> Displaced<T> {
-        let Write {
-            request,
-            value,
-            cut,
-        } = write;
-        let OneLeaf {
-            way,
-            range,
-            cut: parts,
-            ..
-        } = place;
-        let is_gapped = self.branches == Kind::Gaps;
-        let leaf = self.leaf_mut(way);
-        let before_count = leaf.occupancy().count_ones() as usize;
-        // Cloning may panic, so it comes before anything changes.
-        let second = match (parts.before, parts.after, cut) {
-            (Some(before), Some(after), Some(cut)) if before.slot == after.slot => {
-                leaf.entry(after.slot).map(cut)
-            }
-            _ => None,
+    /// Makes the leaf that `index` belongs to ours alone, and changeable in place.
+    /// The tree is not empty, and nobody looks at it without borrowing it.
+    pub(crate) fn unshared_leaf(&mut self, index: u64) -> Result<&mut Node<T>, OutOfNodes> {
+        let request = Request {
+            range: IndexRange::single(index),
+            puts: Puts::Nothing,
         };
-        let stored = request.stored().zip(value);
-        let displaced = replace_slots(leaf, parts, (stored, second));
-        let after_count = leaf.occupancy().count_ones() as usize;
-        let gap = if is_gapped { leaf_gap(leaf, *range) } else { 0 };
-        self.len = self.len - before_count + after_count;
-        if let Some(root) = self.root.as_mut().filter(|_| is_gapped) {
-            raise_gap(root, way, self.height - 1, gap);
+        let mut edit = Edit::at(self, request, None).expect(FOUND);
+        let depth = edit.path.depth;
+        if !edit.path.is_alone(depth) {
+            edit.pool.reserve(1 + depth - edit.path.shared.min(depth))?;
+            edit.own_leaf();
         }
+        let path = Path::to(&mut self.root, index).expect(FOUND);
+        Ok(path.into_node_mut(depth))
+    }
+}
+
+/// Why a tree is not empty.
+const FOUND: &str = "the entry was looked up before";
+
+fn visit_parts<T>(
+    root: Option<&Node<T>>,
+    range: IndexRange,
+    mut visit: impl FnMut(IndexRange, &T),
+) {
+    for (entry, value) in Iter::over(root, Some(range)) {
+        if let Some(part) = entry.intersection(range) {
+            visit(part, value);
+        }
+    }
+}
+
+/// Entries that were overwritten.
+type Displaced<T> = ArrayVec<T, LEAF_SLOTS>;
+
+/// A write in progress: the way to the leaf it begins in, and the parts of the
+/// tree that it uses.
+struct Edit<'t, T, S: NodeSource> {
+    path: Path<'t, T>,
+    request: Request,
+    /// Clones an entry that is cut in two. [`MapleTree::insert`] and
+    /// [`MapleTree::erase`] never cut one.
+    cut: Option<fn(&T) -> T>,
+    /// The caller has taken the only entry within the range.
+    is_taken: bool,
+    branches: Kind,
+    height: &'t mut usize,
+    len: &'t mut usize,
+    pool: &'t mut Pool<S>,
+    clone_fn: &'t CloneFn<T>,
+    limbo: &'t mut Limbo<T>,
+    is_watched: bool,
+}
+
+impl<'t, T: Entry, S: NodeSource> Edit<'t, T, S> {
+    /// `None` if the tree is empty.
+    #[inline]
+    fn at(
+        tree: &'t mut MapleTree<T, S>,
+        request: Request,
+        cut: Option<fn(&T) -> T>,
+    ) -> Option<Self> {
+        let is_watched = tree.root.is_watched();
+        let path = Path::to(&mut tree.root, request.range.first())?;
+        Some(Self {
+            path,
+            request,
+            cut,
+            is_taken: false,
+            branches: tree.branches,
+            height: &mut tree.height,
+            len: &mut tree.len,
+            pool: &mut tree.pool,
+            clone_fn: &tree.clone_fn,
+            limbo: &mut tree.limbo,
+            is_watched,
+        })
+    }
+}
+
+impl<T, S: NodeSource> Edit<'_, T, S> {
+    /// Plans the write and reserves what it needs.
+    #[inline]
+    fn prepare(&mut self) -> Result<Plan, OutOfNodes> {
+        let plan = Plan::new(&self.path, self.request);
+        let needs = plan.needs(&self.path);
+        self.pool
+            .reserve(needs.nodes_with(self.limbo, self.is_watched))?;
+        Ok(plan)
+    }
+
+    /// Takes the only entry in the range out, which the write is to erase; where
+    /// somebody else may look at it, a clone of it. Until the write is through the
+    /// tree owns what was taken.
+    fn take_out(&mut self, range: IndexRange) -> Result<Held<T>, T> {
+        let leaf = self.path.leaf();
+        let slot = leaf.leaf_slot(range.first());
+        if self.path.is_alone(self.path.depth) {
+            self.is_taken = true;
+            // SAFETY: the leaf is spliced or replaced without the slot, and what it held
+            // not dropped (`is_taken`).
+            return Ok(unsafe { leaf.hold(slot) });
+        }
+        let clone = self.clone_fn.get().expect(CLONES);
+        Err(clone(leaf.entry(slot).expect(FOUND)))
+    }
+
+    /// Carries `plan` out.
+    #[inline]
+    fn commit(mut self, plan: Plan, value: Option<T>) {
+        match plan {
+            Plan::Occupied | Plan::Nothing => reached(Reached::NothingToDo),
+            Plan::ExactFit(slot) => self.replace_entry(slot, value),
+            Plan::OneLeaf(cut) => self.edit_leaf(cut, value),
+            Plan::ShortenedLeaf(cut) => self.shorten_leaf(cut, value),
+            Plan::Rebuild(shape) => self.rebuild(&shape, value),
+        }
+    }
+
+    fn replace_entry(&mut self, slot: usize, value: Option<T>) {
+        reached(Reached::ExactFit);
+        let depth = self.path.depth;
+        if self.path.is_alone(depth) {
+            let entry = self.path.node_mut(depth).entry_mut(slot).zip(value);
+            drop(entry.map(|(old, new)| core::mem::replace(old, new)));
+            return;
+        }
+        let range = self.path.leaf().slot_range(slot);
+        let cut = LeafCut {
+            keep: slot,
+            before: None,
+            after: None,
+            tail: slot + 1,
+        };
+        let gap = (depth > 0).then(|| self.kept_gap(depth - 1));
+        self.replace_leaf(cut, Some(range).zip(value), gap);
+    }
+
+    fn kept_gap(&self, depth: usize) -> u64 {
+        let slot = self.path.slots[depth];
+        self.path.node(depth).kept_gap(slot.into())
+    }
+
+    /// Changes one leaf, and the gaps above it.
+    fn edit_leaf(&mut self, cut: LeafCut, value: Option<T>) {
+        reached(Reached::OneLeaf);
+        let stored = self.request.stored().zip(value);
+        let len = self.len_with(&cut);
+        if !self.path.is_alone(self.path.depth) {
+            self.replace_leaf(cut, stored, None);
+            *self.len = len;
+            return;
+        }
+        let displaced = self.splice_leaf(cut, stored);
+        *self.len = len;
+        if self.branches == Kind::Gaps {
+            let gap = leaf_gap(self.path.leaf(), self.path.range);
+            let depth = self.path.depth;
+            raise_gap(&mut self.path, depth, gap);
+        }
+        drop_all(displaced);
+    }
+
+    /// Changes one leaf in place. Returns what was overwritten.
+    #[inline]
+    fn splice_leaf(
+        &mut self,
+        cut: LeafCut,
+        stored: Option<(IndexRange, T)>,
+    ) -> ArrayVec<Held<T>, LEAF_SLOTS> {
+        // Cloning may panic, so it comes before anything changes.
+        let second = self.second_piece(&cut);
+        let (leaf, mut displaced) = (self.path.leaf(), ArrayVec::new());
+        if !self.is_taken && core::mem::needs_drop::<T>() {
+            for slot in cut.dropped().filter(|&slot| leaf.entry(slot).is_some()) {
+                // SAFETY: the leaf is spliced without these slots below.
+                displaced.push(unsafe { leaf.hold(slot) });
+            }
+        }
+        // SAFETY: and what stays of the cut slots is in the patch that it gets.
+        let patch = unsafe { cut.patch(leaf, stored, second) };
+        self.path.node_mut(self.path.depth).splice(patch);
         displaced
     }
 
-    /// How many entries there will be once `request` is carried out.
-    fn len_after(&self, request: Request) -> usize {
-        if request.puts == Puts::EntryIfVacant {
-            return self.len + 1;
-        }
-        let (first, last) = (request.range.first(), request.range.last());
-        let reaches_below =
-            matches!(self.find(first), Segment::Entry(range, _) if range.first() < first);
-        let reaches_above =
-            matches!(self.find(last), Segment::Entry(range, _) if range.last() > last);
-        let added = usize::from(reaches_below) + usize::from(reaches_above);
-        self.len + added + request.stored().iter().len() - self.range(request.range).count()
+    fn second_piece(&self, cut: &LeafCut) -> Option<T> {
+        let piece = cut.after.filter(|_| cut.cuts_in_two())?;
+        self.path
+            .leaf()
+            .entry(piece.slot)
+            .map(self.cut.expect(CLONES))
     }
 
-    fn release_all(&mut self, removed: rebuild::Removed<T>) {
-        removed.into_iter().for_each(|link| self.pool.release(link));
+    /// How many entries there will be once one leaf is cut.
+    fn len_with(&self, cut: &LeafCut) -> usize {
+        let laid = cut.laid(self.request.stored());
+        *self.len + laid - cut.overlapped(self.path.leaf())
+    }
+
+    /// Changes one leaf in place so that it ends before the index it ended at;
+    /// the first hole of the next one grows.
+    fn shorten_leaf(&mut self, cut: LeafCut, value: Option<T>) {
+        reached(Reached::Shortened);
+        let stored = self.request.stored().zip(value);
+        let len = self.len_with(&cut);
+        let displaced = self.splice_leaf(cut, stored);
+        *self.len = len;
+        let (leaf, range) = (self.path.leaf(), self.path.range);
+        let upper = leaf.upper();
+        let depth = self.path.depth;
+        if self.branches == Kind::Gaps {
+            let range = IndexRange::new(range.first(), upper);
+            let gap = leaf_gap(leaf, range.expect("a leaf's bounds ascend (T3)"));
+            raise_gap(&mut self.path, depth, gap);
+        }
+        let is_turn = |at: &usize| {
+            let slot = usize::from(self.path.slots[*at]);
+            slot + 1 < self.path.node(*at).count()
+        };
+        let turn = (0..depth).rev().find(is_turn);
+        let turn = turn.expect("another leaf comes behind");
+        let slot = self.path.slots[turn].into();
+        self.path.node_mut(turn).set_pivot(slot, upper);
+        if self.branches == Kind::Gaps {
+            self.path.turn_right(turn);
+            let gap = leaf_gap(self.path.leaf(), self.path.range);
+            raise_gap(&mut self.path, depth, gap);
+        }
+        drop_all(displaced);
+    }
+
+    /// Builds a leaf aside, as `cut` and `stored` say, and puts it in the place
+    /// of the one on the path. `gap` is its longest gap, where that is known.
+    fn replace_leaf(&mut self, cut: LeafCut, stored: Option<(IndexRange, T)>, gap: Option<u64>) {
+        let depth = self.path.depth;
+        let kept = if self.is_taken {
+            Kept::NONE
+        } else {
+            cut.kept()
+        };
+        let second = self.second_piece(&cut);
+        let (leaf, displaced) = if depth < self.path.shared {
+            let leaf = self.path.leaf();
+            // SAFETY: the leaf is replaced by its copy. What the copy is spliced without
+            // stays with the old one (`kept`), or is in the patch.
+            let patch = unsafe { cut.patch(leaf, stored, second) };
+            // SAFETY: as above.
+            let mut copy = unsafe { self.pool.take_copy(leaf) };
+            copy.splice(patch);
+            (copy, ArrayVec::new())
+        } else {
+            let mut copy = self.clone_leaf();
+            let displaced: Displaced<T> = cut
+                .dropped()
+                .filter_map(|slot| copy.take_entry(slot))
+                .collect();
+            // SAFETY: the copy is spliced without the slots that are read here.
+            let patch = unsafe { cut.patch(&copy, stored, second) };
+            copy.splice(patch);
+            (copy, displaced)
+        };
+        let gap = match gap {
+            Some(gap) => gap,
+            None if self.branches == Kind::Gaps => leaf_gap(&leaf, self.path.range),
+            None => 0,
+        };
+        self.attach_leaf(leaf, gap, kept);
+        drop(displaced);
+    }
+
+    /// A copy of the leaf, every entry cloned: other trees share the old one.
+    fn clone_leaf(&mut self) -> Fresh<T> {
+        // Cloning may panic: the node is taken once nothing can.
+        let clones = clone_entries(self.path.leaf(), self.clone_fn);
+        let mut copy = self.pool.take(Kind::Leaf);
+        for (range, value) in clones {
+            copy.push_entry(range, value);
+        }
+        copy
+    }
+
+    /// Replaces the leaf, which somebody else may look at, by a copy of it.
+    fn own_leaf(&mut self) {
+        let depth = self.path.depth;
+        let gap = depth
+            .checked_sub(1)
+            .map_or(0, |parent| self.kept_gap(parent));
+        let copy = self.clone_leaf();
+        self.attach_leaf(copy, gap, Kept::NONE);
+    }
+
+    /// Puts `leaf` in the place of the one on the path, which keeps `kept`.
+    fn attach_leaf(&mut self, leaf: Fresh<T>, gap: u64, kept: Kept) {
+        let depth = self.path.depth;
+        let mut cut = Cut::new();
+        if depth < self.path.shared {
+            // SAFETY: the leaf is in this tree only, and is replaced just below.
+            cut.push(unsafe { Gone::replaced(self.path.node_ref(depth), kept) });
+        }
+        self.attach(depth, (leaf.into_link(), gap), &mut cut);
+        self.dispose_all(cut);
+    }
+
+    /// Puts `new` in the place of the node at `depth` on the path. Of what other
+    /// trees share above it copies are made.
+    fn attach(&mut self, depth: usize, (new, gap): (Link<T>, u64), cut: &mut Cut<T>) {
+        let (mut depth, mut new, mut gap) = (depth, new, gap);
+        let shared = self.path.shared;
+        if shared < depth {
+            let mut way = Way::along(&self.path);
+            way.depth = depth;
+            while shared < way.depth {
+                reached(Reached::CopiedOnWrite);
+                way.up();
+                let copy = copy_branch(&way, self.pool, (new, gap));
+                (new, gap) = (copy.link, copy.gap);
+            }
+            depth = way.depth;
+        }
+        let old = self.path.replace(depth, Some(new));
+        if depth == shared {
+            // The old node has other owners; otherwise there is a record of it.
+            cut.extend(old.map(Gone::Link));
+        }
+        if self.branches == Kind::Gaps {
+            raise_gap(&mut self.path, depth, gap);
+        }
+    }
+
+    /// Carries a [`Plan::Rebuild`] out.
+    fn rebuild(&mut self, shape: &Shape, value: Option<T>) {
+        let len = self.len_after();
+        let kept_entry = self.is_taken.then_some(self.request.range.first());
+        let Rebuilt {
+            link,
+            gap,
+            height,
+            refill,
+            mut cut,
+        } = self.build(shape, self.request, (value, kept_entry));
+        if let Some(height) = height {
+            // The old root is among what was cut out.
+            self.path.replace(0, link);
+            *self.height = height;
+        } else if let Some(mut run) = refill {
+            let count = run.len();
+            let branch = self.path.node_mut(shape.end);
+            branch.refill(&mut run, 0..count);
+            if self.branches == Kind::Gaps {
+                let gap = branch.longest_gap();
+                raise_gap(&mut self.path, shape.end, gap);
+            }
+        } else if let Some(link) = link {
+            self.attach(shape.end, (link, gap), &mut cut);
+        }
+        *self.len = len;
+        self.dispose_all(cut);
+    }
+
+    /// How many entries there will be.
+    fn len_after(&self) -> usize {
+        let (range, root) = (self.request.range, self.path.node(0));
+        let (mut removed, mut pieces) = (0, 0);
+        for (entry, _) in Iter::over(Some(root), Some(range)) {
+            removed += 1;
+            pieces += usize::from(entry.first() < range.first());
+            pieces += usize::from(entry.last() > range.last());
+        }
+        *self.len + pieces + self.request.stored().iter().len() - removed
+    }
+
+    fn dispose_all(&mut self, cut: Cut<T>) {
+        for gone in cut {
+            dispose(gone, self.is_watched, (self.pool, self.limbo));
+        }
+        self.pool.trim_chain();
+    }
+}
+
+/// Drops entries that were taken out of a leaf in place.
+fn drop_all<T>(displaced: ArrayVec<Held<T>, LEAF_SLOTS>) {
+    for held in displaced {
+        // SAFETY: the leaf was spliced without it, and nobody looked at the leaf
+        // without borrowing the tree.
+        drop(unsafe { held.into_inner() });
+    }
+}
+
+/// Frees what was cut out of a tree, or notes it where a reader may look at it.
+fn dispose<T, S: NodeSource>(
+    gone: Gone<T>,
+    is_watched: bool,
+    (pool, limbo): (&mut Pool<S>, &mut Limbo<T>),
+) {
+    if is_watched {
+        limbo.push(gone, pool);
+    } else {
+        // SAFETY: it is out of the tree, and nobody looked at that without borrowing it.
+        unsafe { pool.release_gone(gone) };
+    }
+}
+
+impl<T: Entry, S: NodeSource> MapleTree<T, S> {
+    /// Frees what was cut out of the tree, or notes it where a reader may look at it.
+    fn dispose(&mut self, gone: Gone<T>) {
+        let is_watched = self.root.is_watched();
+        dispose(gone, is_watched, (&mut self.pool, &mut self.limbo));
         self.pool.trim();
     }
-
-    /// The leaf at the end of `way`, ours alone. The plan reserved the copies.
-    fn leaf_mut(&mut self, way: &Slots) -> &mut Node<T> {
-        let depth = self.height - 1;
-        let root = self.root.as_mut().expect("the plan saw a root");
-        unshare(root, (way, depth), &mut self.pool, &self.clone_fn)
-    }
-
-    /// The leaf that `index` belongs to, ours alone. The tree is not empty.
-    pub(crate) fn unshared_leaf(&mut self, index: u64) -> Result<&mut Node<T>, OutOfNodes> {
-        let root = self.root().expect("the entry was looked up before");
-        let Place { way, shared, .. } = Place::of(root, index);
-        self.pool.reserve(shared)?;
-        Ok(self.leaf_mut(&way))
-    }
-}
-
-/// Takes the entry at `index` out of its leaf, or clones it where a snapshot
-/// shares the leaf. A leaf it was taken from may begin or end with a hole.
-pub(crate) fn take_or_clone<T>(root: &mut Link<T>, index: u64, clone_fn: &CloneFn<T>) -> Option<T> {
-    let mut link = root;
-    // Each node is asked once: a snapshot may go away at any moment.
-    loop {
-        if link.get_mut().is_none() {
-            let entry = leaf_at(link.node(), index).segment(index).entry();
-            return entry.zip(clone_fn.get()).map(|(value, clone)| clone(value));
-        }
-        let node = link.get_mut().expect("what is ours alone stays so");
-        if node.is_leaf() {
-            let slot = node.leaf_slot(index);
-            return node.take_entry(slot);
-        }
-        let slot = node.child_slot(index);
-        link = node.child_link_mut(slot);
-    }
-}
-
-/// Replaces what a snapshot shares on a way from the root, through a depth, by
-/// copies, which were reserved. Returns the node at the end, ours alone.
-fn unshare<'a, T, S: NodeSource>(
-    root: &'a mut Link<T>,
-    (way, depth): (&Slots, usize),
-    pool: &mut Pool<S>,
-    clone_fn: &CloneFn<T>,
-) -> &'a mut Node<T> {
-    let mut link = root;
-    for &slot in &way[..depth] {
-        link = unshare_node(link, pool, clone_fn).child_link_mut(slot.into());
-    }
-    unshare_node(link, pool, clone_fn)
-}
-
-/// Brings the gaps kept above the branch at `depth` on `way` up to date. The
-/// way is ours alone.
-fn refresh_gaps<T>(root: &mut Link<T>, way: &Slots, depth: usize) {
-    if root.node().kind() == Kind::Gaps {
-        let gap = node_at(root.node(), way, depth).longest_gap();
-        raise_gap(root, way, depth, gap);
-    }
-}
-
-/// Tells the branches above the node at `depth` on `way` that its longest gap is `gap`.
-fn raise_gap<T>(root: &mut Link<T>, way: &Slots, depth: usize, mut gap: u64) {
-    for at in (0..depth).rev() {
-        let branch = node_mut(root, way, at).expect("the way is unshared");
-        let slot = way[at].into();
-        if branch.gap(slot) == gap {
-            return;
-        }
-        branch.set_gap(slot, gap);
-        gap = branch.longest_gap();
-    }
-}
-
-/// Puts what is stored, and the pieces of what it cuts, between the slots of
-/// `leaf` that stay. Returns the entries that go.
-fn replace_slots<T>(
-    leaf: &mut Node<T>,
-    parts: &LeafCut,
-    (stored, second): (Option<(IndexRange, T)>, Option<T>),
-) -> Displaced<T> {
-    let mut entries: ArrayVec<(IndexRange, T), { LEAF_SLOTS + 2 }> = ArrayVec::new();
-    if let Some(piece) = parts.before {
-        entries.extend(
-            leaf.take_entry(piece.slot)
-                .map(|value| (piece.range, value)),
-        );
-    }
-    entries.extend(stored);
-    if let Some(piece) = parts.after {
-        let value = second.or_else(|| leaf.take_entry(piece.slot));
-        entries.extend(value.map(|value| (piece.range, value)));
-    }
-    for slot in parts.tail..leaf.count() {
-        let range = leaf.slot_range(slot);
-        entries.extend(leaf.take_entry(slot).map(|value| (range, value)));
-    }
-    let goes = parts.keep..parts.tail;
-    let displaced = goes.filter_map(|slot| leaf.take_entry(slot)).collect();
-    leaf.truncate_leaf(parts.keep);
-    entries
-        .into_iter()
-        .for_each(|(range, value)| leaf.push_entry(range, value));
-    displaced
-}
-
-fn unshare_node<'a, T, S: NodeSource>(
-    link: &'a mut Link<T>,
-    pool: &mut Pool<S>,
-    clone_fn: &CloneFn<T>,
-) -> &'a mut Node<T> {
-    if link.get_mut().is_none() {
-        reached(Path::CopiedOnWrite);
-        let copy = copy_node(link.node(), pool, clone_fn);
-        let old = core::mem::replace(link, copy);
-        pool.release(old);
-    }
-    link.get_mut()
-        .expect("it was the only link, or is a new one")
-}
-
-/// Copies a node: a branch shares its children with the copy, a leaf's entries
-/// are cloned.
-fn copy_node<T, S: NodeSource>(node: &Node<T>, pool: &mut Pool<S>, clone: &CloneFn<T>) -> Link<T> {
-    if node.is_leaf() {
-        let clone = clone.get().expect("only a snapshot shares nodes");
-        // Cloning may panic: the node is taken once nothing can.
-        let entries: ArrayVec<(IndexRange, T), LEAF_SLOTS> = (0..node.count())
-            .filter_map(|slot| Some((node.slot_range(slot), clone(node.entry(slot)?))))
-            .collect();
-        let mut link = pool.take(Kind::Leaf);
-        let leaf = link.get_mut().expect("a new node has one link");
-        entries
-            .into_iter()
-            .for_each(|(range, value)| leaf.push_entry(range, value));
-        return link;
-    }
-    let mut link = pool.take(node.kind());
-    let branch = link.get_mut().expect("a new node has one link");
-    for slot in 0..node.count() {
-        let gap = if node.kind() == Kind::Gaps {
-            node.gap(slot)
-        } else {
-            0
-        };
-        // The last child of a branch has no pivot, and its bound is not asked for.
-        let last = node.pivot_or(slot, u64::MAX);
-        branch.push_child(Child {
-            link: node.share_child(slot),
-            last,
-            gap,
-        });
-    }
-    link
 }

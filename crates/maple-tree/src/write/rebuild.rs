@@ -1,360 +1,546 @@
 //! The copy engine: replaces a run of leaves, and the branches above it as far
 //! as they change, by new nodes.
 //!
-//! Each level gathers what stays from at most three old nodes (both ends of the
-//! run, and one neighbour where too little is left) and lays it out over new
-//! nodes, which are carried to the level above. It ends where what is carried
-//! fits into one branch ("converges"), or in a new root. The last index of the
-//! run never changes, so no pivot above it does, and no gap beside it.
+//! Each level reads what stays from the old nodes and lays it out over new
+//! ones, which are carried to the level above. It ends where what is carried
+//! fits into one branch, or in a new root. The last index of the run never
+//! changes, so no pivot above it does, and no gap beside it.
 //!
-//! Until the end the old nodes stay where they are, emptied of what was moved;
-//! then they are cut out in one piece. [`nodes_needed`] runs the same decisions
-//! without the nodes.
+//! The old nodes are not touched: they are what lock-free readers look at until
+//! the new ones are put in their place, in one step. What the old nodes held has
+//! two copies then, and the [records](Gone) of them say which slots own it still.
+#![expect(
+    unsafe_code,
+    reason = "moves what slots hold from old nodes to new ones"
+)]
 
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::plan::{LeafShape, LeafStep, Request, Survivor};
-use super::region::{Neighbour, Region, Slots, node_at, node_mut, range_at, shared_nodes};
-use super::spread::{Carry, Children, ENTRIES_MAX, Entries, spread_children, spread_entries};
-use super::{refresh_gaps, unshare};
-use crate::node::{BRANCH_SLOTS_MAX, Child, Kind, Link, Node};
-use crate::paths::{Path, reached};
+use super::Edit;
+use super::cut::LeafCut;
+use super::frontier::Frontier;
+use super::gaps::{branch_gap, leaf_gap};
+use super::plan::Request;
+use super::shape::{Fill, Level, Shape, Top};
+use super::way::{Side, Way};
+use crate::IndexRange;
+use crate::clone_fn::CloneFn;
+use crate::node::{
+    BRANCH_SLOTS_MAX, BranchRun, Child, Gone, HEIGHT_MAX, Held, Kept, Kind, LEAF_SLOTS, LeafRun,
+    Link,
+};
+use crate::paths::{Path as Reached, reached};
+use crate::pool::Pool;
 use crate::source::NodeSource;
-use crate::{Entry, IndexRange, MapleTree};
 
-/// Subtrees that were cut out of the tree.
-pub(super) type Removed<T> = ArrayVec<Link<T>, BRANCH_SLOTS_MAX>;
+/// One level hands at most this many new nodes to the one above.
+///
+/// Leaves: both ends of the run keep 14 slots each at most, the write and the
+/// pieces it cuts add three, holes two: 33 slots; with a neighbour there are 31
+/// at most. Branches: both ends keep one less than they hold, and as many come
+/// from below as here; with a neighbour it is less. Either fits into three.
+pub(crate) const CARRY_MAX: usize = 3;
 
-type Clones<T> = ArrayVec<T, ENTRIES_MAX>;
+/// New nodes for the level above.
+pub(super) type Carry<T> = ArrayVec<Child<T>, CARRY_MAX>;
+/// What a rebuild cuts out: nodes of every level, and what one branch drops.
+pub(super) type Cut<T> = ArrayVec<Gone<T>, { 4 * HEIGHT_MAX + BRANCH_SLOTS_MAX }>;
+/// The entries that a rebuild cannot move, cloned.
+pub(super) type Clones<T> = ArrayVec<T, { 3 * LEAF_SLOTS + 1 }>;
 
-/// What a rebuild keeps, with the clones it needs.
-pub(super) struct Survey<T> {
-    leaves: LeafStep,
-    clones: Clones<T>,
+/// Part of what the leaves of a rebuild keep.
+enum Part<'w, 'a, T> {
+    /// Whole slots, the first and last of which are entries.
+    Slots(&'w Way<'a, T>, Range<usize>),
+    /// What is left of the entry in a slot.
+    Piece(&'w Way<'a, T>, usize, IndexRange),
+    /// The second piece of an entry that is cut in two.
+    SecondPiece(&'w Way<'a, T>, usize, IndexRange),
+    /// Here the stored entry comes.
+    Stored,
 }
 
-/// What one branch level of a rebuild does.
-enum BranchStep {
-    /// The branch at this level takes the new children in.
-    Converge,
-    /// The branches at this level are laid out anew, with a neighbour perhaps.
-    Build {
-        neighbour: Option<Neighbour>,
-        pieces: usize,
-    },
-}
-
-impl BranchStep {
-    /// Decides for the branches at `depth`, below which `carried` nodes are new.
-    fn new<T>(root: &Node<T>, region: &Region, depth: usize, carried: usize) -> Self {
-        let (lo, hi) = (
-            node_at(root, &region.lo, depth),
-            node_at(root, &region.hi, depth),
-        );
-        let after = hi.count() - usize::from(region.hi[depth]) - 1;
-        let children = usize::from(region.lo[depth]) + carried + after;
-        let (slots, min) = (lo.kind().slots(), lo.kind().min());
-        let is_one = region.is_one_node(depth);
-        let least = if depth == 0 { 2 } else { min };
-        if is_one && (least..=slots).contains(&children) {
-            return Self::Converge;
-        }
-        let neighbour = if children < min {
-            region.neighbour(root, depth)
-        } else if children > slots && is_one {
-            let most = (2 * slots).checked_sub(children + 1);
-            most.and_then(|most| region.roomy_sibling(root, depth, most))
+/// Calls `visit` with what the leaves keep, in ascending order.
+fn for_each_part<'a, T>(
+    frontier: &Frontier<'a, T>,
+    (request, level): (Request, Level),
+    mut visit: impl FnMut(Part<'_, 'a, T>),
+) {
+    let replaced = frontier.replaced();
+    let whole = |way: &Way<'a, T>| 0..way.node().count();
+    let ends = match level.neighbour {
+        None => replaced,
+        Some(Side::Left) => &replaced[1..],
+        Some(Side::Right) => &replaced[..replaced.len() - 1],
+    };
+    let (lo, hi) = (&ends[0], &ends[ends.len() - 1]);
+    if level.neighbour == Some(Side::Left) {
+        visit(Part::Slots(frontier.first(), whole(frontier.first())));
+    }
+    let (keep, before) = LeafCut::front(lo.node(), request.range.first());
+    let (after, tail) = LeafCut::back(hi.node(), request.range.last());
+    visit(Part::Slots(lo, 0..keep));
+    if let Some(piece) = before {
+        visit(Part::Piece(lo, piece.slot, piece.range));
+    }
+    visit(Part::Stored);
+    if let Some(piece) = after {
+        let is_second = ends.len() == 1 && before.is_some_and(|it| it.slot == piece.slot);
+        visit(if is_second {
+            Part::SecondPiece(hi, piece.slot, piece.range)
         } else {
-            None
+            Part::Piece(hi, piece.slot, piece.range)
+        });
+    }
+    visit(Part::Slots(hi, tail..hi.node().count()));
+    if level.neighbour == Some(Side::Right) {
+        visit(Part::Slots(frontier.last(), whole(frontier.last())));
+    }
+}
+
+/// The entries that are cloned: those of leaves that other trees share, and the
+/// second pieces of those that are cut in two. That runs code that may panic,
+/// so it comes before anything changes.
+pub(super) fn clone_survivors<T>(
+    frontier: &Frontier<'_, T>,
+    (request, level): (Request, Level),
+    clone: impl Fn(&T) -> T,
+) -> Clones<T> {
+    let mut clones = Clones::new();
+    for_each_part(frontier, (request, level), |part| match part {
+        Part::Slots(way, slots) if way.is_shared() => {
+            clones.extend(slots.filter_map(|slot| way.node().entry(slot)).map(&clone));
+        }
+        Part::Piece(way, slot, _) if way.is_shared() => {
+            clones.extend(way.node().entry(slot).map(&clone));
+        }
+        Part::SecondPiece(way, slot, _) => clones.extend(way.node().entry(slot).map(&clone)),
+        _ => {}
+    });
+    clones
+}
+
+/// What a rebuild makes.
+pub(super) struct Rebuilt<T> {
+    /// New nodes: one to be put in the place of the node at `Shape::end`, or a
+    /// root, or none where the branch at the end is filled anew in place.
+    pub(super) link: Option<Link<T>>,
+    pub(super) gap: u64,
+    /// The height of the tree, if the rebuild goes up to the root.
+    pub(super) height: Option<usize>,
+    /// The children of the branch at the end, if it is filled anew in place.
+    pub(super) refill: Option<BranchRun<T>>,
+    pub(super) cut: Cut<T>,
+}
+
+impl<T, S: NodeSource> Edit<'_, T, S> {
+    /// Builds what `shape` says, without touching the tree.
+    pub(super) fn build(
+        &mut self,
+        shape: &Shape,
+        request: Request,
+        (stored, kept_entry): (Option<T>, Option<u64>),
+    ) -> Rebuilt<T> {
+        let mut frontier = Frontier::leaves(&self.path, request.range.last());
+        if let Some(side) = shape.leaves.neighbour {
+            frontier.take_in(side);
+        }
+        let clone = |value: &T| self.cut.or(self.clone_fn.get()).expect(CLONES)(value);
+        let clones = clone_survivors(&frontier, (request, shape.leaves), clone);
+        note_leaf_level(&frontier, shape.leaves);
+        let mut builder = LevelBuilder {
+            pool: self.pool,
+            kind: self.branches,
+            cut: Cut::new(),
         };
-        let more = neighbour.map_or(0, |side| {
-            let way = region.clone().extend(root, depth, side);
-            node_at(root, &way, depth).count()
-        });
-        Self::Build {
-            neighbour,
-            pieces: (children + more).div_ceil(slots),
+        let parts = (request, shape.leaves);
+        let mut run = gather_leaves(&frontier, parts, (clones, stored));
+        let range = IndexRange::new(
+            frontier.first().range().first(),
+            frontier.last().range().last(),
+        );
+        let mut carry = builder.lay_leaves(&mut run, shape.leaves, range.expect(ASCEND));
+        builder.cut_leaves(&frontier, parts, kept_entry);
+        for level in &shape.branches {
+            carry = builder.lay_branches(&mut frontier, *level, carry);
         }
-    }
-}
-
-/// How many free nodes [`MapleTree::rebuild`] takes.
-pub(super) fn nodes_needed<T>(root: &Node<T>, height: usize, request: Request) -> usize {
-    let leaves = LeafShape::new(root, height, request);
-    let (mut region, mut carried) = (leaves.region, leaves.pieces);
-    let mut nodes = carried;
-    for depth in (0..height - 1).rev() {
-        if carried <= 1 && region.is_whole_level(root, depth + 1) {
-            return nodes;
-        }
-        match BranchStep::new(root, &region, depth, carried) {
-            BranchStep::Converge => return nodes + shared_nodes(root, &region.lo, depth),
-            BranchStep::Build { neighbour, pieces } => {
-                neighbour.map(|side| region.extend(root, depth, side));
-                nodes += pieces;
-                carried = pieces;
+        match shape.top {
+            Top::Root => builder.finish_root(&mut frontier, carry, shape),
+            Top::Branch => {
+                let depth = shape.end;
+                builder.finish_branch(&mut frontier, carry, self.path.is_alone(depth))
             }
         }
     }
-    nodes + usize::from(carried > 1)
 }
 
-impl<T: Entry, S: NodeSource> MapleTree<T, S> {
-    /// Finds out what a rebuild keeps, and clones what cannot be moved. That
-    /// runs code that may panic, so it comes before anything changes.
-    pub(super) fn survey(&self, request: Request, cut: Option<fn(&T) -> T>) -> Survey<T> {
-        let root = self.root().expect("the plan saw a root");
-        let leaves = LeafStep::new(root, self.height, request);
-        let clones = self.clone_survivors(root, &leaves, cut);
-        Survey { leaves, clones }
-    }
+/// Why there is a function to clone with.
+pub(super) const CLONES: &str = "only `T: Clone` shares nodes or cuts entries";
+const ASCEND: &str = "a node's bounds ascend (T3)";
 
-    /// Carries a [`Plan::Rebuild`](super::plan::Plan::Rebuild) out. Returns what
-    /// was cut out of the tree, to be released now that the tree is whole again.
-    pub(super) fn rebuild(
-        &mut self,
-        survey: &mut Survey<T>,
-        stored: Option<(IndexRange, T)>,
-    ) -> Removed<T> {
-        let Survey { leaves, clones } = survey;
-        note_leaf_level(leaves);
-        let mut root = self.root.take().expect("the plan saw a root");
-        let min = range_at(root.node(), &leaves.shape.region.lo, leaves.shape.depth).first();
-        let max = range_at(root.node(), &leaves.shape.region.hi, leaves.shape.depth).last();
-        let mut entries = Entries::new();
-        gather_entries(&mut root, leaves, (clones, stored), &mut entries);
+/// Reads what stays of the leaves, with the stored entry in its place.
+fn gather_leaves<T>(
+    frontier: &Frontier<'_, T>,
+    (request, level): (Request, Level),
+    (mut clones, mut stored): (Clones<T>, Option<T>),
+) -> LeafRun<T> {
+    let mut clones = clones.drain(..).map(Held::new);
+    let mut run = LeafRun::new();
+    for_each_part(frontier, (request, level), |part| match part {
+        Part::Slots(way, slots) if way.is_shared() => {
+            for slot in slots.filter(|&slot| way.node().entry(slot).is_some()) {
+                let clone = clones.next().expect("each was cloned");
+                run.push(way.node().slot_range(slot), clone);
+            }
+        }
+        // SAFETY: the leaf is in this tree only, and is replaced: `cut_leaves` keeps
+        // nothing of these slots.
+        Part::Slots(way, slots) => unsafe { run.push_slots(way.node(), slots) },
+        Part::Piece(way, _, range) if way.is_shared() => {
+            run.push(range, clones.next().expect("each was cloned"));
+        }
+        Part::SecondPiece(_, _, range) => run.push(range, clones.next().expect("it was cloned")),
+        Part::Piece(way, slot, range) => {
+            // SAFETY: as for whole slots.
+            let held = unsafe { way.node().hold(slot) };
+            run.push(range, held);
+        }
+        Part::Stored => {
+            if let Some(value) = stored.take() {
+                run.push(request.range, Held::new(value));
+            }
+        }
+    });
+    run
+}
+
+struct LevelBuilder<'p, T, S: NodeSource> {
+    pool: &'p mut Pool<S>,
+    /// The kind of the tree's branches.
+    kind: Kind,
+    cut: Cut<T>,
+}
+
+impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
+    /// Lays the slots of `run` out over new leaves for the indices of `range`.
+    fn lay_leaves(&mut self, run: &mut LeafRun<T>, level: Level, range: IndexRange) -> Carry<T> {
         let mut carry = Carry::new();
-        if let Some(range) = IndexRange::new(min, max).filter(|_| leaves.shape.pieces > 0) {
-            let layout = (leaves.shape.slots, leaves.shape.pieces);
-            carry = spread_entries(&mut self.pool, &mut entries, layout, range);
-        }
-        self.raise(root, leaves.shape.region.clone(), carry)
-    }
-
-    /// Clones the entries that cannot be moved: those of leaves that a snapshot
-    /// shares, and the second pieces of those that are cut in two.
-    fn clone_survivors(
-        &self,
-        root: &Node<T>,
-        leaves: &LeafStep,
-        cut: Option<fn(&T) -> T>,
-    ) -> Clones<T> {
-        let mut clones = Clones::new();
-        for survivor in leaves
-            .survivors
-            .iter()
-            .filter(|it| it.is_cloned(&leaves.sources))
-        {
-            let clone = cut.or_else(|| self.clone_fn.get());
-            let clone = clone.expect("only `T: Clone` shares nodes or cuts entries");
-            let way = &leaves.sources[survivor.source].way;
-            let leaf = node_at(root, way, self.height - 1);
-            clones.extend(leaf.entry(survivor.slot).map(clone));
-        }
-        clones
-    }
-
-    /// Brings `carry`, the new leaves for `region`, up to where they fit.
-    fn raise(&mut self, mut root: Link<T>, mut region: Region, mut carry: Carry<T>) -> Removed<T> {
-        for depth in (0..self.height - 1).rev() {
-            if carry.len() <= 1 && region.is_whole_level(root.node(), depth + 1) {
-                reached(Path::RootShrinks);
-                self.height -= depth + 1;
-                return self.plant(root, carry);
-            }
-            match BranchStep::new(root.node(), &region, depth, carry.len()) {
-                BranchStep::Converge => {
-                    reached(Path::Converges);
-                    let removed = self.converge(&mut root, (&region, depth), carry);
-                    self.root = Some(root);
-                    return removed;
-                }
-                BranchStep::Build { neighbour, pieces } => {
-                    note_branch_level(&region, depth, neighbour, pieces);
-                    let children = gather(&mut root, &mut region, depth, (neighbour, carry));
-                    carry = spread_children(&mut self.pool, children, self.branches, pieces);
-                }
-            }
-        }
-        self.plant(root, carry)
-    }
-
-    /// Makes `carry`, nodes of the top level, the tree. Returns the old root.
-    fn plant(&mut self, old: Link<T>, carry: Carry<T>) -> Removed<T> {
-        let mut carry = carry;
-        if carry.len() > 1 {
-            reached(Path::RootGrows);
-            let children = carry.into_iter().collect();
-            carry = spread_children(&mut self.pool, children, self.branches, 1);
-            self.height += 1;
-        }
-        self.root = carry.pop().map(|child| child.link);
-        if self.root.is_none() {
-            reached(Path::Emptied);
-            self.height = 0;
-        }
-        let mut removed = Removed::new();
-        removed.push(old);
-        removed
-    }
-
-    /// Puts `carry` in the place of the region's nodes below the branch at `depth`.
-    fn converge(
-        &mut self,
-        root: &mut Link<T>,
-        (region, depth): (&Region, usize),
-        carry: Carry<T>,
-    ) -> Removed<T> {
-        let max = range_at(root.node(), &region.lo, depth).last();
-        let branch = unshare(root, (&region.lo, depth), &mut self.pool, &self.clone_fn);
-        let (first, last) = (usize::from(region.lo[depth]), usize::from(region.hi[depth]));
-        let mut after: ArrayVec<Child<T>, BRANCH_SLOTS_MAX> = ArrayVec::new();
-        for slot in last + 1..branch.count() {
-            after.extend(take_child(branch, slot, max));
-        }
-        let removed = (first..=last)
-            .filter_map(|slot| branch.take_child(slot))
-            .collect();
-        branch.truncate_branch(first);
-        carry
-            .into_iter()
-            .chain(after)
-            .for_each(|child| branch.push_child(child));
-        refresh_gaps(root, &region.lo, depth);
-        removed
-    }
-}
-
-/// The entries that stay, in ascending order, with the stored one among them.
-fn gather_entries<T>(
-    root: &mut Link<T>,
-    leaves: &LeafStep,
-    (clones, mut stored): (&mut Clones<T>, Option<(IndexRange, T)>),
-    entries: &mut Entries<T>,
-) {
-    let mut clones = clones.drain(..);
-    let mut at = 0;
-    let one_leaf = |left: &Survivor, right: &Survivor| left.source == right.source;
-    for survivors in leaves.survivors.chunk_by(one_leaf) {
-        let source = &leaves.sources[survivors[0].source];
-        let leaf = node_mut(root, &source.way, leaves.shape.depth);
-        let mut leaf = leaf.filter(|_| !source.is_shared);
-        for survivor in survivors {
-            if at == leaves.below {
-                entries.extend(stored.take());
-            }
-            at += 1;
-            let value = if survivor.is_cloned(&leaves.sources) {
-                clones.next()
+        let (mut from, mut min) = (0, range.first());
+        for piece in 0..level.pieces() {
+            let left = level.pieces() - piece;
+            // A leaf begins and ends with an entry: a hole between two takes no slot.
+            from += usize::from(!run.holds(from));
+            let mut end = from + share(run.len() - from, left, (level.fill, LEAF_SLOTS));
+            end -= usize::from(!run.holds(end - 1));
+            let mut leaf = self.pool.take(Kind::Leaf);
+            run.fill(&mut leaf, from..end);
+            let last = if left == 1 {
+                range.last()
             } else {
-                let leaf = leaf.as_mut().expect("what nobody shares is ours alone");
-                leaf.take_entry(survivor.slot)
+                leaf.upper()
             };
-            entries.push((survivor.range, value.expect("a survivor is an entry")));
+            let gap = if self.kind == Kind::Gaps {
+                leaf_gap(&leaf, IndexRange::new(min, last).expect(ASCEND))
+            } else {
+                0
+            };
+            carry.push(Child {
+                link: leaf.into_link(),
+                last,
+                gap,
+            });
+            (from, min) = (end, last.wrapping_add(1));
+        }
+        debug_assert!(from == run.len());
+        carry
+    }
+
+    /// Notes the leaves that are replaced. The entry at `kept_entry` has been
+    /// taken by the caller.
+    fn cut_leaves(
+        &mut self,
+        frontier: &Frontier<'_, T>,
+        (request, level): (Request, Level),
+        kept_entry: Option<u64>,
+    ) {
+        let count = frontier.replaced().len();
+        let skip_left = usize::from(level.neighbour == Some(Side::Left));
+        let skip_right = usize::from(level.neighbour == Some(Side::Right));
+        let ends = skip_left..count - skip_right;
+        for (at, way) in frontier.replaced().iter().enumerate() {
+            let leaf = way.node();
+            let (mut from, mut to) = (0, 0);
+            if ends.contains(&at) && kept_entry.is_none() {
+                to = leaf.count();
+                if at == ends.start {
+                    let (keep, before) = LeafCut::front(leaf, request.range.first());
+                    from = before.map_or(keep, |piece| piece.slot + 1);
+                }
+                if at + 1 == ends.end {
+                    let (after, tail) = LeafCut::back(leaf, request.range.last());
+                    to = after.map_or(tail, |piece| piece.slot);
+                }
+            }
+            self.cut_out(way, Kept::slots(from..to.max(from)));
         }
     }
-    entries.extend(stored);
-}
 
-/// The children that stay at `depth`, in ascending order, with `carry` among
-/// them; the region grows by the neighbour.
-fn gather<T>(
-    root: &mut Link<T>,
-    region: &mut Region,
-    depth: usize,
-    (neighbour, carry): (Option<Neighbour>, Carry<T>),
-) -> Children<T> {
-    let Region { lo, hi } = region.clone();
-    let neighbour = neighbour.map(|side| (side, region.extend(root.node(), depth, side)));
-    let mut children = Children::new();
-    if let Some((_, way)) = neighbour.filter(|(side, _)| !side.is_right()) {
-        gather_from(root, &way, depth, (0..usize::MAX, &mut children));
+    /// Notes that the node at the end of `way` is replaced, but for `kept`.
+    fn cut_out(&mut self, way: &Way<'_, T>, kept: Kept) {
+        if !way.is_shared() {
+            // SAFETY: the node is in this tree only. What its slots outside of `kept`
+            // hold was read into new nodes, or has records of its own.
+            self.cut
+                .push(unsafe { Gone::replaced(way.node_ref(), kept) });
+        } else if way.is_edge_of_shared() {
+            // SAFETY: the parent is in this tree only and is replaced, or given another
+            // child in this one's place: the link in its slot is given up.
+            self.cut.push(unsafe { Gone::unlinked(way.node_ref()) });
+        }
     }
-    gather_from(root, &lo, depth, (0..lo[depth].into(), &mut children));
-    children.extend(carry);
-    gather_from(
-        root,
-        &hi,
-        depth,
-        (usize::from(hi[depth]) + 1..usize::MAX, &mut children),
-    );
-    if let Some((_, way)) = neighbour.filter(|(side, _)| side.is_right()) {
-        gather_from(root, &way, depth, (0..usize::MAX, &mut children));
-    }
-    children
-}
 
-/// Takes the children in `slots` of the branch at `depth`, or counts another
-/// link to each where a snapshot shares the branch.
-fn gather_from<T>(
-    root: &mut Link<T>,
-    way: &Slots,
-    depth: usize,
-    (slots, children): (Range<usize>, &mut Children<T>),
-) {
-    let max = range_at(root.node(), way, depth).last();
-    if let Some(branch) = node_mut(root, way, depth) {
-        let end = slots.end.min(branch.count());
-        (slots.start..end).for_each(|slot| children.extend(take_child(branch, slot, max)));
-        return;
+    /// Lays the parents of the level below out anew, with `carry` below them.
+    fn lay_branches(
+        &mut self,
+        frontier: &mut Frontier<'_, T>,
+        level: Level,
+        carry: Carry<T>,
+    ) -> Carry<T> {
+        let below = frontier.up();
+        let (first, last) = (frontier.first().clone(), frontier.last().clone());
+        note_branch_level(frontier, level);
+        if let Some(side) = level.neighbour {
+            frontier.take_in(side);
+        }
+        let mut run = BranchRun::new();
+        if level.neighbour == Some(Side::Left) {
+            let way = frontier.first();
+            gather_branch(&mut run, way, 0..way.node().count());
+        }
+        gather_branch(&mut run, &first, 0..below.first);
+        carry.into_iter().for_each(|child| run.push(child));
+        let after = below.last + 1;
+        gather_branch(&mut run, &last, after..last.node().count());
+        if level.neighbour == Some(Side::Right) {
+            let way = frontier.last();
+            gather_branch(&mut run, way, 0..way.node().count());
+        }
+        for way in frontier.replaced() {
+            self.cut_out(way, frontier.kept(way));
+        }
+        self.spread(&mut run, level)
     }
-    let branch = node_at(root.node(), way, depth);
-    for slot in slots.start..slots.end.min(branch.count()) {
-        let (last, gap) = (branch.pivot_or(slot, max), kept_gap(branch, slot));
-        children.push(Child {
-            link: branch.share_child(slot),
-            last,
+
+    /// Lays the children of `run` out over new branches.
+    fn spread(&mut self, run: &mut BranchRun<T>, level: Level) -> Carry<T> {
+        let mut carry = Carry::new();
+        let mut from = 0;
+        for piece in 0..level.pieces() {
+            let (left, slots) = (level.pieces() - piece, self.kind.slots());
+            let end = from + share(run.len() - from, left, (level.fill, slots));
+            let last = run.last(end - 1).expect("a piece is not empty");
+            let mut branch = self.pool.take(self.kind);
+            branch.refill(run, from..end);
+            let gap = branch_gap(&branch);
+            carry.push(Child {
+                link: branch.into_link(),
+                last,
+                gap,
+            });
+            from = end;
+        }
+        carry
+    }
+
+    /// Puts `carry` below the one branch that takes it in: in place, or in a copy.
+    fn finish_branch(
+        mut self,
+        frontier: &mut Frontier<'_, T>,
+        carry: Carry<T>,
+        in_place: bool,
+    ) -> Rebuilt<T> {
+        reached(Reached::Converges);
+        let below = frontier.up();
+        let way = frontier.first();
+        let mut run = BranchRun::new();
+        gather_branch(&mut run, way, 0..below.first);
+        carry.into_iter().for_each(|child| run.push(child));
+        let after = below.last + 1;
+        gather_branch(&mut run, way, after..way.node().count());
+        let (mut link, mut gap, mut refill) = (None, 0, None);
+        if in_place {
+            for slot in frontier.dropped(way) {
+                // SAFETY: the branch is filled anew without the slot.
+                self.cut
+                    .push(unsafe { Gone::unlinked(way.node_ref().child(slot)) });
+            }
+            refill = Some(run);
+        } else {
+            if !way.is_shared() {
+                // The link to one that is shared is given up when this is attached.
+                self.cut_out(way, frontier.kept(way));
+            }
+            let mut branch = self.pool.take(self.kind);
+            let count = run.len();
+            branch.refill(&mut run, 0..count);
+            gap = branch_gap(&branch);
+            link = Some(branch.into_link());
+        }
+        Rebuilt {
+            link,
             gap,
-        });
+            height: None,
+            refill,
+            cut: self.cut,
+        }
+    }
+
+    /// Makes `carry`, nodes of the top level, the tree.
+    fn finish_root(
+        mut self,
+        frontier: &mut Frontier<'_, T>,
+        mut carry: Carry<T>,
+        shape: &Shape,
+    ) -> Rebuilt<T> {
+        let mut height = shape.branches.len() + 1;
+        if frontier.first().depth > 0 {
+            reached(Reached::RootShrinks);
+        }
+        while frontier.first().depth > 0 {
+            frontier.up();
+            for way in frontier.replaced() {
+                self.cut_out(way, frontier.kept(way));
+            }
+        }
+        if carry.len() > 1 {
+            reached(Reached::RootGrows);
+            let mut root = self.pool.take(self.kind);
+            carry.into_iter().for_each(|child| root.push_child(child));
+            carry = Carry::new();
+            carry.push(Child {
+                link: root.into_link(),
+                last: u64::MAX,
+                gap: 0,
+            });
+            height += 1;
+        }
+        let link = carry.pop().map(|child| child.link);
+        if link.is_none() {
+            reached(Reached::Emptied);
+            height = 0;
+        }
+        Rebuilt {
+            link,
+            gap: 0,
+            height: Some(height),
+            refill: None,
+            cut: self.cut,
+        }
     }
 }
 
-/// Takes the child in `slot` with what its parent keeps of it; `max` is the
-/// parent's last index.
-pub(crate) fn take_child<T>(branch: &mut Node<T>, slot: usize, max: u64) -> Option<Child<T>> {
-    let (last, gap) = (branch.pivot_or(slot, max), kept_gap(branch, slot));
-    branch
-        .take_child(slot)
-        .map(|link| Child { link, last, gap })
-}
-
-fn kept_gap<T>(branch: &Node<T>, slot: usize) -> u64 {
-    if branch.kind() == Kind::Gaps {
-        branch.gap(slot)
+/// Reads the children that stay of the branch at the end of `way`, or counts
+/// another link to each where other trees share it.
+fn gather_branch<T>(run: &mut BranchRun<T>, way: &Way<'_, T>, slots: Range<usize>) {
+    let max = way.range().last();
+    if way.is_shared() {
+        run.share_slots(way.node(), slots, max);
     } else {
-        0
+        // SAFETY: the branch is in this tree only, and is replaced: its record keeps
+        // nothing of these slots.
+        unsafe { run.push_slots(way.node(), slots, max) };
     }
 }
 
-fn note_leaf_level(leaves: &LeafStep) {
-    reached(
-        match (
-            leaves.sources.len(),
-            leaves.shape.neighbour.map(|(side, _)| side),
-            leaves.shape.pieces,
-        ) {
-            (_, Some(Neighbour::RightSibling), _) => Path::LeafWithRightSibling,
-            (_, Some(Neighbour::LeftSibling), _) => Path::LeafWithLeftSibling,
-            (_, Some(Neighbour::RightCousin), _) => Path::LeafWithRightCousin,
-            (_, Some(Neighbour::LeftCousin), _) => Path::LeafWithLeftCousin,
-            (1, None, 0 | 1) => Path::LeafRewritten,
-            (1, None, _) => Path::LeafSplit,
-            (_, None, 0 | 1) => Path::LeavesJoined,
-            (_, None, _) => Path::LeavesSpanned,
-        },
-    );
+/// How many of `left` slots the next of `pieces` nodes gets.
+fn share(left: usize, pieces: usize, (fill, slots): (Fill, usize)) -> usize {
+    match fill {
+        Fill::Even => left.div_ceil(pieces),
+        Fill::Packed => left.min(slots),
+    }
 }
 
-fn note_branch_level(region: &Region, depth: usize, neighbour: Option<Neighbour>, pieces: usize) {
-    reached(match (neighbour, pieces) {
-        (Some(Neighbour::RightSibling), _) => Path::BranchWithRightSibling,
-        (Some(Neighbour::LeftSibling), _) => Path::BranchWithLeftSibling,
-        (Some(Neighbour::RightCousin), _) => Path::BranchWithRightCousin,
-        (Some(Neighbour::LeftCousin), _) => Path::BranchWithLeftCousin,
-        (None, 0 | 1) => Path::BranchesJoined,
-        (None, _) if region.is_one_node(depth) => Path::BranchSplit,
-        (None, _) => Path::BranchesSpanned,
+/// A copy of the branch at `depth` on the way of `edit`'s path, which other
+/// trees share, with `new` in the place of the child on the way.
+pub(super) fn copy_branch<T, S: NodeSource>(
+    way: &Way<'_, T>,
+    pool: &mut Pool<S>,
+    (new, gap): (Link<T>, u64),
+) -> Child<T> {
+    let (node, slot) = (way.node(), way.slot(way.depth));
+    let mut run = BranchRun::new();
+    run.share_slots(node, 0..slot, u64::MAX);
+    run.push(Child {
+        link: new,
+        last: node.pivot_or(slot, u64::MAX),
+        gap,
+    });
+    run.share_slots(node, slot + 1..node.count(), u64::MAX);
+    let mut branch = pool.take(node.kind());
+    let count = run.len();
+    branch.refill(&mut run, 0..count);
+    let gap = branch_gap(&branch);
+    Child {
+        link: branch.into_link(),
+        last: u64::MAX,
+        gap,
+    }
+}
+
+/// A copy of a leaf that other trees share, every entry cloned.
+pub(super) fn clone_entries<T>(
+    node: &crate::node::Node<T>,
+    clone_fn: &CloneFn<T>,
+) -> ArrayVec<(IndexRange, T), LEAF_SLOTS> {
+    let clone = clone_fn.get().expect(CLONES);
+    (0..node.count())
+        .filter_map(|slot| Some((node.slot_range(slot), clone(node.entry(slot)?))))
+        .collect()
+}
+
+fn note_leaf_level<T>(frontier: &Frontier<'_, T>, level: Level) {
+    let ends = frontier.replaced().len() - usize::from(level.neighbour.is_some());
+    reached(match (ends, neighbour(frontier, level), level.pieces) {
+        (_, Some((Side::Right, true)), _) => Reached::LeafWithRightSibling,
+        (_, Some((Side::Left, true)), _) => Reached::LeafWithLeftSibling,
+        (_, Some((Side::Right, false)), _) => Reached::LeafWithRightCousin,
+        (_, Some((Side::Left, false)), _) => Reached::LeafWithLeftCousin,
+        (1, None, 0 | 1) => Reached::LeafRewritten,
+        (1, None, _) => Reached::LeafSplit,
+        (_, None, 0 | 1) => Reached::LeavesJoined,
+        (_, None, _) => Reached::LeavesSpanned,
+    });
+}
+
+/// The neighbour that was taken in, and whether it is below the same parent.
+fn neighbour<T>(frontier: &Frontier<'_, T>, level: Level) -> Option<(Side, bool)> {
+    level.neighbour.map(|side| {
+        let (way, back) = match side {
+            Side::Left => (frontier.first(), Side::Right),
+            Side::Right => (frontier.last(), Side::Left),
+        };
+        (side, way.has_sibling(back))
+    })
+}
+
+/// `frontier` has not taken the neighbour in yet.
+fn note_branch_level<T>(frontier: &Frontier<'_, T>, level: Level) {
+    let sibling = level.neighbour.map(|side| {
+        let way = match side {
+            Side::Left => frontier.first(),
+            Side::Right => frontier.last(),
+        };
+        (side, way.has_sibling(side))
+    });
+    reached(match (sibling, level.pieces) {
+        (Some((Side::Right, true)), _) => Reached::BranchWithRightSibling,
+        // The last branch of a level is never too small, so one that is has a next.
+        (Some((Side::Left, _)), _) => Reached::BranchWithLeftSibling,
+        (Some((Side::Right, false)), _) => Reached::BranchWithRightCousin,
+        (None, 0 | 1) => Reached::BranchesJoined,
+        (None, _) if frontier.is_one() => Reached::BranchSplit,
+        (None, _) => Reached::BranchesSpanned,
     });
 }

@@ -1,0 +1,350 @@
+//! [`RcuMapleTree`]: one writer at a time, readers that never wait.
+
+use core::fmt;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::AtomicPtr;
+
+use lock_api::{Mutex, RawMutex};
+
+use super::writer::{Writer, free_now, hand_over};
+use super::{Rcu, Reader};
+use crate::limbo::Retire;
+use crate::node::Node;
+use crate::source::{HeapNodes, NodeSource};
+use crate::{Entry, MapleTree};
+
+/// A [`MapleTree`] with one writer at a time and any number of readers that never
+/// wait for it.
+///
+/// `R` says how to wait until nobody looks at a node any more, `L` is the lock
+/// between writers. With feature `crossbeam`, `SyncMapleTree<T>` names a pair.
+///
+/// # What a reader sees
+///
+/// A [`Reader`] takes no lock and never starts over. For each index it sees a
+/// value that the index held at some moment since the reader was made; a write is
+/// never seen half-done within one entry or gap, and an iteration meets every
+/// index once, in order. Two looks at different indices may see different moments,
+/// as the writer goes on between them. Who needs one moment for the whole tree
+/// takes a [`snapshot`](Self::snapshot), which is O(1).
+///
+/// What a reader found stays valid for as long as the reader, even if it is
+/// overwritten meanwhile: entries are dropped when no reader is left that may look.
+///
+/// # Examples
+///
+/// ```
+/// use std::thread;
+/// use maple_tree::{IndexRange, SyncMapleTree};
+///
+/// let tree = SyncMapleTree::<u64>::default();
+/// thread::scope(|scope| {
+///     scope.spawn(|| {
+///         for i in 0..1000 {
+///             tree.write().store(IndexRange::single(i), i).unwrap();
+///         }
+///     });
+///     scope.spawn(|| {
+///         for _ in 0..1000 {
+///             let reader = tree.read();
+///             let seen = reader.iter().count();
+///             // Entries are added in ascending order.
+///             assert!(reader.iter().count() >= seen);
+///         }
+///     });
+/// });
+/// assert_eq!(tree.read().get(999), Some(&999));
+/// tree.barrier();
+/// ```
+pub struct RcuMapleTree<T, R, L, S = HeapNodes>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    /// The root, for readers.
+    pub(super) root: AtomicPtr<Node<T>>,
+    pub(super) core: Mutex<L, MapleTree<T, S>>,
+    pub(super) rcu: R,
+    /// For whoever frees what was cut out.
+    pub(super) source: S,
+}
+
+impl<T, R, L> RcuMapleTree<T, R, L>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+{
+    /// Makes an empty tree without gap tracking.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{EpochRcu, RcuMapleTree};
+    ///
+    /// static TREE: RcuMapleTree<u64, EpochRcu, parking_lot::RawMutex> =
+    ///     RcuMapleTree::new(EpochRcu);
+    /// assert!(TREE.read().is_empty());
+    /// ```
+    #[must_use]
+    pub const fn new(rcu: R) -> Self {
+        Self::of(MapleTree::new(), rcu, HeapNodes)
+    }
+
+    /// Makes an empty tree that keeps the longest gap below each child.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// See [`RcuMapleTree`].
+    #[must_use]
+    pub const fn with_gaps(rcu: R) -> Self {
+        Self::of(MapleTree::with_gaps(), rcu, HeapNodes)
+    }
+}
+
+impl<T, R, L, S> RcuMapleTree<T, R, L, S>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    /// A clone of the source goes along with what is to be freed.
+    const SOURCE_FITS: () = assert!(
+        size_of::<S>() <= 16 && align_of::<S>() <= 8,
+        "the node source of an `RcuMapleTree` is a handle of two words at most"
+    );
+
+    /// `core` is empty, or the caller sets `root`.
+    const fn of(core: MapleTree<T, S>, rcu: R, source: S) -> Self {
+        const { Self::SOURCE_FITS };
+        Self {
+            root: AtomicPtr::new(null_mut()),
+            core: Mutex::new(core),
+            rcu,
+            source,
+        }
+    }
+
+    /// Makes a tree of the content of `tree`.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{EpochRcu, IndexRange, MapleTree, SyncMapleTree};
+    ///
+    /// let tree: MapleTree<u64> = (0..9).map(|i| (IndexRange::single(i), i)).collect();
+    /// let tree = SyncMapleTree::from_tree(tree, EpochRcu);
+    /// assert_eq!(tree.read().get(8), Some(&8));
+    /// ```
+    #[must_use]
+    pub fn from_tree(tree: MapleTree<T, S>, rcu: R) -> Self {
+        let source = tree.pool.source().clone();
+        let root = tree.root.address();
+        let mut this = Self::of(tree, rcu, source);
+        *this.root.get_mut() = root;
+        this
+    }
+
+    /// Enters as a reader: never waits for a writer.
+    ///
+    /// # Complexity
+    ///
+    /// What [`Rcu::read_lock`] takes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// tree.write().insert(IndexRange::new(10, 19).unwrap(), 7)?;
+    /// let reader = tree.read();
+    /// assert_eq!((reader.get(9), reader.get(10)), (None, Some(&7)));
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    #[inline]
+    pub fn read(&self) -> Reader<'_, T, R> {
+        Reader::new(&self.root, self.rcu.read_lock())
+    }
+
+    /// Waits for other writers, and returns what writes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// writer.insert(IndexRange::single(1), 7)?;
+    /// writer.store(IndexRange::FULL, 8)?;
+    /// assert_eq!(writer.len(), 1);
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    pub fn write(&self) -> Writer<'_, T, R, L, S> {
+        let mut core = self.core.lock();
+        let retire = Retire {
+            context: core::ptr::from_ref(self).cast(),
+            hand_over: hand_over::<T, R, L, S>,
+        };
+        // SAFETY:
+        // - The word is this tree's, which is borrowed for as long as the writer, and
+        //   thus the lock, is held; whoever takes the lock next sets it again.
+        // - What was reachable goes to `limbo`, and from there to `Rcu::call_rcu`.
+        unsafe { core.root.watch(NonNull::from_ref(&self.root)) };
+        // SAFETY: as for the word.
+        unsafe { core.limbo.set_retire(retire) };
+        Writer::new(core, self)
+    }
+
+    /// Returns a tree with the content of this moment, which shares all nodes. The
+    /// lock is taken for as long as that takes.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// tree.write().insert(IndexRange::single(1), 7)?;
+    /// let before = tree.snapshot();
+    /// tree.write().clear();
+    /// assert_eq!((before.len(), tree.read().is_empty()), (1, true));
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> MapleTree<T, S>
+    where
+        T: Clone,
+    {
+        self.core.lock().snapshot()
+    }
+
+    /// Waits until every reader that exists now is gone.
+    ///
+    /// Not to be called by who holds a [`Reader`] or a [`Writer`].
+    pub fn synchronize(&self) {
+        self.rcu.synchronize();
+    }
+
+    /// Waits until everything that was cut out of the tree so far is freed.
+    ///
+    /// Not to be called by who holds a [`Reader`] or a [`Writer`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let (tree, value) = (SyncMapleTree::default(), Arc::new(7));
+    /// tree.write().insert(IndexRange::single(1), value.clone()).unwrap();
+    /// tree.write().clear();
+    /// tree.barrier();
+    /// assert_eq!(Arc::strong_count(&value), 1);
+    /// ```
+    pub fn barrier(&self) {
+        self.write().hand_over();
+        self.rcu.barrier();
+    }
+
+    /// Returns how waiting for readers is done.
+    pub fn rcu(&self) -> &R {
+        &self.rcu
+    }
+
+    /// Takes the tree out: no reader is left.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// tree.write().insert(IndexRange::single(1), 7)?;
+    /// let tree = tree.into_tree();
+    /// assert_eq!(tree.get(1), Some(&7));
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    pub fn into_tree(mut self) -> MapleTree<T, S> {
+        let empty = if self.core.get_mut().tracks_gaps() {
+            MapleTree::with_gaps_in(self.source.clone())
+        } else {
+            MapleTree::new_in(self.source.clone())
+        };
+        self.leave();
+        core::mem::replace(self.core.get_mut(), empty)
+    }
+
+    /// Ends the time in which readers may look: there are none, for the tree is
+    /// borrowed mutably and each of them borrows it.
+    fn leave(&mut self) {
+        *self.root.get_mut() = null_mut();
+        let core = self.core.get_mut();
+        // SAFETY: there is no reader, and `root` is empty for those that may come.
+        unsafe { core.root.unwatch() };
+        if let Some(batch) = core.limbo.take() {
+            // SAFETY: nobody looks at what was cut out; it was by a tree of `T`, and its
+            // memory came from the tree's source.
+            unsafe { free_now::<T, S>(batch, &self.source) };
+        }
+    }
+}
+
+impl<T, R, L, S> Drop for RcuMapleTree<T, R, L, S>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<T, R, L> Default for RcuMapleTree<T, R, L>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu + Default,
+    L: RawMutex,
+{
+    fn default() -> Self {
+        Self::new(R::default())
+    }
+}
+
+impl<T, R, L, S> fmt::Debug for RcuMapleTree<T, R, L, S>
+where
+    T: Entry + Send + Sync + fmt::Debug + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.read().iter()).finish()
+    }
+}

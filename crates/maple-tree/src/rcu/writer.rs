@@ -1,0 +1,474 @@
+//! [`Writer`]: writing to a tree that readers look at.
+
+use core::fmt;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use arrayvec::ArrayVec;
+use lock_api::{MutexGuard, RawMutex};
+
+use super::{Rcu, RcuHead, RcuMapleTree};
+use crate::error::{Occupied, OutOfNodes, StoreError};
+use crate::limbo::Batch;
+use crate::node::NodeMemory;
+use crate::source::NodeSource;
+use crate::tree::Segment;
+use crate::{CursorMut, Entry, IndexRange, MapleTree, Preallocation};
+
+/// The one writer of an [`RcuMapleTree`], for as long as it is there.
+///
+/// What it reads, by going through to the [`MapleTree`] underneath, is the tree of
+/// this moment: nobody else writes. What it writes readers see at once.
+///
+/// There is no way to change an entry in place, as readers may look at it: store
+/// another.
+pub struct Writer<'t, T, R, L, S>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    core: MutexGuard<'t, L, MapleTree<T, S>>,
+    tree: &'t RcuMapleTree<T, R, L, S>,
+}
+
+impl<'t, T, R, L, S> Writer<'t, T, R, L, S>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    pub(super) fn new(
+        core: MutexGuard<'t, L, MapleTree<T, S>>,
+        tree: &'t RcuMapleTree<T, R, L, S>,
+    ) -> Self {
+        Self { core, tree }
+    }
+
+    /// As [`MapleTree::insert`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// writer.insert(IndexRange::single(1), 7)?;
+    /// assert_eq!(writer.insert(IndexRange::single(1), 8).unwrap_err().value, 8);
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    #[doc(alias = "mtree_insert_range")]
+    pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
+        self.core.insert(range, value)
+    }
+
+    /// As [`MapleTree::store`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[doc(alias = "mtree_store_range")]
+    pub fn store(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>>
+    where
+        T: Clone,
+    {
+        self.core.store(range, value)
+    }
+
+    /// As [`MapleTree::store_with`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn store_with(
+        &mut self,
+        range: IndexRange,
+        value: T,
+        visit: impl FnMut(IndexRange, &T),
+    ) -> Result<(), StoreError<T>>
+    where
+        T: Clone,
+    {
+        self.core.store_with(range, value, visit)
+    }
+
+    /// As [`MapleTree::erase`]; what is returned is a clone, for readers may still
+    /// look at the entry.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// writer.insert(IndexRange::single(1), 7).unwrap();
+    /// assert_eq!(writer.erase(1)?, Some((IndexRange::single(1), 7)));
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
+    #[doc(alias = "mtree_erase")]
+    pub fn erase(&mut self, index: u64) -> Result<Option<(IndexRange, T)>, OutOfNodes>
+    where
+        T: Clone,
+    {
+        self.core.clone_fn.set();
+        self.core.erase(index)
+    }
+
+    /// As [`MapleTree::remove`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn remove(&mut self, range: IndexRange) -> Result<(), OutOfNodes>
+    where
+        T: Clone,
+    {
+        self.core.remove(range)
+    }
+
+    /// As [`MapleTree::remove_with`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn remove_with(
+        &mut self,
+        range: IndexRange,
+        visit: impl FnMut(IndexRange, &T),
+    ) -> Result<(), OutOfNodes>
+    where
+        T: Clone,
+    {
+        self.core.remove_with(range, visit)
+    }
+
+    /// As [`MapleTree::clear`]. Where there is no memory to note what goes, it waits
+    /// for the readers that look at it.
+    pub fn clear(&mut self) {
+        let room = self.core.limbo.nodes_for(1);
+        if self.core.pool.reserve(room).is_ok() {
+            self.core.clear();
+            return;
+        }
+        let (root, core) = (self.core.root.replace(None), &mut *self.core);
+        (core.height, core.len) = (0, 0);
+        self.tree.rcu.synchronize();
+        if let Some(root) = root {
+            core.pool.release(root);
+        }
+    }
+
+    /// As [`MapleTree::preallocate`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// let mut writes = writer.preallocate(2)?;
+    /// writes.store(IndexRange::new(0, 9).unwrap(), 7);
+    /// writes.store(IndexRange::new(5, 14).unwrap(), 8);
+    /// assert_eq!(tree.read().get(5), Some(&8));
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
+    #[doc(alias = "mas_preallocate")]
+    pub fn preallocate(
+        &mut self,
+        writes: usize,
+    ) -> Result<WriterPreallocation<'_, T, S>, OutOfNodes>
+    where
+        T: Clone,
+    {
+        self.core.clone_fn.set();
+        let writes = self.core.preallocate(writes)?;
+        Ok(WriterPreallocation { writes })
+    }
+
+    /// As [`MapleTree::cursor_mut`], without changing entries in place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// for i in 0..10 {
+    ///     writer.insert(IndexRange::single(10 * i), i).unwrap();
+    /// }
+    /// let mut cursor = writer.cursor_mut(30);
+    /// assert_eq!(cursor.erase()?.unwrap().1, 3);
+    /// assert_eq!(cursor.next_entry().unwrap().1, &4);
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
+    /// ```
+    pub fn cursor_mut(&mut self, index: u64) -> WriterCursor<'_, T, S>
+    where
+        T: Clone,
+    {
+        self.core.clone_fn.set();
+        WriterCursor {
+            cursor: self.core.cursor_mut(index),
+        }
+    }
+
+    /// Passes what was cut out to the [`Rcu`] now, rather than with the next few writes.
+    pub fn hand_over(&mut self) {
+        self.core.limbo.hand_over();
+    }
+}
+
+impl<T, R, L, S> Deref for Writer<'_, T, R, L, S>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    type Target = MapleTree<T, S>;
+
+    fn deref(&self) -> &MapleTree<T, S> {
+        &self.core
+    }
+}
+
+impl<T, R, L, S> fmt::Debug for Writer<'_, T, R, L, S>
+where
+    T: Entry + Send + Sync + fmt::Debug + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.core, f)
+    }
+}
+
+/// Writes of a [`Writer`] that cannot fail; see [`Preallocation`].
+#[derive(Debug)]
+pub struct WriterPreallocation<'w, T: Entry, S: NodeSource> {
+    writes: Preallocation<'w, T, S>,
+}
+
+impl<T: Entry + Clone, S: NodeSource> WriterPreallocation<'_, T, S> {
+    /// As [`Preallocation::insert`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), Occupied<T>> {
+        self.writes.insert(range, value)
+    }
+
+    /// As [`Preallocation::store`].
+    pub fn store(&mut self, range: IndexRange, value: T) {
+        self.writes.store(range, value);
+    }
+
+    /// As [`Preallocation::store_with`].
+    pub fn store_with(&mut self, range: IndexRange, value: T, visit: impl FnMut(IndexRange, &T)) {
+        self.writes.store_with(range, value, visit);
+    }
+
+    /// As [`Preallocation::erase`]; what is returned is a clone.
+    pub fn erase(&mut self, index: u64) -> Option<(IndexRange, T)> {
+        self.writes.erase(index)
+    }
+
+    /// As [`Preallocation::remove`].
+    pub fn remove(&mut self, range: IndexRange) {
+        self.writes.remove(range);
+    }
+
+    /// As [`Preallocation::remove_with`].
+    pub fn remove_with(&mut self, range: IndexRange, visit: impl FnMut(IndexRange, &T)) {
+        self.writes.remove_with(range, visit);
+    }
+}
+
+impl<T: Entry, S: NodeSource> Deref for WriterPreallocation<'_, T, S> {
+    type Target = MapleTree<T, S>;
+
+    fn deref(&self) -> &MapleTree<T, S> {
+        &self.writes
+    }
+}
+
+/// A place in a tree that readers look at; see [`Writer::cursor_mut`].
+#[derive(Debug)]
+pub struct WriterCursor<'w, T: Entry, S: NodeSource> {
+    cursor: CursorMut<'w, T, S>,
+}
+
+impl<T: Entry + Clone, S: NodeSource> WriterCursor<'_, T, S> {
+    /// As [`CursorMut::segment`].
+    #[must_use]
+    pub fn segment(&self) -> Segment<'_, T> {
+        self.cursor.segment()
+    }
+
+    /// As [`CursorMut::range`].
+    #[must_use]
+    pub fn range(&self) -> IndexRange {
+        self.cursor.range()
+    }
+
+    /// As [`CursorMut::seek`].
+    pub fn seek(&mut self, index: u64) -> Segment<'_, T> {
+        self.cursor.seek(index)
+    }
+
+    /// As [`CursorMut::next_entry`].
+    pub fn next_entry(&mut self) -> Option<(IndexRange, &T)> {
+        self.cursor.next_entry()
+    }
+
+    /// As [`CursorMut::previous_entry`].
+    pub fn previous_entry(&mut self) -> Option<(IndexRange, &T)> {
+        self.cursor.previous_entry()
+    }
+
+    /// As [`CursorMut::insert`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
+        self.cursor.insert(range, value)
+    }
+
+    /// As [`CursorMut::store`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn store(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
+        self.cursor.store(range, value)
+    }
+
+    /// As [`CursorMut::erase`]; what is returned is a clone.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn erase(&mut self) -> Result<Option<(IndexRange, T)>, OutOfNodes> {
+        self.cursor.erase()
+    }
+
+    /// As [`CursorMut::remove`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn remove(&mut self, range: IndexRange) -> Result<(), OutOfNodes> {
+        self.cursor.remove(range)
+    }
+}
+
+/// Passes a batch to the tree's [`Rcu`].
+///
+/// # Safety
+///
+/// - `tree` is an `RcuMapleTree<T, R, L, S>`, and the batch is of it and given up.
+pub(super) unsafe fn hand_over<T, R, L, S>(tree: *const (), batch: NonNull<Batch>)
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    let tree: *const RcuMapleTree<T, R, L, S> = tree.cast();
+    // SAFETY: the contract. The lock's content, which is borrowed mutably, is in a
+    // cell of its own.
+    let tree = unsafe { &*tree };
+    // SAFETY: the batch is given up, so it is ours.
+    let source = unsafe { &raw mut (*batch.as_ptr()).source };
+    // SAFETY: two words are enough for a source (`SOURCE_FITS`).
+    unsafe { source.cast::<S>().write(tree.source.clone()) };
+    // SAFETY: the memory is valid until `free_batch`, which is right to call when no
+    // reader is left that may look at what was cut out.
+    unsafe { tree.rcu.call_rcu(batch.cast(), free_batch::<T, S>) };
+}
+
+/// Frees what a batch records, and the batch.
+///
+/// # Safety
+///
+/// - `head` is a batch of a tree of `T`, with a clone of its source, and ours.
+/// - Nobody looks at what it records.
+unsafe fn free_batch<T, S: NodeSource>(head: NonNull<RcuHead>) {
+    let batch: NonNull<Batch> = head.cast();
+    // SAFETY: ours (contract).
+    let source = unsafe { &raw const (*batch.as_ptr()).source };
+    // SAFETY: `hand_over` wrote it, and it is read once.
+    let source = unsafe { source.cast::<S>().read() };
+    // SAFETY: the contract.
+    unsafe { free_now::<T, S>(batch, &source) };
+}
+
+/// As [`free_batch`], where the source is at hand.
+///
+/// # Safety
+///
+/// - As for [`free_batch`], but for the clone of the source.
+pub(super) unsafe fn free_now<T, S: NodeSource>(mut batch: NonNull<Batch>, source: &S) {
+    let mut nodes = FreeNodes {
+        nodes: ArrayVec::new(),
+        source,
+    };
+    loop {
+        // SAFETY: ours (contract).
+        let records = unsafe { batch.as_mut() };
+        // SAFETY: the records are of a tree of `T` (contract).
+        let Some(gone) = (unsafe { records.pop::<T>() }) else {
+            break;
+        };
+        // SAFETY: nobody looks at it (contract).
+        unsafe { gone.release(|memory| nodes.put(memory)) };
+    }
+    nodes.put(batch.cast());
+}
+
+/// Memory that is given back many nodes at a time.
+struct FreeNodes<'s, S: NodeSource> {
+    nodes: ArrayVec<NonNull<NodeMemory>, 32>,
+    source: &'s S,
+}
+
+impl<S: NodeSource> FreeNodes<'_, S> {
+    fn put(&mut self, memory: NonNull<NodeMemory>) {
+        if self.nodes.is_full() {
+            self.give_back();
+        }
+        self.nodes.push(memory);
+    }
+
+    fn give_back(&mut self) {
+        // SAFETY: the nodes came from the source or a clone, and nothing uses them.
+        unsafe { self.source.free_many(&self.nodes) };
+        self.nodes.clear();
+    }
+}
+
+impl<S: NodeSource> Drop for FreeNodes<'_, S> {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}

@@ -1,0 +1,37 @@
+//! The longest gap below a node, and telling the branches above of it.
+
+use crate::IndexRange;
+use crate::node::{Node, Path};
+
+/// The longest gap below a branch; 0 where gaps are not kept.
+pub(crate) fn branch_gap<T>(branch: &Node<T>) -> u64 {
+    branch.longest_gap()
+}
+
+/// The longest hole that belongs to a leaf for the indices of `range`: before
+/// its first entry, between entries, and behind the last in the right-most leaf.
+pub(crate) fn leaf_gap<T>(leaf: &Node<T>, range: IndexRange) -> u64 {
+    let edges = (leaf.lower() - range.first()).max(range.last() - leaf.upper());
+    let mut holes = !leaf.occupancy() & ((1 << leaf.count()) - 1);
+    let mut longest = edges;
+    while holes != 0 {
+        let slot = holes.trailing_zeros() as usize;
+        holes &= holes - 1;
+        longest = longest.max(leaf.last(slot) + 1 - leaf.first(slot));
+    }
+    longest
+}
+
+/// Tells the branches above the node at `depth` on `path` that its longest gap
+/// is `gap`. They are in this tree only.
+pub(super) fn raise_gap<T>(path: &mut Path<'_, T>, depth: usize, mut gap: u64) {
+    for at in (0..depth).rev() {
+        let slot = usize::from(path.slots[at]);
+        let kept = path.node(at).gap(slot);
+        if kept == gap {
+            return;
+        }
+        path.set_gap(at, slot, gap);
+        gap = path.node(at).longest_gap();
+    }
+}

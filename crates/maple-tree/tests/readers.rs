@@ -1,0 +1,266 @@
+//! Readers beside a writer: what they may see, and that nothing is freed under them.
+#![cfg(feature = "crossbeam")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use maple_tree::{
+    EpochRcu, HeapNodes, IndexRange, LocalRcu, MapleTree, RcuMapleTree, SyncMapleTree,
+};
+use testkit::SplitMix;
+
+/// What a store leaves: its number, and the indices it was stored over.
+struct Stamp {
+    number: u64,
+    range: IndexRange,
+    check: u64,
+}
+
+impl Stamp {
+    fn new(number: u64, range: IndexRange) -> Arc<Self> {
+        let check = number ^ range.first() ^ range.last();
+        Arc::new(Self {
+            number,
+            range,
+            check,
+        })
+    }
+
+    /// It is whole, and was stored over `index`.
+    fn assert_at(&self, index: u64) {
+        let Self {
+            number,
+            range,
+            check,
+        } = *self;
+        assert_eq!(number ^ range.first() ^ range.last(), check, "freed memory");
+        assert!(range.contains(index), "{range} is not around {index:#x}");
+    }
+}
+
+impl Drop for Stamp {
+    fn drop(&mut self) {
+        self.check = !self.check;
+    }
+}
+
+const SPAN: u64 = if cfg!(miri) { 200 } else { 4000 };
+const WRITES: u64 = if cfg!(miri) { 300 } else { 60_000 };
+
+/// Makes every kind of write, each stored value with a higher number than all before.
+fn write_at_random(tree: &SyncMapleTree<Arc<Stamp>>, done: &AtomicU64, seed: u64) {
+    let mut rng = SplitMix::new(seed);
+    for number in 1..=WRITES {
+        let first = rng.below(SPAN);
+        let reach = [1, 4, 40, 600][rng.below(4) as usize];
+        let last = (first + rng.below(reach)).min(SPAN - 1);
+        let range = IndexRange::new(first, last).unwrap();
+        let mut writer = tree.write();
+        match rng.below(10) {
+            0 | 1 => writer.remove(range).unwrap(),
+            2 => drop(writer.erase(first).unwrap()),
+            3 => drop(writer.insert(range, Stamp::new(number, range))),
+            4 => {
+                let mut writes = writer.preallocate(2).unwrap();
+                writes.store(range, Stamp::new(number, range));
+                writes.erase(last);
+            }
+            5 if rng.below(400) == 0 => writer.clear(),
+            6 if rng.below(50) == 0 => drop(writer.snapshot()),
+            _ => writer.store(range, Stamp::new(number, range)).unwrap(),
+        }
+        drop(writer);
+        done.store(number, Ordering::Release);
+        if number % 512 == 0 {
+            tree.write().validate().unwrap();
+        }
+    }
+}
+
+/// Looks at random, in every way there is.
+fn read_at_random(
+    tree: &SyncMapleTree<Arc<Stamp>>,
+    (done, is_over): (&AtomicU64, &AtomicBool),
+    seed: u64,
+) {
+    let mut rng = SplitMix::new(seed);
+    while !is_over.load(Ordering::Acquire) {
+        let before = done.load(Ordering::Acquire);
+        let reader = tree.read();
+        let index = rng.below(SPAN);
+        if let Some(stamp) = reader.get(index) {
+            stamp.assert_at(index);
+            assert!(stamp.number <= done.load(Ordering::Acquire) + 1);
+        }
+        if let Some((range, stamp)) = reader.entry(index) {
+            assert!(range.contains(index));
+            stamp.assert_at(index);
+            assert!(stamp.range.contains_range(range), "part of what was stored");
+        }
+        match rng.below(4) {
+            0 => assert_in_order(reader.range(index..), index),
+            1 => assert_in_order_back(reader.range(..=index), index),
+            2 => {
+                let mut next = index;
+                for segment in reader.segments(index..).take(100) {
+                    assert!(segment.range().contains(next), "no index is left out");
+                    next = segment.range().last().wrapping_add(1);
+                }
+            }
+            _ => {
+                let mut cursor = reader.cursor(index);
+                while let Some((range, stamp)) = cursor.next_entry() {
+                    stamp.assert_at(range.first());
+                }
+            }
+        }
+        // What was found stays, however much is written meanwhile.
+        if let Some(stamp) = reader.get(index) {
+            while rng.below(8) != 0 && done.load(Ordering::Acquire) < before + 20 {
+                thread::yield_now();
+                if is_over.load(Ordering::Acquire) {
+                    break;
+                }
+            }
+            stamp.assert_at(index);
+        }
+    }
+}
+
+fn assert_in_order<'a>(entries: impl Iterator<Item = (IndexRange, &'a Arc<Stamp>)>, from: u64) {
+    let mut next = from;
+    for (at, (range, stamp)) in entries.take(200).enumerate() {
+        assert!(at == 0 || range.first() >= next, "an index was met twice");
+        stamp.assert_at(range.first());
+        stamp.assert_at(range.last());
+        next = range.last() + 1;
+    }
+}
+
+fn assert_in_order_back<'a>(
+    entries: impl DoubleEndedIterator<Item = (IndexRange, &'a Arc<Stamp>)>,
+    to: u64,
+) {
+    let mut next = to;
+    for (at, (range, stamp)) in entries.rev().take(200).enumerate() {
+        assert!(at == 0 || range.last() <= next, "an index was met twice");
+        stamp.assert_at(range.first());
+        let Some(below) = range.first().checked_sub(1) else {
+            break;
+        };
+        next = below;
+    }
+}
+
+#[test]
+fn readers_see_whole_values_in_order_beside_every_kind_of_write() {
+    for with_gaps in [false, true] {
+        let tree = if with_gaps {
+            SyncMapleTree::with_gaps(EpochRcu)
+        } else {
+            SyncMapleTree::new(EpochRcu)
+        };
+        let (done, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for seed in 1..=3 {
+                let (tree, done, is_over) = (&tree, &done, &is_over);
+                scope.spawn(move || read_at_random(tree, (done, is_over), seed));
+            }
+            write_at_random(&tree, &done, 7);
+            is_over.store(true, Ordering::Release);
+        });
+        tree.write().validate().unwrap();
+        let value = Stamp::new(1, IndexRange::single(1));
+        tree.write()
+            .store(IndexRange::single(1), value.clone())
+            .unwrap();
+        tree.write().clear();
+        tree.barrier();
+        assert_eq!(Arc::strong_count(&value), 1, "nothing is outstanding");
+    }
+}
+
+#[test]
+fn a_snapshot_is_of_one_moment_and_outlives_the_tree() {
+    let tree = SyncMapleTree::<Arc<u64>>::with_gaps(EpochRcu);
+    let values: Vec<_> = (0..500).map(Arc::new).collect();
+    for (at, value) in values.iter().enumerate() {
+        let range = IndexRange::single(at as u64 * 3);
+        tree.write().insert(range, value.clone()).unwrap();
+    }
+    let mut snapshots = Vec::new();
+    for round in 0..20 {
+        let snapshot = tree.snapshot();
+        tree.write()
+            .remove(IndexRange::new(round * 75, round * 75 + 40).unwrap())
+            .unwrap();
+        snapshot.validate().unwrap();
+        tree.write().validate().unwrap();
+        snapshots.push((snapshot.len(), snapshot));
+    }
+    drop(tree);
+    for (len, mut snapshot) in snapshots {
+        assert_eq!(snapshot.iter().count(), len);
+        snapshot
+            .store(IndexRange::new(0, 700).unwrap(), Arc::new(1))
+            .unwrap();
+        snapshot.validate().unwrap();
+    }
+    SyncMapleTree::<Arc<u64>>::default().barrier();
+    for value in values {
+        assert_eq!(Arc::strong_count(&value), 1, "{value}");
+    }
+}
+
+#[test]
+fn a_tall_tree_is_freed_with_and_without_gaps() {
+    for with_gaps in [false, true] {
+        let value = Arc::new(7_u64);
+        let items = (0..20_000).map(|i| (IndexRange::single(2 * i), value.clone()));
+        let mut tree = if with_gaps {
+            MapleTree::with_gaps()
+        } else {
+            MapleTree::new()
+        };
+        tree.try_extend(items).unwrap();
+        let tree = SyncMapleTree::from_tree(tree, EpochRcu);
+        tree.write()
+            .remove(IndexRange::new(100, 30_000).unwrap())
+            .unwrap();
+        tree.write().validate().unwrap();
+        drop(tree);
+        SyncMapleTree::<u64>::default().barrier();
+        assert_eq!(Arc::strong_count(&value), 1);
+    }
+}
+
+#[test]
+fn a_tree_comes_back_out_and_is_changed_in_place_again() {
+    let tree = SyncMapleTree::<u64>::default();
+    for i in 0..1000 {
+        tree.write().store(IndexRange::single(i % 300), i).unwrap();
+    }
+    let mut tree = tree.into_tree();
+    tree.validate().unwrap();
+    *tree.get_mut(5).unwrap().unwrap() += 1;
+    assert_eq!((tree.get(5), tree.len()), (Some(&906), 300));
+}
+
+#[test]
+fn on_one_thread_nothing_is_freed_while_a_reader_looks() {
+    type Tree = RcuMapleTree<Arc<u64>, LocalRcu, parking_lot::RawMutex, HeapNodes>;
+    let tree = Tree::new(LocalRcu::new());
+    let value = Arc::new(1);
+    tree.write()
+        .insert(IndexRange::single(1), value.clone())
+        .unwrap();
+    let reader = tree.read();
+    let seen = reader.get(1).unwrap();
+    tree.write().clear();
+    tree.write().hand_over();
+    assert_eq!((Arc::strong_count(&value), **seen), (2, 1));
+    drop(reader);
+    assert_eq!(Arc::strong_count(&value), 1);
+    tree.barrier();
+}
