@@ -94,7 +94,7 @@ impl<'a, T> Cursor<'a, T> {
 
     fn settle(&mut self, index: u64) {
         if let Some(path) = &self.path {
-            self.segment = path.leaf().segment(index);
+            self.segment = path.segment(index);
         }
     }
 
@@ -163,7 +163,7 @@ impl<'a, T> Cursor<'a, T> {
     pub fn next(&mut self) -> Option<Segment<'a, T>> {
         let index = self.range().last().checked_add(1)?;
         let path = self.path.as_mut()?;
-        if index > path.leaf().range.last() {
+        if index > path.leaf().upper() {
             path.next_leaf();
         }
         self.settle(index);
@@ -193,7 +193,7 @@ impl<'a, T> Cursor<'a, T> {
     pub fn previous(&mut self) -> Option<Segment<'a, T>> {
         let index = self.range().first().checked_sub(1)?;
         let path = self.path.as_mut()?;
-        if index < path.leaf().range.first() {
+        if index < path.leaf().lower() && !path.range().contains(index) {
             path.previous_leaf();
         }
         self.settle(index);
@@ -263,10 +263,10 @@ impl<'a, T> Cursor<'a, T> {
         if self.range() != before.range() {
             let index = before.range().first();
             if let Some(path) = &mut self.path {
-                if index > path.leaf().range.last() {
+                if index > path.leaf().upper() {
                     path.next_leaf();
                 }
-                if index < path.leaf().range.first() {
+                if index < path.leaf().lower() && !path.range().contains(index) {
                     path.previous_leaf();
                 }
             }

@@ -10,7 +10,7 @@ use core::ops::RangeBounds;
 use crate::node::Node;
 use crate::source::NodeSource;
 use crate::tree::{MapleTree, Segment};
-use crate::walk::{LeafAt, LeafPath};
+use crate::walk::LeafPath;
 use crate::{Entry, IndexRange};
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
@@ -129,7 +129,7 @@ impl<T> Clone for End<'_, T> {
 impl<'a, T> End<'a, T> {
     fn front(root: &'a Node<T>, index: u64) -> Self {
         let path = LeafPath::to(root, index);
-        let leaf = path.leaf().node;
+        let leaf = path.leaf();
         let below = (1_u32 << leaf.leaf_slot(index)) - 1;
         Self {
             slots: leaf.occupancy() & !(below as u16),
@@ -139,7 +139,7 @@ impl<'a, T> End<'a, T> {
 
     fn back(root: &'a Node<T>, index: u64) -> Self {
         let path = LeafPath::to(root, index);
-        let leaf = path.leaf().node;
+        let leaf = path.leaf();
         let through = (2_u32 << leaf.leaf_slot(index)) - 1;
         Self {
             slots: leaf.occupancy() & through as u16,
@@ -147,16 +147,17 @@ impl<'a, T> End<'a, T> {
         }
     }
 
+    #[inline]
     fn next(&mut self) -> Option<(IndexRange, &'a T)> {
         while self.slots == 0 {
             if !self.path.next_leaf() {
                 return None;
             }
-            self.slots = self.path.leaf().node.occupancy();
+            self.slots = self.path.leaf().occupancy();
         }
         let slot = self.slots.trailing_zeros() as usize;
         self.slots &= self.slots - 1;
-        Some(at_slot(self.path.leaf(), slot))
+        self.path.leaf().entry_at(slot)
     }
 
     fn next_back(&mut self) -> Option<(IndexRange, &'a T)> {
@@ -164,62 +165,112 @@ impl<'a, T> End<'a, T> {
             if !self.path.previous_leaf() {
                 return None;
             }
-            self.slots = self.path.leaf().node.occupancy();
+            self.slots = self.path.leaf().occupancy();
         }
         let slot = self.slots.ilog2() as usize;
         self.slots &= !(1 << slot);
-        Some(at_slot(self.path.leaf(), slot))
+        self.path.leaf().entry_at(slot)
     }
-}
-
-fn at_slot<'a, T>(leaf: LeafAt<'a, T>, slot: usize) -> (IndexRange, &'a T) {
-    let value = leaf.node.entry(slot).expect("the slot's bit is set");
-    (leaf.node.slot_range(slot), value)
 }
 
 /// An iterator over entries; see [`MapleTree::range`].
 pub struct Iter<'a, T> {
     root: Option<&'a Node<T>>,
-    /// The indices still to be visited.
-    left: Option<IndexRange>,
+    /// The indices still to be visited: none if they do not ascend.
+    first: u64,
+    last: u64,
     front: Option<End<'a, T>>,
     back: Option<End<'a, T>>,
 }
 
 impl<'a, T> Iter<'a, T> {
+    #[inline]
     pub(crate) fn over(root: Option<&'a Node<T>>, bounds: Option<IndexRange>) -> Self {
+        let (first, last) = bounds.map_or((1, 0), |bounds| (bounds.first(), bounds.last()));
         Self {
-            root,
-            left: bounds,
+            root: root.filter(|_| bounds.is_some()),
+            first,
+            last,
             front: None,
             back: None,
         }
+    }
+
+    /// Nothing is left.
+    fn end(&mut self) {
+        self.root = None;
+    }
+
+    #[inline]
+    fn left(&self) -> Option<IndexRange> {
+        self.root?;
+        IndexRange::new(self.first, self.last)
     }
 }
 
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (IndexRange, &'a T);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (root, left) = (self.root?, self.left?);
-        let front = self
-            .front
-            .get_or_insert_with(|| End::front(root, left.first()));
-        let Some((range, value)) = front
-            .next()
-            .filter(|(range, _)| range.first() <= left.last())
-        else {
-            self.left = None;
-            return None;
+        let root = self.root?;
+        let first = self.first;
+        let front = self.front.get_or_insert_with(|| End::front(root, first));
+        if let Some((range, value)) = front.next()
+            && range.first() <= self.last
+        {
+            match range.last().checked_add(1) {
+                Some(next) => self.first = next,
+                None => self.root = None,
+            }
+            return Some((range, value));
+        }
+        self.end();
+        None
+    }
+
+    /// Passes from leaf to leaf without looking at the bounds within one.
+    #[inline]
+    fn fold<B, F>(mut self, init: B, mut f: F) -> B
+    where
+        F: FnMut(B, Self::Item) -> B,
+    {
+        let mut folded = init;
+        // What the front has begun, or its first leaf.
+        let Some(item) = self.next() else {
+            return folded;
         };
-        self.left = left.above(range.last());
-        Some((range, value))
+        folded = f(folded, item);
+        let last = self.last;
+        let Some(front) = self.front.as_mut().filter(|_| self.root.is_some()) else {
+            return folded;
+        };
+        loop {
+            let leaf = front.path.leaf();
+            if leaf.upper() > last {
+                break;
+            }
+            folded = leaf.fold_entries(front.slots, folded, &mut f);
+            front.slots = 0;
+            if leaf.upper() == last || !front.path.next_leaf() {
+                return folded;
+            }
+            front.slots = front.path.leaf().occupancy();
+        }
+        // The bounds end within this leaf, or before it.
+        while let Some((range, value)) = front.next() {
+            if range.first() > last {
+                break;
+            }
+            folded = f(folded, (range, value));
+        }
+        folded
     }
 }
 
 impl<T> DoubleEndedIterator for Iter<'_, T> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let (root, left) = (self.root?, self.left?);
+        let (root, left) = (self.root?, self.left()?);
         let back = self
             .back
             .get_or_insert_with(|| End::back(root, left.last()));
@@ -232,10 +283,13 @@ impl<T> DoubleEndedIterator for Iter<'_, T> {
             }
         };
         let Some((range, value)) = entry.filter(|(range, _)| range.last() >= left.first()) else {
-            self.left = None;
+            self.end();
             return None;
         };
-        self.left = left.below(range.first());
+        match range.first().checked_sub(1) {
+            Some(next) => self.last = next,
+            None => self.end(),
+        }
         Some((range, value))
     }
 }
@@ -246,7 +300,8 @@ impl<T> Clone for Iter<'_, T> {
     fn clone(&self) -> Self {
         Self {
             root: self.root,
-            left: self.left,
+            first: self.first,
+            last: self.last,
             front: self.front.clone(),
             back: self.back.clone(),
         }
@@ -256,7 +311,7 @@ impl<T> Clone for Iter<'_, T> {
 impl<T> fmt::Debug for Iter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Iter")
-            .field("left", &self.left)
+            .field("left", &self.left())
             .finish_non_exhaustive()
     }
 }

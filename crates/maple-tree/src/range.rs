@@ -56,6 +56,13 @@ impl IndexRange {
         }
     }
 
+    /// Makes `first..=last` of bounds that the tree's invariants say ascend.
+    #[inline]
+    pub(crate) const fn ascending(first: u64, last: u64) -> Self {
+        debug_assert!(first <= last);
+        Self { first, last }
+    }
+
     /// Makes the range that holds `index` alone.
     ///
     /// # Complexity

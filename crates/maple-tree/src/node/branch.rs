@@ -103,6 +103,14 @@ impl<T> Node<T> {
         unsafe { child.as_ref() }.expect("a slot in use has a child (L1)")
     }
 
+    /// Asks the processor to fetch the child in `slot`.
+    #[inline]
+    pub(crate) fn prefetch_child(&self, slot: usize) {
+        // ORDERING: `Relaxed`: the child is not looked at.
+        let child = self.child_cell(slot).load(Ordering::Relaxed);
+        super::prefetch(child.cast_const().cast());
+    }
+
     /// As [`child`](Self::child), for whoever keeps raw pointers.
     pub(super) fn child_raw(&self, slot: usize) -> NonNull<Self> {
         let child = self.child_cell(slot).load(Ordering::Acquire);

@@ -45,7 +45,8 @@ impl<T> Node<T> {
     /// The bounds of `slot`.
     #[inline]
     pub(crate) fn slot_range(&self, slot: usize) -> IndexRange {
-        IndexRange::new(self.first(slot), self.last(slot)).expect("slots are not empty (T2)")
+        // Slots are not empty (T2).
+        IndexRange::ascending(self.first(slot), self.last(slot))
     }
 
     /// The lowest slot that ends at or above `index`; `count()` if none does.
@@ -78,6 +79,32 @@ impl<T> Node<T> {
         let entry = unsafe { &mut self.words.get_mut()[ENTRIES + slot].entry };
         // SAFETY: and an entry is written before its bit is set.
         Some(unsafe { entry.assume_init_mut() })
+    }
+
+    /// The entry in `slot`, with its bounds.
+    #[inline]
+    pub(crate) fn entry_at(&self, slot: usize) -> Option<(IndexRange, &T)> {
+        Some((self.slot_range(slot), self.entry(slot)?))
+    }
+
+    /// Calls `f` with each entry in `slots`, one bit each, in ascending order.
+    #[inline]
+    pub(crate) fn fold_entries<'a, B>(
+        &'a self,
+        slots: u16,
+        init: B,
+        mut f: impl FnMut(B, (IndexRange, &'a T)) -> B,
+    ) -> B {
+        let mut folded = init;
+        let mut left = slots & self.owned;
+        while left != 0 {
+            let slot = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if let Some(entry) = self.entry_at(slot) {
+                folded = f(folded, entry);
+            }
+        }
+        folded
     }
 
     #[inline]
