@@ -17,6 +17,7 @@ paths! {
     NothingToDo => "nothing to do",
     FirstLeaf => "first leaf",
     ExactFit => "exact fit",
+    Appended => "appended to the last leaf",
     OneLeaf => "one leaf, in place",
     Shortened => "one leaf, ends earlier",
     CopiedOnWrite => "node copied on write",

@@ -262,6 +262,12 @@ impl<T> BranchRun<T> {
         }
     }
 
+    /// Forgets those that were taken.
+    pub(crate) fn clear(&mut self) {
+        debug_assert!(self.children.iter().all(Option::is_none));
+        self.children.clear();
+    }
+
     /// How many children there are.
     pub(crate) fn len(&self) -> usize {
         self.children.len()

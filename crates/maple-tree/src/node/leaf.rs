@@ -178,19 +178,19 @@ impl<T> Node<T> {
 
     /// Replaces slots `keep..tail` by those of `patch`. What they held is given
     /// up: the caller has taken it, or lets this node be a copy.
-    pub(crate) fn splice(&mut self, patch: Patch<T>) {
+    pub(crate) fn splice(&mut self, patch: &mut Patch<T>) {
         let Patch {
             keep,
             tail,
             before,
-            slots,
-        } = patch;
+            ref mut slots,
+        } = *patch;
         let (count, added) = (self.count(), slots.len());
         let end = keep + added;
         let new_count = end + count - tail;
         assert!(self.is_leaf() && keep <= tail && tail <= count && new_count <= LEAF_SLOTS);
         let words = self.words.get_mut();
-        if end != tail {
+        if end != tail && tail < count {
             move_words(words, LASTS + tail..LASTS + count, LASTS + end);
             move_words(words, ENTRIES + tail..ENTRIES + count, ENTRIES + end);
         }
@@ -199,7 +199,7 @@ impl<T> Node<T> {
         }
         let stay = u32::from(self.owned);
         self.owned = ((stay & ((1 << keep) - 1)) | ((stay >> tail) << end)) as u16;
-        for (slot, (last, held)) in (keep..).zip(slots) {
+        for (slot, (last, held)) in (keep..).zip(slots.drain(..)) {
             self.set_index(LASTS + slot, last);
             if let Some(held) = held {
                 self.set_entry(slot, held);
@@ -216,13 +216,9 @@ impl<T> Node<T> {
     /// Drops slots from the end, whose entries have been taken, until `slots` are left.
     #[cfg(test)]
     pub(crate) fn truncate_leaf(&mut self, slots: usize) {
-        let (keep, tail) = (slots, self.count());
-        self.splice(Patch {
-            keep,
-            tail,
-            before: None,
-            slots: ArrayVec::new(),
-        });
+        let mut patch = Patch::new();
+        (patch.keep, patch.tail) = (slots, self.count());
+        self.splice(&mut patch);
     }
 
     /// Breaks the leaf: `slot` ends at `last`, whatever its neighbours say.
@@ -234,8 +230,12 @@ impl<T> Node<T> {
 
 fn move_words<T>(words: &mut [Word<T>], from: core::ops::Range<usize>, to: usize) {
     let count = from.len();
-    let source: *const Word<T> = words[from].as_ptr();
-    let target: *mut Word<T> = words[to..to + count].as_mut_ptr();
+    assert!(from.end <= words.len() && to + count <= words.len());
+    let words = words.as_mut_ptr();
+    // SAFETY: within the words, as was just checked.
+    let source = unsafe { words.add(from.start) };
+    // SAFETY: as above.
+    let target = unsafe { words.add(to) };
     // SAFETY: both lie within the words, which are ours; they may overlap. The
     // copies left behind are overwritten, or given up with their bits cleared.
     unsafe { source.copy_to(target, count) };
@@ -251,6 +251,18 @@ pub(crate) struct Patch<T> {
     pub(crate) before: Option<u64>,
     /// The last index of each slot between them, and its entry.
     pub(crate) slots: ArrayVec<(u64, Option<Held<T>>), 7>,
+}
+
+impl<T> Patch<T> {
+    /// Nothing in the place of nothing.
+    pub(crate) const fn new() -> Self {
+        Self {
+            keep: 0,
+            tail: 0,
+            before: None,
+            slots: ArrayVec::new_const(),
+        }
+    }
 }
 
 /// Slots of leaves in a row, to be laid out over new leaves.

@@ -115,7 +115,7 @@ pub(crate) struct Path<'t, T> {
 
 impl<'t, T> Path<'t, T> {
     /// Walks to the leaf that `index` belongs to; `None` in an empty tree.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn to(root: &'t mut Root<T>, index: u64) -> Option<Self> {
         let mut at = root.link.as_ref()?.0;
         let mut nodes = [None; HEIGHT_MAX];

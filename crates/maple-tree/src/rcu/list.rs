@@ -25,7 +25,7 @@ impl fmt::Debug for RcuHead {
 ///
 /// # Examples
 ///
-/// See [`LocalRcu`](super::LocalRcu), which is made of one.
+/// `LocalRcu` (feature `rcu`) is made of one.
 #[derive(Debug, Default)]
 pub struct RcuList {
     first: Option<NonNull<RcuHead>>,

@@ -2,7 +2,6 @@
 
 use crate::IndexRange;
 use crate::node::{Held, Kept, LEAF_SLOTS, Node, Patch};
-use arrayvec::ArrayVec;
 
 /// A piece of the entry in `slot` that lies outside of the written range.
 #[derive(Clone, Copy)]
@@ -133,20 +132,23 @@ impl LeafCut {
         tally
     }
 
-    /// What takes the place of slots `keep..tail`: the pieces, and `stored`
-    /// between them. `second` is the clone of an entry that is cut in two.
+    /// Makes `patch` what takes the place of slots `keep..tail`: the pieces, and
+    /// `stored` between them. `second` is the clone of an entry that is cut in two.
     ///
     /// # Safety
     ///
     /// - The slots `keep..tail` of `leaf` are given up but for the
     ///   [dropped](Self::dropped) ones.
-    pub(super) unsafe fn patch<T>(
+    #[inline]
+    pub(super) unsafe fn fill<T>(
         &self,
+        patch: &mut Patch<T>,
         leaf: &Node<T>,
-        stored: Option<(IndexRange, T)>,
-        second: Option<T>,
-    ) -> Patch<T> {
-        let mut patch = Patching::after(leaf, self);
+        (stored, second): (Option<(IndexRange, T)>, Option<T>),
+    ) {
+        (patch.keep, patch.tail) = (self.keep, self.tail);
+        let end = self.keep.checked_sub(1).map(|slot| leaf.last(slot));
+        let mut patch = Patching { patch, end };
         if let Some(piece) = self.before {
             // SAFETY: the entry is given up (contract); it lives on in its first piece.
             patch.push(piece.range, unsafe { leaf.hold(piece.slot) });
@@ -162,30 +164,22 @@ impl LeafCut {
             };
             patch.push(piece.range, held);
         }
-        patch.finish(leaf)
+        if self.tail < leaf.count() {
+            patch.make_adjacent(leaf.first(self.tail));
+        }
     }
 }
 
 /// A [`Patch`] that is being made.
-struct Patching<T> {
-    patch: Patch<T>,
+struct Patching<'p, T> {
+    patch: &'p mut Patch<T>,
     /// The index before the next slot, once there is an entry.
     end: Option<u64>,
 }
 
-impl<T> Patching<T> {
-    fn after(leaf: &Node<T>, cut: &LeafCut) -> Self {
-        let patch = Patch {
-            keep: cut.keep,
-            tail: cut.tail,
-            before: None,
-            slots: ArrayVec::new(),
-        };
-        let end = cut.keep.checked_sub(1).map(|slot| leaf.last(slot));
-        Self { patch, end }
-    }
-
+impl<T> Patching<'_, T> {
     /// Sees to it that the next slot begins at `first`.
+    #[inline]
     fn make_adjacent(&mut self, first: u64) {
         let end = first.wrapping_sub(1);
         match self.end {
@@ -195,17 +189,11 @@ impl<T> Patching<T> {
         }
     }
 
+    #[inline]
     fn push(&mut self, range: IndexRange, held: Held<T>) {
         self.make_adjacent(range.first());
         self.patch.slots.push((range.last(), Some(held)));
         self.end = Some(range.last());
-    }
-
-    fn finish(mut self, leaf: &Node<T>) -> Patch<T> {
-        if self.patch.tail < leaf.count() {
-            self.make_adjacent(leaf.first(self.patch.tail));
-        }
-        self.patch
     }
 }
 

@@ -5,7 +5,7 @@ use core::ops::Range;
 use arrayvec::ArrayVec;
 
 use super::way::{Side, Way};
-use crate::node::{Kept, Path};
+use crate::node::{Kept, Path, Slots};
 
 /// A level replaces both ends of the written range, a neighbour, and the
 /// parents of what the level below replaced: a cluster of three at each end, or
@@ -19,9 +19,9 @@ const REPLACED_MAX: usize = 8;
 pub(super) struct Frontier<'a, T> {
     /// In ascending order.
     replaced: ArrayVec<Way<'a, T>, REPLACED_MAX>,
-    /// The ways to the leaves in which the range begins and ends.
-    lo: Way<'a, T>,
-    hi: Way<'a, T>,
+    /// The slots taken to the leaves in which the range begins and ends.
+    lo: Slots,
+    hi: Slots,
 }
 
 /// Where the nodes that the level below replaced were.
@@ -36,18 +36,19 @@ pub(super) struct Below {
 impl<'a, T> Frontier<'a, T> {
     /// The leaves in which a range begins, where `path` leads, and ends: at `last`.
     pub(super) fn leaves(path: &'a Path<'_, T>, last: u64) -> Self {
-        let lo = Way::along(path);
-        let hi = if path.range.last() >= last {
-            lo.clone()
-        } else {
-            lo.to(last)
+        // PERF: filled in place, as moving the array copies all of it.
+        let mut this = Self {
+            replaced: ArrayVec::new(),
+            lo: path.slots,
+            hi: path.slots,
         };
-        let mut replaced = ArrayVec::new();
-        replaced.push(lo.clone());
-        if !lo.is_same(&hi) {
-            replaced.push(hi.clone());
+        this.replaced.push(Way::along(path));
+        if path.range.last() < last {
+            let hi = this.first().to(last);
+            this.hi = hi.slots;
+            this.replaced.push(hi);
         }
-        Self { replaced, lo, hi }
+        this
     }
 
     /// The nodes in ascending order.
@@ -130,32 +131,36 @@ impl<'a, T> Frontier<'a, T> {
             first: self.first().slot(depth),
             last: self.last().slot(depth),
         };
-        let mut parents: ArrayVec<Way<'a, T>, REPLACED_MAX> = ArrayVec::new();
-        for mut way in self.replaced.drain(..) {
-            way.up();
-            if !parents.last().is_some_and(|last| last.is_same(&way)) {
-                parents.push(way);
+        let mut parents = 0;
+        for at in 0..self.replaced.len() {
+            self.replaced[at].up();
+            if parents > 0 && self.replaced[parents - 1].is_same(&self.replaced[at]) {
+                continue;
             }
+            if parents < at {
+                self.replaced.swap(parents, at);
+            }
+            parents += 1;
         }
-        self.replaced = parents;
+        self.replaced.truncate(parents);
         below
     }
 
     /// The slots of a replaced branch that are dropped with all that is below.
     pub(super) fn dropped(&self, way: &Way<'a, T>) -> Range<usize> {
         let depth = way.depth;
-        let (lo, hi) = (&self.lo.slots[..depth], &self.hi.slots[..depth]);
+        let (lo, hi) = (&self.lo[..depth], &self.hi[..depth]);
         let taken = way.taken();
         if taken < lo || hi < taken {
             return 0..0;
         }
         let from = if taken == lo {
-            self.lo.slot(depth) + 1
+            usize::from(self.lo[depth]) + 1
         } else {
             0
         };
         let to = if taken == hi {
-            self.hi.slot(depth)
+            usize::from(self.hi[depth])
         } else {
             way.node().count()
         };

@@ -27,11 +27,23 @@ pub(crate) fn leaf_gap<T>(leaf: &Node<T>, range: IndexRange) -> u64 {
 pub(super) fn raise_gap<T>(path: &mut Path<'_, T>, depth: usize, mut gap: u64) {
     for at in (0..depth).rev() {
         let slot = usize::from(path.slots[at]);
-        let kept = path.node(at).gap(slot);
-        if kept == gap {
+        let before = path.node(at).gap(slot);
+        if before == gap {
             return;
         }
         path.set_gap(at, slot, gap);
-        gap = path.node(at).longest_gap();
+        let Some(above) = at.checked_sub(1) else {
+            return;
+        };
+        let kept = path.node(above).gap(path.slots[above].into());
+        if before < kept && gap <= kept {
+            // Another child's is the longest, as it was.
+            return;
+        }
+        gap = if gap >= kept {
+            gap
+        } else {
+            path.node(at).longest_gap()
+        };
     }
 }

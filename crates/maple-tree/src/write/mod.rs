@@ -34,7 +34,7 @@ use crate::clone_fn::CloneFn;
 use crate::error::{OutOfNodes, StoreError, StoreErrorKind};
 use crate::iter::Iter;
 use crate::limbo::Limbo;
-use crate::node::{Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Node, Path};
+use crate::node::{BranchRun, Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Node, Patch, Path};
 use crate::paths::{Path as Reached, reached};
 use crate::pool::Pool;
 use crate::source::NodeSource;
@@ -205,7 +205,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         };
         let plan = edit.prepare()?;
         let taken = edit.take_out(range);
-        edit.commit(plan, None);
+        edit.commit(&plan, None);
         let value = match taken {
             // SAFETY: the write is through, so the slot it was copied from is given up.
             Ok(held) => unsafe { held.into_inner() },
@@ -329,7 +329,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             Ok(Plan::Occupied) => refuse(StoreErrorKind::Occupied, value),
             Ok(plan) => {
                 before(Some(edit.path.node(0)));
-                edit.commit(plan, Some(value));
+                edit.commit(&plan, Some(value));
                 Ok(())
             }
             Err(OutOfNodes) => refuse(StoreErrorKind::OutOfNodes, value),
@@ -351,7 +351,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         if let Some(mut edit) = Edit::at(self, request, Some(T::clone)) {
             let plan = edit.prepare()?;
             before(Some(edit.path.node(0)));
-            edit.commit(plan, None);
+            edit.commit(&plan, None);
         }
         Ok(())
     }
@@ -432,7 +432,7 @@ struct Edit<'t, T, S: NodeSource> {
 
 impl<'t, T: Entry, S: NodeSource> Edit<'t, T, S> {
     /// `None` if the tree is empty.
-    #[inline]
+    #[inline(always)]
     fn at(
         tree: &'t mut MapleTree<T, S>,
         request: Request,
@@ -458,7 +458,7 @@ impl<'t, T: Entry, S: NodeSource> Edit<'t, T, S> {
 
 impl<T, S: NodeSource> Edit<'_, T, S> {
     /// Plans the write and reserves what it needs.
-    #[inline]
+    #[inline(always)]
     fn prepare(&mut self) -> Result<Plan, OutOfNodes> {
         let plan = Plan::new(&self.path, self.request);
         let needs = plan.needs(&self.path);
@@ -485,13 +485,14 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
 
     /// Carries `plan` out.
     #[inline]
-    fn commit(mut self, plan: Plan, value: Option<T>) {
+    fn commit(&mut self, plan: &Plan, value: Option<T>) {
         match plan {
             Plan::Occupied | Plan::Nothing => reached(Reached::NothingToDo),
-            Plan::ExactFit(slot) => self.replace_entry(slot, value),
+            Plan::ExactFit(slot) => self.replace_entry(*slot, value),
+            Plan::Append => self.append(value),
             Plan::OneLeaf(cut) => self.edit_leaf(cut, value),
             Plan::ShortenedLeaf(cut) => self.shorten_leaf(cut, value),
-            Plan::Rebuild(shape) => self.rebuild(&shape, value),
+            Plan::Rebuild(shape) => self.rebuild(shape, value),
         }
     }
 
@@ -511,7 +512,22 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
             tail: slot + 1,
         };
         let gap = (depth > 0).then(|| self.kept_gap(depth - 1));
-        self.replace_leaf(cut, Some(range).zip(value), gap);
+        self.replace_leaf(&cut, Some(range).zip(value), gap);
+    }
+
+    /// Adds an entry behind all others, in place.
+    #[inline]
+    fn append(&mut self, value: Option<T>) {
+        reached(Reached::Appended);
+        let (depth, range) = (self.path.depth, self.path.range);
+        let leaf = self.path.node_mut(depth);
+        let Some(value) = value else { return };
+        leaf.push_entry(self.request.range, value);
+        *self.len += 1;
+        if self.branches == Kind::Gaps {
+            let gap = leaf_gap(leaf, range);
+            raise_gap(&mut self.path, depth, gap);
+        }
     }
 
     fn kept_gap(&self, depth: usize) -> u64 {
@@ -520,10 +536,11 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
     }
 
     /// Changes one leaf, and the gaps above it.
-    fn edit_leaf(&mut self, cut: LeafCut, value: Option<T>) {
+    #[inline]
+    fn edit_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
         reached(Reached::OneLeaf);
         let stored = self.request.stored().zip(value);
-        let len = self.len_with(&cut);
+        let len = self.len_with(cut);
         if !self.path.is_alone(self.path.depth) {
             self.replace_leaf(cut, stored, None);
             *self.len = len;
@@ -543,11 +560,11 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
     #[inline]
     fn splice_leaf(
         &mut self,
-        cut: LeafCut,
+        cut: &LeafCut,
         stored: Option<(IndexRange, T)>,
     ) -> ArrayVec<Held<T>, LEAF_SLOTS> {
         // Cloning may panic, so it comes before anything changes.
-        let second = self.second_piece(&cut);
+        let second = self.second_piece(cut);
         let (leaf, mut displaced) = (self.path.leaf(), ArrayVec::new());
         if !self.is_taken && core::mem::needs_drop::<T>() {
             for slot in cut.dropped().filter(|&slot| leaf.entry(slot).is_some()) {
@@ -555,9 +572,10 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
                 displaced.push(unsafe { leaf.hold(slot) });
             }
         }
+        let mut patch = Patch::new();
         // SAFETY: and what stays of the cut slots is in the patch that it gets.
-        let patch = unsafe { cut.patch(leaf, stored, second) };
-        self.path.node_mut(self.path.depth).splice(patch);
+        unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
+        self.path.node_mut(self.path.depth).splice(&mut patch);
         displaced
     }
 
@@ -577,10 +595,10 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
 
     /// Changes one leaf in place so that it ends before the index it ended at;
     /// the first hole of the next one grows.
-    fn shorten_leaf(&mut self, cut: LeafCut, value: Option<T>) {
+    fn shorten_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
         reached(Reached::Shortened);
         let stored = self.request.stored().zip(value);
-        let len = self.len_with(&cut);
+        let len = self.len_with(cut);
         let displaced = self.splice_leaf(cut, stored);
         *self.len = len;
         let (leaf, range) = (self.path.leaf(), self.path.range);
@@ -609,33 +627,31 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
 
     /// Builds a leaf aside, as `cut` and `stored` say, and puts it in the place
     /// of the one on the path. `gap` is its longest gap, where that is known.
-    fn replace_leaf(&mut self, cut: LeafCut, stored: Option<(IndexRange, T)>, gap: Option<u64>) {
+    fn replace_leaf(&mut self, cut: &LeafCut, stored: Option<(IndexRange, T)>, gap: Option<u64>) {
         let depth = self.path.depth;
         let kept = if self.is_taken {
             Kept::NONE
         } else {
             cut.kept()
         };
-        let second = self.second_piece(&cut);
-        let (leaf, displaced) = if depth < self.path.shared {
+        let second = self.second_piece(cut);
+        let (mut patch, mut displaced) = (Patch::new(), Displaced::new());
+        let leaf = if depth < self.path.shared {
             let leaf = self.path.leaf();
             // SAFETY: the leaf is replaced by its copy. What the copy is spliced without
             // stays with the old one (`kept`), or is in the patch.
-            let patch = unsafe { cut.patch(leaf, stored, second) };
+            unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
             // SAFETY: as above.
             let mut copy = unsafe { self.pool.take_copy(leaf) };
-            copy.splice(patch);
-            (copy, ArrayVec::new())
+            copy.splice(&mut patch);
+            copy
         } else {
             let mut copy = self.clone_leaf();
-            let displaced: Displaced<T> = cut
-                .dropped()
-                .filter_map(|slot| copy.take_entry(slot))
-                .collect();
+            displaced.extend(cut.dropped().filter_map(|slot| copy.take_entry(slot)));
             // SAFETY: the copy is spliced without the slots that are read here.
-            let patch = unsafe { cut.patch(&copy, stored, second) };
-            copy.splice(patch);
-            (copy, displaced)
+            unsafe { cut.fill(&mut patch, &copy, (stored, second)) };
+            copy.splice(&mut patch);
+            copy
         };
         let gap = match gap {
             Some(gap) => gap,
@@ -676,7 +692,7 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
             cut.push(unsafe { Gone::replaced(self.path.node_ref(depth), kept) });
         }
         self.attach(depth, (leaf.into_link(), gap), &mut cut);
-        self.dispose_all(cut);
+        self.dispose_all(&mut cut);
     }
 
     /// Puts `new` in the place of the node at `depth` on the path. Of what other
@@ -706,21 +722,19 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
     }
 
     /// Carries a [`Plan::Rebuild`] out.
+    #[cold]
     fn rebuild(&mut self, shape: &Shape, value: Option<T>) {
         let len = self.len_after();
-        let kept_entry = self.is_taken.then_some(self.request.range.first());
-        let Rebuilt {
-            link,
-            gap,
-            height,
-            refill,
-            mut cut,
-        } = self.build(shape, self.request, (value, kept_entry));
+        // PERF: filled in place, as moving these arrays copies all of them.
+        let (mut run, mut cut) = (BranchRun::new(), Cut::new());
+        let Rebuilt { link, gap, height } = self.build(shape, value, (&mut run, &mut cut));
         if let Some(height) = height {
             // The old root is among what was cut out.
             self.path.replace(0, link);
             *self.height = height;
-        } else if let Some(mut run) = refill {
+        } else if let Some(link) = link {
+            self.attach(shape.end, (link, gap), &mut cut);
+        } else {
             let count = run.len();
             let branch = self.path.node_mut(shape.end);
             branch.refill(&mut run, 0..count);
@@ -728,11 +742,9 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
                 let gap = branch.longest_gap();
                 raise_gap(&mut self.path, shape.end, gap);
             }
-        } else if let Some(link) = link {
-            self.attach(shape.end, (link, gap), &mut cut);
         }
         *self.len = len;
-        self.dispose_all(cut);
+        self.dispose_all(&mut cut);
     }
 
     /// How many entries there will be.
@@ -747,8 +759,8 @@ impl<T, S: NodeSource> Edit<'_, T, S> {
         *self.len + pieces + self.request.stored().iter().len() - removed
     }
 
-    fn dispose_all(&mut self, cut: Cut<T>) {
-        for gone in cut {
+    fn dispose_all(&mut self, cut: &mut Cut<T>) {
+        for gone in cut.drain(..) {
             dispose(gone, self.is_watched, (self.pool, self.limbo));
         }
         self.pool.trim_chain();

@@ -40,6 +40,8 @@ pub(super) enum Plan {
     Nothing,
     /// The entry over exactly this range, in this slot, gets another value.
     ExactFit(usize),
+    /// The entry comes behind all others, and the last leaf has room for it.
+    Append,
     /// One leaf changes, and the indices that belong to it do not.
     OneLeaf(LeafCut),
     /// One leaf changes, and ends before the index it ended at.
@@ -58,7 +60,7 @@ pub(super) struct Needs {
 }
 
 impl Plan {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new<T>(path: &Path<'_, T>, request: Request) -> Self {
         let (leaf, range) = (path.leaf(), path.range);
         if !range.contains(request.range.last()) {
@@ -67,6 +69,13 @@ impl Plan {
                 Puts::EntryIfVacant => Self::Occupied,
                 _ => Self::Rebuild(Shape::new(path, request)),
             };
+        }
+        let is_right_edge = range.last() == u64::MAX;
+        if is_right_edge && request.puts != Puts::Nothing && leaf.upper() < request.range.first() {
+            let hole = usize::from(leaf.upper() + 1 < request.range.first());
+            if leaf.count() + hole < LEAF_SLOTS && path.is_alone(path.depth) {
+                return Self::Append;
+            }
         }
         let cut = LeafCut::new(leaf, request.range);
         let is_vacant = cut.is_vacant(leaf);
@@ -81,7 +90,6 @@ impl Plan {
             _ => {}
         }
         let tally = cut.tally(leaf, request.stored());
-        let is_right_edge = range.last() == u64::MAX;
         let least = if is_right_edge { 1 } else { LEAF_MIN };
         if (least..=LEAF_SLOTS).contains(&tally.slots) {
             if is_right_edge || tally.end == Some(range.last()) {
@@ -96,7 +104,7 @@ impl Plan {
 
     pub(super) fn needs<T>(&self, path: &Path<'_, T>) -> Needs {
         let (depth, mut nodes, mut records) = match self {
-            Self::Occupied | Self::Nothing | Self::ShortenedLeaf(_) => (0, 0, 0),
+            Self::Occupied | Self::Nothing | Self::Append | Self::ShortenedLeaf(_) => (0, 0, 0),
             Self::ExactFit(_) | Self::OneLeaf(_) if path.is_alone(path.depth) => (0, 0, 0),
             Self::ExactFit(_) | Self::OneLeaf(_) => (path.depth, 1, 1),
             Self::Rebuild(shape) => (shape.end, shape.nodes, shape.records),

@@ -106,71 +106,70 @@ fn for_each_part<'a, T>(
 pub(super) fn clone_survivors<T>(
     frontier: &Frontier<'_, T>,
     (request, level): (Request, Level),
-    clone: impl Fn(&T) -> T,
-) -> Clones<T> {
-    let mut clones = Clones::new();
+    mut clone: impl FnMut(&T),
+) {
     for_each_part(frontier, (request, level), |part| match part {
         Part::Slots(way, slots) if way.is_shared() => {
-            clones.extend(slots.filter_map(|slot| way.node().entry(slot)).map(&clone));
+            let entries = slots.filter_map(|slot| way.node().entry(slot));
+            entries.for_each(&mut clone);
         }
         Part::Piece(way, slot, _) if way.is_shared() => {
-            clones.extend(way.node().entry(slot).map(&clone));
+            way.node().entry(slot).into_iter().for_each(&mut clone);
         }
-        Part::SecondPiece(way, slot, _) => clones.extend(way.node().entry(slot).map(&clone)),
+        Part::SecondPiece(way, slot, _) => {
+            way.node().entry(slot).into_iter().for_each(&mut clone);
+        }
         _ => {}
     });
-    clones
 }
 
 /// What a rebuild makes.
 pub(super) struct Rebuilt<T> {
-    /// New nodes: one to be put in the place of the node at `Shape::end`, or a
-    /// root, or none where the branch at the end is filled anew in place.
+    /// What is put in the place of the node at `Shape::end`, or is the root; none
+    /// where the branch at the end is filled anew in place.
     pub(super) link: Option<Link<T>>,
     pub(super) gap: u64,
     /// The height of the tree, if the rebuild goes up to the root.
     pub(super) height: Option<usize>,
-    /// The children of the branch at the end, if it is filled anew in place.
-    pub(super) refill: Option<BranchRun<T>>,
-    pub(super) cut: Cut<T>,
 }
 
 impl<T, S: NodeSource> Edit<'_, T, S> {
-    /// Builds what `shape` says, without touching the tree.
+    /// Builds what `shape` says, without touching the tree. Where the branch at the
+    /// end is filled anew in place, `run` is what with.
     pub(super) fn build(
         &mut self,
         shape: &Shape,
-        request: Request,
-        (stored, kept_entry): (Option<T>, Option<u64>),
+        stored: Option<T>,
+        (run, cut): (&mut BranchRun<T>, &mut Cut<T>),
     ) -> Rebuilt<T> {
-        let mut frontier = Frontier::leaves(&self.path, request.range.last());
+        let parts = (self.request, shape.leaves);
+        let mut frontier = Frontier::leaves(&self.path, self.request.range.last());
         if let Some(side) = shape.leaves.neighbour {
             frontier.take_in(side);
         }
+        let mut clones = Clones::new();
         let clone = |value: &T| self.cut.or(self.clone_fn.get()).expect(CLONES)(value);
-        let clones = clone_survivors(&frontier, (request, shape.leaves), clone);
+        clone_survivors(&frontier, parts, |value| clones.push(clone(value)));
         note_leaf_level(&frontier, shape.leaves);
         let mut builder = LevelBuilder {
             pool: self.pool,
             kind: self.branches,
-            cut: Cut::new(),
+            run,
+            cut,
         };
-        let parts = (request, shape.leaves);
-        let mut run = gather_leaves(&frontier, parts, (clones, stored));
-        let range = IndexRange::new(
-            frontier.first().range().first(),
-            frontier.last().range().last(),
-        );
-        let mut carry = builder.lay_leaves(&mut run, shape.leaves, range.expect(ASCEND));
-        builder.cut_leaves(&frontier, parts, kept_entry);
+        let mut leaves = LeafRun::new();
+        gather_leaves(&frontier, parts, (&mut leaves, &mut clones, stored));
+        let min = frontier.first().range().first();
+        let range = IndexRange::ascending(min, frontier.last().range().last());
+        let mut carry = builder.lay_leaves(&mut leaves, shape.leaves, range);
+        builder.cut_leaves(&frontier, parts, self.is_taken);
         for level in &shape.branches {
             carry = builder.lay_branches(&mut frontier, *level, carry);
         }
         match shape.top {
             Top::Root => builder.finish_root(&mut frontier, carry, shape),
             Top::Branch => {
-                let depth = shape.end;
-                builder.finish_branch(&mut frontier, carry, self.path.is_alone(depth))
+                builder.finish_branch(&mut frontier, carry, self.path.is_alone(shape.end))
             }
         }
     }
@@ -184,10 +183,9 @@ const ASCEND: &str = "a node's bounds ascend (T3)";
 fn gather_leaves<T>(
     frontier: &Frontier<'_, T>,
     (request, level): (Request, Level),
-    (mut clones, mut stored): (Clones<T>, Option<T>),
-) -> LeafRun<T> {
+    (run, clones, mut stored): (&mut LeafRun<T>, &mut Clones<T>, Option<T>),
+) {
     let mut clones = clones.drain(..).map(Held::new);
-    let mut run = LeafRun::new();
     for_each_part(frontier, (request, level), |part| match part {
         Part::Slots(way, slots) if way.is_shared() => {
             for slot in slots.filter(|&slot| way.node().entry(slot).is_some()) {
@@ -213,14 +211,14 @@ fn gather_leaves<T>(
             }
         }
     });
-    run
 }
 
 struct LevelBuilder<'p, T, S: NodeSource> {
     pool: &'p mut Pool<S>,
     /// The kind of the tree's branches.
     kind: Kind,
-    cut: Cut<T>,
+    run: &'p mut BranchRun<T>,
+    cut: &'p mut Cut<T>,
 }
 
 impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
@@ -257,13 +255,13 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
         carry
     }
 
-    /// Notes the leaves that are replaced. The entry at `kept_entry` has been
-    /// taken by the caller.
+    /// Notes the leaves that are replaced. If `is_taken`, the only entry that goes
+    /// has been taken by the caller.
     fn cut_leaves(
         &mut self,
         frontier: &Frontier<'_, T>,
         (request, level): (Request, Level),
-        kept_entry: Option<u64>,
+        is_taken: bool,
     ) {
         let count = frontier.replaced().len();
         let skip_left = usize::from(level.neighbour == Some(Side::Left));
@@ -272,7 +270,7 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
         for (at, way) in frontier.replaced().iter().enumerate() {
             let leaf = way.node();
             let (mut from, mut to) = (0, 0);
-            if ends.contains(&at) && kept_entry.is_none() {
+            if ends.contains(&at) && !is_taken {
                 to = leaf.count();
                 if at == ends.start {
                     let (keep, before) = LeafCut::front(leaf, request.range.first());
@@ -314,35 +312,35 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
         if let Some(side) = level.neighbour {
             frontier.take_in(side);
         }
-        let mut run = BranchRun::new();
+        self.run.clear();
         if level.neighbour == Some(Side::Left) {
             let way = frontier.first();
-            gather_branch(&mut run, way, 0..way.node().count());
+            gather_branch(self.run, way, 0..way.node().count());
         }
-        gather_branch(&mut run, &first, 0..below.first);
-        carry.into_iter().for_each(|child| run.push(child));
+        gather_branch(self.run, &first, 0..below.first);
+        carry.into_iter().for_each(|child| self.run.push(child));
         let after = below.last + 1;
-        gather_branch(&mut run, &last, after..last.node().count());
+        gather_branch(self.run, &last, after..last.node().count());
         if level.neighbour == Some(Side::Right) {
             let way = frontier.last();
-            gather_branch(&mut run, way, 0..way.node().count());
+            gather_branch(self.run, way, 0..way.node().count());
         }
         for way in frontier.replaced() {
             self.cut_out(way, frontier.kept(way));
         }
-        self.spread(&mut run, level)
+        self.spread(level)
     }
 
-    /// Lays the children of `run` out over new branches.
-    fn spread(&mut self, run: &mut BranchRun<T>, level: Level) -> Carry<T> {
+    /// Lays the children of the run out over new branches.
+    fn spread(&mut self, level: Level) -> Carry<T> {
         let mut carry = Carry::new();
         let mut from = 0;
         for piece in 0..level.pieces() {
             let (left, slots) = (level.pieces() - piece, self.kind.slots());
-            let end = from + share(run.len() - from, left, (level.fill, slots));
-            let last = run.last(end - 1).expect("a piece is not empty");
+            let end = from + share(self.run.len() - from, left, (level.fill, slots));
+            let last = self.run.last(end - 1).expect("a piece is not empty");
             let mut branch = self.pool.take(self.kind);
-            branch.refill(run, from..end);
+            branch.refill(self.run, from..end);
             let gap = branch_gap(&branch);
             carry.push(Child {
                 link: branch.into_link(),
@@ -364,27 +362,25 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
         reached(Reached::Converges);
         let below = frontier.up();
         let way = frontier.first();
-        let mut run = BranchRun::new();
-        gather_branch(&mut run, way, 0..below.first);
-        carry.into_iter().for_each(|child| run.push(child));
-        let after = below.last + 1;
-        gather_branch(&mut run, way, after..way.node().count());
-        let (mut link, mut gap, mut refill) = (None, 0, None);
+        self.run.clear();
+        gather_branch(self.run, way, 0..below.first);
+        carry.into_iter().for_each(|child| self.run.push(child));
+        gather_branch(self.run, way, below.last + 1..way.node().count());
+        let (mut link, mut gap) = (None, 0);
         if in_place {
             for slot in frontier.dropped(way) {
                 // SAFETY: the branch is filled anew without the slot.
                 self.cut
                     .push(unsafe { Gone::unlinked(way.node_ref().child(slot)) });
             }
-            refill = Some(run);
         } else {
             if !way.is_shared() {
                 // The link to one that is shared is given up when this is attached.
                 self.cut_out(way, frontier.kept(way));
             }
             let mut branch = self.pool.take(self.kind);
-            let count = run.len();
-            branch.refill(&mut run, 0..count);
+            let count = self.run.len();
+            branch.refill(self.run, 0..count);
             gap = branch_gap(&branch);
             link = Some(branch.into_link());
         }
@@ -392,8 +388,6 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
             link,
             gap,
             height: None,
-            refill,
-            cut: self.cut,
         }
     }
 
@@ -435,8 +429,6 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
             link,
             gap: 0,
             height: Some(height),
-            refill: None,
-            cut: self.cut,
         }
     }
 }
