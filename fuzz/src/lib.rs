@@ -7,6 +7,7 @@
 //! What a failing script did is printed as a trace of [`testkit::Op`] lines, which a test of the
 //! tree can hold as they are. To see it: `cargo run --bin TARGET -- FILE` in this directory.
 
+mod concurrent;
 mod duplicate;
 mod gap_search;
 mod operations;
@@ -14,6 +15,7 @@ mod script;
 mod snapshots;
 mod trial;
 
+pub use concurrent::concurrent;
 pub use duplicate::duplicate;
 pub use gap_search::gap_search;
 pub use operations::operations;
@@ -30,6 +32,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("gap_search", gap_search),
     ("snapshots", snapshots),
     ("duplicate", duplicate),
+    ("concurrent", concurrent),
 ];
 
 /// Runs `target` on each file that the command line names: what a target's program does where it

@@ -37,6 +37,11 @@ fn duplicates_agree_with_the_mapped_model() {
     smoke("duplicate");
 }
 
+#[test]
+fn readers_see_what_was_there_while_they_looked() {
+    smoke("concurrent");
+}
+
 /// Replays and mutates the corpus of the target called `name`.
 fn smoke(name: &'static str) {
     let found = TARGETS.iter().find(|(target, _)| *target == name);

@@ -65,7 +65,8 @@ fn measured(selector: Selector, measure: Measure) -> Result<String, String> {
     let report = place.join("report.lcov");
     let mut cargo = nightly::cargo(selector);
     cargo
-        .args(["llvm-cov", "test", "-p", "maple-tree", "--lib", "--tests"])
+        .args(["llvm-cov", "test", "-p", "maple-tree", "--all-features"])
+        .args(["--lib", "--tests"])
         .args(["--no-cfg-coverage", "--no-cfg-coverage-nightly", "--lcov"])
         .args((measure == Measure::Branches).then_some("--branch"))
         .args(["--output-path", &path_of(&report)])

@@ -9,6 +9,9 @@ use crate::sanitizers::reader_tests;
 /// also see older values.
 const SEEDS: &str = "-Zmiri-many-seeds=0..24";
 
+/// The unit tests break trees on purpose, and leak what they broke.
+const LEAKS_ALLOWED: &str = "-Zmiri-ignore-leaks";
+
 /// The operations one by one, as every check runs them.
 pub(crate) fn quick() -> Checked {
     with_miri(|selector| test(selector, "", &["--test", "surface"]))
@@ -17,13 +20,10 @@ pub(crate) fn quick() -> Checked {
 /// The unit tests, the operations one by one, and the tests of threads with many seeds.
 pub(crate) fn full() -> Checked {
     with_miri(|selector| {
-        test(
-            selector,
-            "",
-            &["--lib", "--test", "surface", "--test", "traces"],
-        )?;
+        test(selector, LEAKS_ALLOWED, &["--lib"])?;
+        test(selector, "", &["--test", "surface", "--test", "traces"])?;
         let readers = reader_tests()?;
-        let threaded = readers.iter().map(String::as_str).chain(["races"]);
+        let threaded = readers.iter().map(String::as_str).chain(["races", "slab"]);
         for name in threaded {
             test(selector, SEEDS, &["--test", name])?;
         }
@@ -45,7 +45,7 @@ fn with_miri(run: impl FnOnce(Selector) -> Result<(), String>) -> Checked {
 fn test(selector: Selector, flags: &str, tests: &[&str]) -> Result<(), String> {
     let mut cargo = nightly::cargo(selector);
     cargo
-        .args(["miri", "test", "-p", "maple-tree"])
+        .args(["miri", "test", "-p", "maple-tree", "--all-features"])
         .args(tests)
         .env("MIRIFLAGS", flags)
         .env("CARGO_TARGET_DIR", target().join("miri"));

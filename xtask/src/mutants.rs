@@ -29,7 +29,14 @@ pub(crate) fn survivors() -> Checked {
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
     let mut cargo = nightly::cargo("");
     cargo
-        .args(["mutants", "-p", "maple-tree", "-f", SOURCES])
+        .args([
+            "mutants",
+            "-p",
+            "maple-tree",
+            "--all-features",
+            "-f",
+            SOURCES,
+        ])
         .args(["--timeout", &SECONDS.to_string(), "--no-shuffle"])
         .args(["--output", &path_of(&place)])
         .args(["--", "--lib", "--tests"])

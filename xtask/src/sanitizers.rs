@@ -9,7 +9,7 @@ use std::fs;
 const ROUNDS: usize = 3;
 
 /// The tests in which threads meet, besides those of [`reader_tests`].
-const THREADED: [&str; 2] = ["races", "snapshots"];
+const THREADED: [&str; 3] = ["races", "snapshots", "slab"];
 
 /// The tests whose memory is looked at: every operation, on nodes of the heap itself. (`drops` is
 /// not among them: a drop that panics leaks, as documented.)
@@ -89,7 +89,7 @@ fn test(selector: Selector, sanitizer: &Sanitizer, tests: Tests<'_>) -> Result<(
     let name = sanitizer.name;
     let (variable, options) = sanitizer.options;
     let mut cargo = nightly::cargo(selector);
-    cargo.args(["test", "-p", "maple-tree"]);
+    cargo.args(["test", "-p", "maple-tree", "--all-features"]);
     // Given a target, cargo keeps the flags from the build scripts and macros of dependencies.
     cargo.args(["--target", &nightly::host(selector)?]);
     if sanitizer.library == Library::Instrumented {
@@ -118,13 +118,15 @@ fn test(selector: Selector, sanitizer: &Sanitizer, tests: Tests<'_>) -> Result<(
     succeed(&mut cargo)
 }
 
-/// The integration tests of readers beside a writer: those named `rcu_…`.
+/// The integration tests of readers beside a writer: those named `readers…` and `rcu_…`.
 pub(crate) fn reader_tests() -> Result<Vec<String>, String> {
     let directory = top().join("crates/maple-tree/tests");
     let listed = fs::read_dir(&directory).map_err(|error| error.to_string())?;
     let name = |entry: fs::DirEntry| entry.path().file_stem()?.to_str().map(str::to_owned);
     let names = listed.filter_map(|entry| name(entry.ok()?));
-    let mut names: Vec<String> = names.filter(|name| name.starts_with("rcu_")).collect();
+    let mut names: Vec<String> = names
+        .filter(|name| name.starts_with("readers") || name.starts_with("rcu_"))
+        .collect();
     names.sort();
     Ok(names)
 }

@@ -4,8 +4,8 @@ use crate::data::{Area, Span};
 use crate::fixture::{Fixture, apply_one};
 use crate::measure::{cpus, pin};
 use crate::script::{Act, Step};
-use crate::structure::RangeMap;
-use crate::structures::SkipMap;
+use crate::structure::{Held, RangeMap, Scan};
+use crate::structures::{RcuTree, SkipMap};
 use crate::work::Work;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,12 +48,12 @@ impl Pair {
 
 /// What both did, in thousands each second of wall time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Beside {
-    pub(crate) reads: f64,
-    pub(crate) writes: f64,
+pub(crate) struct Rates {
+    reads: f64,
+    writes: f64,
 }
 
-impl Beside {
+impl Rates {
     /// The one that `work` names.
     pub(crate) const fn of(self, work: Work) -> f64 {
         match work {
@@ -89,6 +89,24 @@ impl<M: RangeMap<u64> + Send + Sync> Shared for Locked<M> {
     }
 }
 
+impl Shared for RcuTree<u64> {
+    fn get(&self, index: u64) -> Option<u64> {
+        RangeMap::get(self, index)
+    }
+
+    fn apply(&self, step: Step) {
+        match step.act {
+            Act::Store => self.store_shared(step.span(), step.value),
+            Act::Remove => self.remove_shared(step.span()),
+            Act::Erase => self.erase_shared(step.first),
+        }
+    }
+
+    fn areas(&self) -> Vec<Area> {
+        areas_of(self)
+    }
+}
+
 /// No lock: a reader may see the middle of an overwrite.
 impl Shared for SkipMap<u64> {
     fn get(&self, index: u64) -> Option<u64> {
@@ -108,22 +126,44 @@ impl Shared for SkipMap<u64> {
     }
 }
 
-/// The entries of `map`.
-pub(crate) fn areas_of<M: RangeMap<u64>>(map: &M) -> Vec<Area> {
-    let area = |(Span { first, last }, value)| Area { first, last, value };
-    map.iter().map(area).collect()
+/// The entries as they are.
+struct Collect;
+
+impl Scan<u64> for Collect {
+    type Output = Vec<Area>;
+
+    fn scan(self, entries: impl Iterator<Item = Held<u64>>) -> Vec<Area> {
+        let area = |(Span { first, last }, value)| Area { first, last, value };
+        entries.map(area).collect()
+    }
 }
 
-/// Lets one thread look random keys up, and another carry the steps of `overwrite` out, for as long
-/// as `pair` says; then checks the content.
-pub(crate) fn beside<S: Shared>(
-    shared: &S,
-    fixture: &Fixture,
-    pair: Pair,
-) -> Result<Beside, String> {
+/// The entries of `map`.
+pub(crate) fn areas_of<M: RangeMap<u64>>(map: &M) -> Vec<Area> {
+    map.scan(Collect)
+}
+
+/// Every shared structure, whatever it is made of.
+pub(crate) trait Beside {
+    /// Lets one thread look random keys up, and another carry the steps of `overwrite` out, for as
+    /// long as `pair` says; then checks the content.
+    fn run(&self, fixture: &Fixture, pair: Pair) -> Result<Rates, String>;
+}
+
+impl<S: Shared> Beside for S {
+    fn run(&self, fixture: &Fixture, pair: Pair) -> Result<Rates, String> {
+        let rates = both(self, fixture, pair)?;
+        if self.areas() == fixture.areas {
+            return Ok(rates);
+        }
+        Err("the content after a reader beside a writer is wrong".to_owned())
+    }
+}
+
+fn both<S: Shared>(shared: &S, fixture: &Fixture, pair: Pair) -> Result<Rates, String> {
     let stop = AtomicBool::new(false);
     let start = Barrier::new(3);
-    let result = thread::scope(|scope| {
+    thread::scope(|scope| {
         let reader = scope.spawn(|| {
             pin(&[pair.reader]);
             start.wait();
@@ -139,12 +179,8 @@ pub(crate) fn beside<S: Shared>(
         stop.store(true, Ordering::Relaxed);
         let reads = reader.join().map_err(|_| "the reader panicked")?;
         let writes = writer.join().map_err(|_| "the writer panicked")?;
-        Ok::<_, String>(Beside { reads, writes })
-    });
-    if shared.areas() != fixture.areas {
-        return Err("the content after a reader beside a writer is wrong".to_owned());
-    }
-    result
+        Ok(Rates { reads, writes })
+    })
 }
 
 /// Thousands a second.

@@ -1,12 +1,13 @@
 //! The list of structures, and what can be made of each by name.
 
-use crate::beside::{Beside, Locked, Pair, beside};
+use crate::beside::{Beside, Locked};
 use crate::fixture::{Age, Fixture};
 use crate::heap;
 use crate::structure::{RangeMap, Structure};
-use crate::structures::{BTree, Imbl, Maple, MapleGaps, Nodit, RangeMapCrate, Skip, SkipMap};
+use crate::structures::{
+    BTree, Imbl, Maple, MapleGaps, MapleRcu, Nodit, RangeMapCrate, RcuTree, Skip, SkipMap,
+};
 use crate::subject::{Bench, Subject};
-use crate::verify;
 use crate::work::Work;
 use std::rc::Rc;
 
@@ -19,41 +20,30 @@ pub(crate) struct Bytes {
     pub(crate) own: Option<f64>,
 }
 
-/// Runs a reader beside a writer on a structure made for that.
-pub(crate) type RunPair = fn(&Fixture, Age, Pair) -> Result<Beside, String>;
+/// Makes a structure that two threads may use at once.
+pub(crate) type MakeShared = fn(&Fixture, Age) -> Box<dyn Beside>;
 
 /// A structure by name.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) why_not: fn(Work) -> Option<&'static str>,
-    pub(crate) verify: fn(&Fixture, Age) -> Result<(), String>,
     pub(crate) subject: fn(&Rc<Fixture>, Age) -> Box<dyn Subject>,
     /// Only in a process of its own, which has measured nothing before.
     pub(crate) bytes: fn(&Fixture, Age) -> Bytes,
-    pub(crate) pair: Option<RunPair>,
+    pub(crate) shared: Option<MakeShared>,
 }
 
 /// Every structure in Rust. The names of the tree's own faces begin with `maple`.
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 8] = [
     kind::<Maple>(),
     kind::<MapleGaps>(),
-    shared::<BTree>(|fixture, age, pair| {
-        beside(
-            &Locked::<<BTree as Structure>::Map<u64>>::new(fixture.map(age)),
-            fixture,
-            pair,
-        )
-    }),
-    shared::<RangeMapCrate>(|fixture, age, pair| {
-        let locked = Locked::<<RangeMapCrate as Structure>::Map<u64>>::new(fixture.map(age));
-        beside(&locked, fixture, pair)
-    }),
+    shared::<MapleRcu>(|fixture, age| Box::new(fixture.map::<u64, RcuTree<u64>>(age))),
+    shared::<BTree>(locked::<BTree>),
+    shared::<RangeMapCrate>(locked::<RangeMapCrate>),
     kind::<Nodit>(),
     kind::<Imbl>(),
-    shared::<Skip>(|fixture, age, pair| {
-        beside(&fixture.map::<u64, SkipMap<u64>>(age), fixture, pair)
-    }),
+    shared::<Skip>(|fixture, age| Box::new(fixture.map::<u64, SkipMap<u64>>(age))),
 ];
 
 /// Whether a column of this name is one of the tree's own faces.
@@ -65,22 +55,30 @@ const fn kind<S: Structure>() -> Kind {
     Kind {
         name: S::NAME,
         why_not: S::why_not,
-        verify: verify::structure::<S>,
         subject: |fixture, age| Box::new(Bench::<S>::new(fixture, age)),
         bytes: bytes::<S>,
-        pair: None,
+        shared: None,
     }
 }
 
-const fn shared<S: Structure>(pair: RunPair) -> Kind {
+const fn shared<S: Structure>(make: MakeShared) -> Kind {
     Kind {
-        pair: Some(pair),
+        shared: Some(make),
         ..kind::<S>()
     }
 }
 
+/// A map behind a lock that lets several readers in.
+fn locked<S: Structure<Map<u64>: Send + Sync>>(fixture: &Fixture, age: Age) -> Box<dyn Beside> {
+    Box::new(Locked::<S::Map<u64>>::new(fixture.map(age)))
+}
+
 fn bytes<S: Structure>(fixture: &Fixture, age: Age) -> Bytes {
-    let (map, counted) = heap::count(|| fixture.map::<u64, S::Map<u64>>(age));
+    let (map, counted) = heap::count(|| {
+        let map: S::Map<u64> = fixture.map(age);
+        map.settle();
+        map
+    });
     let each = |bytes: f64| bytes / fixture.n() as f64;
     Bytes {
         counted: each(counted as f64),

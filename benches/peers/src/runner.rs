@@ -59,6 +59,7 @@ impl Run<'_> {
         let mut cells = self.bytes(works, &foreign)?;
         let make = |kind: &Kind| (kind.subject)(self.fixture, self.age);
         let mut subjects: Vec<_> = self.kinds.iter().map(make).chain(foreign).collect();
+        subjects.iter().try_for_each(|subject| subject.check())?;
         for &work in works.iter().filter(|work| work.is_for(self.age)) {
             match work {
                 Work::Bytes | Work::BesideReads | Work::BesideWrites => {}
@@ -74,21 +75,16 @@ impl Run<'_> {
 
     /// A, B, C, A, B, C and so on, so that a noisy minute is shared by all.
     fn interleaved(&self, work: Work, subjects: &mut [Box<dyn Subject>]) -> Vec<Cell> {
-        let reps: Vec<_> = subjects
+        let turns: Vec<_> = subjects
             .iter_mut()
             .map(|subject| calibrate(subject.as_mut(), work, self.effort.chunk_nanos))
             .collect();
         let mut rounds = vec![Vec::new(); subjects.len()];
         for _ in 0..self.effort.rounds {
             for (at, subject) in subjects.iter_mut().enumerate() {
-                let Some((warm, reps)) = reps[at] else {
-                    continue;
-                };
-                if warm > 0 {
-                    // The others have had the caches and the branch predictor since.
-                    subject.chunk(work, warm);
+                if let Some(turn) = turns[at] {
+                    rounds[at].extend(turn.take(subject.as_mut(), work));
                 }
-                rounds[at].extend(subject.chunk(work, reps).map(Chunk::each));
             }
         }
         subjects.iter_mut().for_each(|subject| subject.tidy());
@@ -163,18 +159,20 @@ impl Run<'_> {
         let Some(pair) = Pair::new(self.effort.beside).filter(|_| !wanted.is_empty()) else {
             return Ok(Vec::new());
         };
+        let make = |kind: &Kind| kind.shared.map(|make| make(self.fixture, self.age));
+        let shared: Vec<_> = self.kinds.iter().map(make).collect();
         let mut found = vec![Vec::new(); self.kinds.len()];
         for _ in 0..self.effort.rounds {
-            for (kind, found) in self.kinds.iter().zip(&mut found) {
-                if let Some(run) = kind.pair {
-                    found.push(run(self.fixture, self.age, pair)?);
+            for (shared, found) in shared.iter().zip(&mut found) {
+                if let Some(shared) = shared {
+                    found.push(shared.run(self.fixture, pair)?);
                 }
             }
         }
         let mut cells = Vec::new();
         for work in wanted {
             for (kind, found) in self.kinds.iter().zip(&found) {
-                let rounds = found.iter().map(|beside| beside.of(work)).collect();
+                let rounds = found.iter().map(|rates| rates.of(work)).collect();
                 cells.push(self.cell(work, (kind.name, (kind.why_not)(work)), rounds));
             }
             for subject in foreign {
@@ -185,9 +183,26 @@ impl Run<'_> {
     }
 }
 
-/// How many portions of `work` to do before measuring, and how many take about `nanos`. `None` if the
-/// subject cannot do it.
-fn calibrate(subject: &mut dyn Subject, work: Work, nanos: u64) -> Option<(u64, u64)> {
+/// How many portions of work a structure does each time that its turn comes.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Before measuring: the others have had the caches and the branch predictor since.
+    warm: u64,
+    timed: u64,
+}
+
+impl Turn {
+    /// The nanoseconds of an operation.
+    fn take(self, subject: &mut dyn Subject, work: Work) -> Option<f64> {
+        if self.warm > 0 {
+            subject.chunk(work, self.warm)?;
+        }
+        subject.chunk(work, self.timed).map(Chunk::each)
+    }
+}
+
+/// Finds the turn that takes about `nanos`. `None` if the subject cannot do the work.
+fn calibrate(subject: &mut dyn Subject, work: Work, nanos: u64) -> Option<Turn> {
     const MOST: u64 = 1 << 24;
     /// What takes longer than this by itself leaves no cache as it was anyway.
     const LONG: u64 = 100_000_000;
@@ -195,14 +210,11 @@ fn calibrate(subject: &mut dyn Subject, work: Work, nanos: u64) -> Option<(u64, 
     loop {
         let chunk = subject.chunk(work, reps)?;
         if chunk.nanos >= nanos / 4 || reps >= MOST {
-            let wanted = u128::from(reps) * u128::from(nanos) / u128::from(chunk.nanos.max(1));
-            let wanted = u64::try_from(wanted).unwrap_or(MOST).clamp(1, MOST);
-            let warm = if chunk.nanos / reps < LONG {
-                (wanted / 4).max(1)
-            } else {
-                0
-            };
-            return Some((warm, wanted));
+            let timed = u128::from(reps) * u128::from(nanos) / u128::from(chunk.nanos.max(1));
+            let timed = u64::try_from(timed).unwrap_or(MOST).clamp(1, MOST);
+            let is_long = chunk.nanos / reps >= LONG;
+            let warm = if is_long { 0 } else { (timed / 4).max(1) };
+            return Some(Turn { warm, timed });
         }
         reps *= 2;
     }

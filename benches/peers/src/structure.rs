@@ -39,6 +39,15 @@ impl Value for Arc<u64> {
 /// An entry as iteration yields it.
 pub(crate) type Held<V> = (Span, V);
 
+/// What is done with all entries of a map. (Not an iterator that the map returns: an entry of a tree
+/// that others write is there for as long as a guard is, which the map makes for the scan.)
+pub(crate) trait Scan<V> {
+    /// What comes of it.
+    type Output;
+
+    fn scan(self, entries: impl Iterator<Item = Held<V>>) -> Self::Output;
+}
+
 /// A map from disjoint inclusive ranges to values, each call as its users would write it.
 pub(crate) trait RangeMap<V: Value>: Sized {
     /// An empty map.
@@ -52,8 +61,8 @@ pub(crate) trait RangeMap<V: Value>: Sized {
     /// The value whose range holds `index`.
     fn get(&self, index: u64) -> Option<V>;
 
-    /// The entries, ascending.
-    fn iter(&self) -> impl Iterator<Item = Held<V>>;
+    /// Gives the entries, ascending, to `scan`.
+    fn scan<S: Scan<V>>(&self, scan: S) -> S::Output;
 
     /// Stores `value` over the whole of `span`; entries that it cuts keep their outer parts.
     fn store(&mut self, span: Span, value: V);
@@ -84,6 +93,9 @@ pub(crate) trait RangeMap<V: Value>: Sized {
     fn memory_usage(&self) -> Option<usize> {
         None
     }
+
+    /// Frees now what was left for later, as far as that is known to be safe.
+    fn settle(&self) {}
 
     /// A second map with the same entries, made in a time that does not depend on their number.
     fn snapshot(&self) -> Option<Self> {

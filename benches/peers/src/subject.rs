@@ -3,7 +3,9 @@
 use crate::data::{Area, GAP, Span};
 use crate::fixture::{Age, Fixture, apply, apply_one, build};
 use crate::measure::Chunk;
-use crate::structure::{RangeMap, Structure, Value};
+use crate::script::Step;
+use crate::structure::{Held, RangeMap, Scan, Structure, Value};
+use crate::verify;
 use crate::work::Work;
 use std::hint::black_box;
 use std::rc::Rc;
@@ -19,6 +21,9 @@ pub(crate) trait Subject {
 
     /// Does `reps` portions of `work`; the content is the same afterwards. `None` if it cannot.
     fn chunk(&mut self, work: Work, reps: u64) -> Option<Chunk>;
+
+    /// Checks everything that it is going to be timed at.
+    fn check(&self) -> Result<(), String>;
 
     /// Compares its content with the data set, entry by entry.
     fn verify(&self) -> Result<(), String>;
@@ -67,7 +72,7 @@ impl Places {
         fixture: &'f Fixture,
         work: Work,
         most: usize,
-    ) -> &'f [crate::script::Step] {
+    ) -> &'f [Step] {
         let (script, at) = match work {
             Work::EraseRestore => (&fixture.erase, &mut self.erase),
             _ => (&fixture.overwrite, &mut self.overwrite),
@@ -119,14 +124,14 @@ impl<S: Structure> Bench<S> {
     fn iterations(&self, work: Work, reps: u64) -> Chunk {
         let mut chunk = Chunk::default();
         let sum = chunk.time(reps * self.fixture.n() as u64, || {
-            let mut sum = 0_u64;
+            let mut all = 0_u64;
             for _ in 0..reps {
-                sum ^= match work {
-                    Work::Next => sum_by_next(black_box(&self.map)),
-                    _ => sum_by_for_each(black_box(&self.map)),
+                all ^= match work {
+                    Work::Next => sum(black_box(&self.map), SumByNext),
+                    _ => sum(black_box(&self.map), SumByForEach),
                 };
             }
-            sum
+            all
         });
         black_box(sum);
         chunk
@@ -264,8 +269,12 @@ impl<S: Structure> Subject for Bench<S> {
         }
     }
 
+    fn check(&self) -> Result<(), String> {
+        verify::structure::<S>(&self.map, &self.fixture)
+    }
+
     fn verify(&self) -> Result<(), String> {
-        crate::verify::content(&self.map, &self.fixture.areas)
+        verify::content(&self.map, &self.fixture.areas)
             .map_err(|wrong| format!("{}: {wrong}", S::NAME))
     }
 
@@ -298,19 +307,35 @@ const fn mix(span: Span, word: u64) -> u64 {
     span.first ^ span.last ^ word
 }
 
-#[inline(never)]
-fn sum_by_next<M: RangeMap<u64>>(map: &M) -> u64 {
-    let mut sum = 0_u64;
-    for (span, value) in map.iter() {
-        sum = sum.wrapping_add(mix(span, value));
+/// Goes from entry to entry by `next`.
+struct SumByNext;
+
+/// Lets the iterator go through the entries.
+struct SumByForEach;
+
+impl Scan<u64> for SumByNext {
+    type Output = u64;
+
+    fn scan(self, entries: impl Iterator<Item = Held<u64>>) -> u64 {
+        let mut sum = 0_u64;
+        for (span, value) in entries {
+            sum = sum.wrapping_add(mix(span, value));
+        }
+        sum
     }
-    sum
+}
+
+impl Scan<u64> for SumByForEach {
+    type Output = u64;
+
+    fn scan(self, entries: impl Iterator<Item = Held<u64>>) -> u64 {
+        let mut sum = 0_u64;
+        entries.for_each(|(span, value)| sum = sum.wrapping_add(mix(span, value)));
+        sum
+    }
 }
 
 #[inline(never)]
-fn sum_by_for_each<M: RangeMap<u64>>(map: &M) -> u64 {
-    let mut sum = 0_u64;
-    map.iter()
-        .for_each(|(span, value)| sum = sum.wrapping_add(mix(span, value)));
-    sum
+fn sum<M: RangeMap<u64>>(map: &M, scan: impl Scan<u64, Output = u64>) -> u64 {
+    map.scan(scan)
 }

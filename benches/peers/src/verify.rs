@@ -3,7 +3,7 @@
 use crate::data::{Area, Data, GAP, PAGE, Span};
 use crate::fixture::{Age, Fixture, apply_one, build};
 use crate::model::Model;
-use crate::structure::{RangeMap, Structure};
+use crate::structure::{Held, RangeMap, Scan, Structure, Value};
 use std::sync::Arc;
 use testkit::SplitMix;
 
@@ -13,34 +13,44 @@ const SMALL: usize = 1_000;
 /// Compares `map` with `areas`, entry by entry.
 pub(crate) fn content<V, M>(map: &M, areas: &[Area]) -> Result<(), String>
 where
-    V: crate::structure::Value,
+    V: Value,
     M: RangeMap<V>,
 {
-    let mut held = map.iter().map(|(Span { first, last }, value)| Area {
-        first,
-        last,
-        value: value.word(),
-    });
-    for (at, area) in areas.iter().enumerate() {
-        let found = held.next();
-        if found != Some(*area) {
-            return Err(format!("entry {at} is {found:x?} and should be {area:x?}"));
+    map.scan(Compare(areas))
+}
+
+/// Compares the entries with these.
+struct Compare<'a>(&'a [Area]);
+
+impl<V: Value> Scan<V> for Compare<'_> {
+    type Output = Result<(), String>;
+
+    fn scan(self, entries: impl Iterator<Item = Held<V>>) -> Self::Output {
+        let mut held = entries.map(|(Span { first, last }, value)| Area {
+            first,
+            last,
+            value: value.word(),
+        });
+        for (at, area) in self.0.iter().enumerate() {
+            let found = held.next();
+            if found != Some(*area) {
+                return Err(format!("entry {at} is {found:x?} and should be {area:x?}"));
+            }
         }
-    }
-    match held.next() {
-        None => Ok(()),
-        Some(more) => Err(format!("{more:x?} is one entry too many")),
+        match held.next() {
+            None => Ok(()),
+            Some(more) => Err(format!("{more:x?} is one entry too many")),
+        }
     }
 }
 
-/// Checks everything that structure `S` is going to be timed at, on data of this kind.
-pub(crate) fn structure<S: Structure>(fixture: &Fixture, age: Age) -> Result<(), String> {
+/// Checks everything that structure `S` is going to be timed at, on `map`, which is one of `fixture`.
+pub(crate) fn structure<S: Structure>(map: &S::Map<u64>, fixture: &Fixture) -> Result<(), String> {
     let named = |wrong: String| format!("{}, {} data: {wrong}", S::NAME, fixture.data.name());
     steps::<S>(fixture.data).map_err(named)?;
-    let map: S::Map<u64> = fixture.map(age);
-    content(&map, &fixture.areas).map_err(named)?;
-    searches(&map, fixture).map_err(named)?;
-    copies::<S>(&map, fixture).map_err(named)
+    content(map, &fixture.areas).map_err(named)?;
+    searches(map, fixture).map_err(named)?;
+    copies::<S>(map, fixture).map_err(named)
 }
 
 /// Every step of the churn on a small set, the content compared after each.
@@ -121,17 +131,18 @@ mod tests {
     use crate::data::Data;
     use crate::fixture::{Age, Fixture};
     use crate::kinds::KINDS;
+    use std::rc::Rc;
 
     #[test]
     fn every_structure_holds_what_the_sorted_vector_holds() {
         for data in Data::ALL {
             for n in [1, 21, 300] {
-                let fixture = Fixture::new(data, n);
+                let fixture = Rc::new(Fixture::new(data, n));
                 for (kind, age) in KINDS
                     .iter()
                     .flat_map(|kind| Age::ALL.map(|age| (kind, age)))
                 {
-                    let result = (kind.verify)(&fixture, age);
+                    let result = (kind.subject)(&fixture, age).check();
                     assert_eq!(result, Ok(()), "{n} entries, {age:?}");
                 }
             }

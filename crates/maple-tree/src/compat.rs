@@ -16,8 +16,11 @@
 //! - **An error changes nothing.** `-ENOMEM` is [`OutOfNodes`], `-EEXIST` is
 //!   [`Occupied`](StoreErrorKind::Occupied), `-EBUSY` is [`NoGap`](AllocateErrorKind::NoGap).
 //!   There is no state to retry with: free memory, and call again.
-//! - **No locks inside.** `&mut` is the write lock, `&` the read lock; a
-//!   [snapshot](MapleTree::snapshot) is a view of one moment that needs neither.
+//! - **No locks inside a [`MapleTree`].** `&mut` is the write lock, `&` the read lock; a
+//!   [snapshot](MapleTree::snapshot) is a view of one moment that needs neither. The tree
+//!   that readers look at while it is written is another type, `RcuMapleTree` (feature
+//!   `rcu`): its `write` takes the lock and returns a handle with the writing methods, its
+//!   `read` takes none and returns one with the look-ups.
 //! - **Gap searches work on every tree**; on one made by
 //!   [`with_gaps`](MapleTree::with_gaps) they are logarithmic.
 //!
@@ -86,10 +89,13 @@
 //! |---|---|---|
 //! | `mt_init`, `MTREE_INIT`, `DEFINE_MTREE` | [`new`](MapleTree::new) | it is `const` |
 //! | `mt_init_flags` with `MT_FLAGS_ALLOC_RANGE` | [`with_gaps`](MapleTree::with_gaps) | |
-//! | `MTREE_INIT_EXT`, `mt_external_lock`, `mt_set_external_lock`, `mt_on_stack` | none | put the tree into a lock of your choice |
-//! | `mtree_lock`, `mtree_lock_nested`, `mtree_unlock`, `mas_lock`, `mas_lock_nested`, `mas_unlock`, `mas_lock_irqsave`, `mas_unlock_irqrestore` | the same | |
+//! | `MTREE_INIT_EXT`, `mt_external_lock`, `mt_set_external_lock`, `mt_on_stack` | none | put a [`MapleTree`] into a lock of your choice; `RcuMapleTree` takes any of `lock_api` |
+//! | `mtree_lock`, `mtree_lock_nested`, `mas_lock`, `mas_lock_nested`, `mas_lock_irqsave` | `RcuMapleTree::write`, or your lock | |
+//! | `mtree_unlock`, `mas_unlock`, `mas_unlock_irqrestore` | dropping what that returned | |
 //! | `mt_lock_is_held`, `mt_write_lock_is_held` | none | the compiler checks the borrow |
-//! | `mt_in_rcu`, `mt_set_in_rcu`, `mt_clear_in_rcu` | none | a tree is shared with lock-free readers, or not, by its type |
+//! | `mt_set_in_rcu` | `RcuMapleTree::from_tree` | |
+//! | `mt_clear_in_rcu` | `RcuMapleTree::into_tree` | |
+//! | `mt_in_rcu` | none | it is the type of the tree |
 //! | `mt_height` | [`height`](MapleTree::height) | |
 //! | `maple_tree_init` | none | nodes come from a [`NodeSource`]: [`new_in`](MapleTree::new_in), [`with_gaps_in`](MapleTree::with_gaps_in) |
 //!

@@ -20,7 +20,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Complexity
     ///
-    /// O(k log n) for k visited entries; allocates one node for each that is shared.
+    /// O(k) for k visited entries, and O(log n) for each leaf they are in; allocates one
+    /// node for each that is shared.
     ///
     /// # Errors
     ///
@@ -65,11 +66,20 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         mut visit: impl FnMut(IndexRange, &mut T),
     ) -> Result<(), OutOfNodes> {
         let mut left = Some(bounds);
-        while let Some((range, _)) = left.and_then(|left| self.range(left).next()) {
-            if let Some(value) = self.get_mut(range.first())? {
-                visit(range, value);
+        while let Some((found, _)) = left.and_then(|left| self.range(left).next()) {
+            let leaf = self.unshared_leaf(found.first())?;
+            let mut last = found.last();
+            for slot in leaf.leaf_slot(found.first())..leaf.count() {
+                let range = leaf.slot_range(slot);
+                if range.first() > bounds.last() {
+                    break;
+                }
+                last = range.last();
+                if let Some(value) = leaf.entry_mut(slot) {
+                    visit(range, value);
+                }
             }
-            left = bounds.above(range.last());
+            left = bounds.above(last);
         }
         Ok(())
     }

@@ -38,13 +38,10 @@ struct Target {
 }
 
 /// Against a column of Linux's tree, and against the best peer, at the same work.
-const fn pair(face: &'static str, work: Work, linux: f64, peer: f64) -> [Target; 2] {
-    let column = match face.len() {
-        10 => "C gaps",
-        _ => "C",
-    };
+fn pair(face: &'static str, work: Work, linux: f64, peer: f64) -> [Target; 2] {
+    let column = Theirs::Column(counterpart(face), work);
     [
-        aged(face, work, Theirs::Column(column, work), linux),
+        aged(face, work, column, linux),
         aged(face, work, Theirs::BestPeer, peer),
     ]
 }

@@ -2,7 +2,7 @@
 //! search, trims and removals one after another.
 
 use crate::data::Span;
-use crate::structure::{Held, RangeMap, Structure, Value, walk_down, walk_up};
+use crate::structure::{RangeMap, Scan, Structure, Value, walk_down, walk_up};
 use crate::work::Work;
 use imbl::OrdMap;
 
@@ -79,11 +79,11 @@ impl<V: Value> RangeMap<V> for ImblRanges<V> {
         (index <= *last).then(|| value.clone())
     }
 
-    fn iter(&self) -> impl Iterator<Item = Held<V>> {
-        self.by_first.iter().map(|(&first, (last, value))| {
+    fn scan<S: Scan<V>>(&self, scan: S) -> S::Output {
+        scan.scan(self.by_first.iter().map(|(&first, (last, value))| {
             let last = *last;
             (Span { first, last }, value.clone())
-        })
+        }))
     }
 
     fn store(&mut self, span: Span, value: V) {

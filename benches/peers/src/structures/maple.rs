@@ -1,7 +1,7 @@
 //! `maple_tree::MapleTree`: plain, and with gap tracking.
 
 use crate::data::Span;
-use crate::structure::{Held, RangeMap, Structure, Value};
+use crate::structure::{Held, RangeMap, Scan, Structure, Value};
 use crate::work::Work;
 use maple_tree::{GapRequest, IndexRange, MapleTree};
 use std::convert::Infallible;
@@ -52,7 +52,8 @@ pub(crate) const fn span(range: IndexRange) -> Span {
     }
 }
 
-fn request(window: Span, length: u64) -> GapRequest {
+/// A search for `length` indices within `window`.
+pub(crate) fn request(window: Span, length: u64) -> GapRequest {
     let length = NonZeroU64::new(length).expect("a gap has a length");
     GapRequest::new(length).within(range(window))
 }
@@ -77,10 +78,12 @@ impl<V: Value, const GAPS: bool> RangeMap<V> for Tree<V, GAPS> {
         self.0.get(index).cloned()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Held<V>> {
-        self.0
-            .iter()
-            .map(|(range, value)| (span(range), value.clone()))
+    fn scan<S: Scan<V>>(&self, scan: S) -> S::Output {
+        scan.scan(
+            self.0
+                .iter()
+                .map(|(range, value)| (span(range), value.clone())),
+        )
     }
 
     fn store(&mut self, span: Span, value: V) {

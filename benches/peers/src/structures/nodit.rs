@@ -1,7 +1,7 @@
 //! The crate `nodit`.
 
 use crate::data::Span;
-use crate::structure::{Held, RangeMap, Structure, Value, walk_down, walk_up};
+use crate::structure::{RangeMap, Scan, Structure, Value, walk_down, walk_up};
 use crate::work::Work;
 use nodit::interval::ii;
 use nodit::{Interval, NoditMap};
@@ -40,8 +40,8 @@ impl<V: Value> RangeMap<V> for NoditMap<u64, Interval<u64>, V> {
         self.get_at_point(&index).cloned()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Held<V>> {
-        NoditMap::iter(self).map(|(interval, value)| (span(interval), value.clone()))
+    fn scan<S: Scan<V>>(&self, scan: S) -> S::Output {
+        scan.scan(NoditMap::iter(self).map(|(interval, value)| (span(interval), value.clone())))
     }
 
     fn store(&mut self, span: Span, value: V) {

@@ -1,7 +1,7 @@
 //! The crate `rangemap`.
 
 use crate::data::Span;
-use crate::structure::{Held, RangeMap, Structure, Value, walk_down, walk_up};
+use crate::structure::{RangeMap, Scan, Structure, Value, walk_down, walk_up};
 use crate::work::Work;
 
 /// The kind.
@@ -37,8 +37,8 @@ impl<V: Value> RangeMap<V> for rangemap::RangeMap<u64, V> {
         rangemap::RangeMap::get(self, &index).cloned()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Held<V>> {
-        rangemap::RangeMap::iter(self).map(|(range, value)| (span(range), value.clone()))
+    fn scan<S: Scan<V>>(&self, scan: S) -> S::Output {
+        scan.scan(rangemap::RangeMap::iter(self).map(|(range, value)| (span(range), value.clone())))
     }
 
     fn store(&mut self, span: Span, value: V) {

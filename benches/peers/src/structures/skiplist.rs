@@ -2,7 +2,7 @@
 //! an overwrite is several calls, between which a reader may look.
 
 use crate::data::Span;
-use crate::structure::{Held, RangeMap, Structure, Value, walk_down, walk_up};
+use crate::structure::{RangeMap, Scan, Structure, Value, walk_down, walk_up};
 use crate::work::Work;
 use std::ops::Bound;
 
@@ -98,12 +98,12 @@ impl<V: Value> RangeMap<V> for SkipMap<V> {
         (index <= *last).then(|| value.clone())
     }
 
-    fn iter(&self) -> impl Iterator<Item = Held<V>> {
-        self.by_first.iter().map(|entry| {
+    fn scan<S: Scan<V>>(&self, scan: S) -> S::Output {
+        scan.scan(self.by_first.iter().map(|entry| {
             let (first, (last, value)) = (*entry.key(), entry.value());
             let last = *last;
             (Span { first, last }, value.clone())
-        })
+        }))
     }
 
     fn store(&mut self, span: Span, value: V) {
@@ -116,6 +116,10 @@ impl<V: Value> RangeMap<V> for SkipMap<V> {
 
     fn erase(&mut self, index: u64) {
         self.erase_shared(index);
+    }
+
+    fn settle(&self) {
+        flush();
     }
 
     fn lowest_gap(&self, window: Span, length: u64) -> Option<u64> {
@@ -132,5 +136,14 @@ impl<V: Value> RangeMap<V> for SkipMap<V> {
             last: entry.value().0,
         });
         walk_down(spans, window, length)
+    }
+}
+
+/// Lets the collector that all skip lists use run until nothing waits that it may free.
+fn flush() {
+    /// Garbage is freed two epochs after its own, some bags of it at a time.
+    const ENOUGH: usize = 1 << 16;
+    for _ in 0..ENOUGH {
+        crossbeam_epoch::pin().flush();
     }
 }

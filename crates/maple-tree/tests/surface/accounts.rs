@@ -3,6 +3,9 @@
 use maple_tree::{MapleTree, OutOfNodes};
 use testkit::{FailingNodes, Ledger, TestNodes, Token, assert_valid, range};
 
+/// So many entries make a tree of several levels, or one that miri can do.
+pub(crate) const MANY: u32 = if cfg!(miri) { 24 } else { 300 };
+
 pub(crate) type Counted = MapleTree<Token, FailingNodes>;
 
 /// A tree of tokens, and the accounts of its values and nodes.

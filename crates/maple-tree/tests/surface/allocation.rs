@@ -1,6 +1,6 @@
 //! `allocate_lowest`, `allocate_highest`, `allocate_cyclic`.
 
-use crate::accounts::{Accounts, fail_each};
+use crate::accounts::{Accounts, MANY, fail_each};
 use crate::tree_of;
 use maple_tree::{
     Alignment, AllocateError, AllocateErrorKind, GapRequest, IndexRange, MapleTree, OutOfNodes,
@@ -106,7 +106,7 @@ mod areas {
 
     #[test]
     fn without_memory_nothing_is_taken() {
-        for entries in [0, 7, 60, 300] {
+        for entries in [0, 7, MANY] {
             fail_each(entries, |tree, ledger| {
                 let value = ledger.token(900);
                 let placed = tree.allocate_lowest(&request(5), value);
@@ -219,7 +219,7 @@ mod cyclic {
 
     #[test]
     fn without_memory_no_id_is_taken() {
-        for entries in [0, 7, 60, 300] {
+        for entries in [0, 7, MANY] {
             fail_each(entries, |tree, ledger| {
                 let mut next = 2;
                 let taken = tree.allocate_cyclic(range(0, 5000), &mut next, ledger.token(900));

@@ -68,10 +68,10 @@ fn both_ends_of_the_index_space_are_compared() {
 
 #[test]
 fn a_snapshot_differs_only_where_it_was_written_to() {
-    let before = tall_tree(700);
+    let before = tall_tree(60);
     let mut now = before.snapshot();
-    now.store(range(3005, 3033), 9).unwrap();
-    now.erase(5000).unwrap();
+    now.store(range(305, 333), 9).unwrap();
+    now.erase(500).unwrap();
     let changed: Vec<_> = before
         .overlay(&now)
         .filter(|(_, found)| found.left() != found.right())
@@ -80,13 +80,13 @@ fn a_snapshot_differs_only_where_it_was_written_to() {
     assert_eq!(
         changed,
         [
-            (3005, 3009),
-            (3010, 3014),
-            (3015, 3019),
-            (3020, 3024),
-            (3025, 3029),
-            (3030, 3033),
-            (5000, 5004)
+            (305, 309),
+            (310, 314),
+            (315, 319),
+            (320, 324),
+            (325, 329),
+            (330, 333),
+            (500, 504)
         ]
     );
 }

@@ -1,6 +1,6 @@
 //! Writing to places that were found before: `for_each_mut`, `slot`, `store_coalescing`.
 
-use crate::accounts::{Accounts, Counted, fail_each};
+use crate::accounts::{Accounts, Counted, MANY, fail_each};
 use crate::{tall_tree, tree_of};
 use maple_tree::{
     GapEntry, IndexRange, MapleTree, OccupiedEntry, OutOfNodes, SlotEntry, StoreError,
@@ -54,11 +54,12 @@ mod for_each_mut {
 
     #[test]
     fn a_snapshot_does_not_see_the_change() {
-        let mut tree = tall_tree(300);
+        let mut tree = tall_tree(MANY.into());
         let before = tree.snapshot();
         tree.for_each_mut(.., |_, value| *value += 1).unwrap();
-        assert!(before == tall_tree(300));
-        assert!(tree.iter().map(|(_, &value)| value).eq(1..=300));
+        assert!(before == tall_tree(MANY.into()));
+        let raised = 1..=u64::from(MANY);
+        assert!(tree.iter().map(|(_, &value)| value).eq(raised));
         MapleTree::validate_family(&[&tree, &before]).unwrap();
     }
 
@@ -78,7 +79,7 @@ mod for_each_mut {
 
     #[test]
     fn without_memory_nothing_is_visited() {
-        for entries in [60, 300] {
+        for entries in [20, MANY] {
             fail_each(entries, |tree, ledger| {
                 let mut visited = 0;
                 let done = tree.for_each_mut(.., |_, value| {
@@ -193,15 +194,18 @@ mod slots {
 
     #[test]
     fn without_memory_nothing_is_written() {
-        fail_each(60, |tree, ledger| {
-            let replaced = occupied(tree, 300).replace(ledger.token(900));
+        let middle = 10 * u64::from(MANY / 2);
+        fail_each(MANY, |tree, ledger| {
+            let replaced = occupied(tree, middle).replace(ledger.token(900));
             replaced.map(drop).map_err(|error| out_of_nodes(&error))
         });
-        fail_each(60, |tree, _| occupied(tree, 300).remove().map(drop));
-        fail_each(60, |tree, _| occupied(tree, 300).into_mut().map(drop));
-        fail_each(60, |tree, ledger| {
+        fail_each(MANY, |tree, _| occupied(tree, middle).remove().map(drop));
+        fail_each(MANY, |tree, _| occupied(tree, middle).into_mut().map(drop));
+        fail_each(MANY, |tree, ledger| {
             let make = || ledger.token(900);
-            let made = tree.slot(305).or_insert_with(range(305, 306), make);
+            let made = tree
+                .slot(middle + 5)
+                .or_insert_with(range(middle + 5, middle + 6), make);
             made.map(drop).map_err(|error| out_of_nodes(&error))
         });
     }
@@ -282,7 +286,7 @@ mod store_coalescing {
 
     #[test]
     fn without_memory_nothing_is_merged() {
-        for entries in [1, 60, 300] {
+        for entries in [1, MANY] {
             fail_each(entries, |tree, ledger| {
                 let last = 10 * u64::from(entries) + 9;
                 let stored = tree.store_coalescing(range(3, last), ledger.token(900));

@@ -1,6 +1,6 @@
 //! `retain`.
 
-use crate::accounts::{Accounts, fail_each};
+use crate::accounts::{Accounts, MANY, fail_each};
 use crate::{tall_tree, tree_of};
 use maple_tree::MapleTree;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,8 +17,9 @@ fn what_is_refused_goes_and_the_rest_keeps_its_place() {
 
 #[test]
 fn every_entry_is_asked_for_once_in_order() {
-    for first_refused in [0, 1, 250, 499, 500] {
-        let mut tree = tall_tree(500);
+    let entries = u64::from(MANY);
+    for first_refused in [0, 1, entries / 2, entries - 1, entries] {
+        let mut tree = tall_tree(entries);
         let mut asked = Vec::new();
         tree.retain(|range, &value| {
             assert_eq!(range.first(), 10 * value);
@@ -26,8 +27,8 @@ fn every_entry_is_asked_for_once_in_order() {
             value < first_refused || value % 3 == 0
         })
         .unwrap();
-        assert!(asked.into_iter().eq(0..500));
-        let kept = (0..500).filter(|value| *value < first_refused || value % 3 == 0);
+        assert!(asked.into_iter().eq(0..entries));
+        let kept = (0..entries).filter(|value| *value < first_refused || value % 3 == 0);
         assert!(tree.iter().map(|(_, &value)| value).eq(kept));
         assert_valid(&tree);
     }
@@ -45,9 +46,10 @@ fn nothing_is_left_where_all_is_refused() {
 
 #[test]
 fn where_nothing_is_refused_nothing_is_cloned() {
-    let mut accounts = Accounts::of(300);
+    let mut accounts = Accounts::of(MANY);
     accounts.tree.retain(|_, _| true).unwrap();
-    assert_eq!((accounts.tree.len(), accounts.ledger.clones()), (300, 0));
+    assert_eq!(accounts.tree.len(), MANY as usize);
+    assert_eq!(accounts.ledger.clones(), 0);
     accounts.settle();
 }
 
@@ -63,9 +65,10 @@ fn a_snapshot_keeps_what_goes() {
 
 #[test]
 fn each_value_that_goes_is_dropped_once() {
-    let mut accounts = Accounts::of(300);
-    accounts.tree.retain(|_, value| value.id() >= 100).unwrap();
-    assert_eq!((accounts.tree.len(), accounts.ledger.live()), (200, 200));
+    let mut accounts = Accounts::of(MANY);
+    accounts.tree.retain(|_, value| value.id() >= 10).unwrap();
+    let left = MANY as usize - 10;
+    assert_eq!((accounts.tree.len(), accounts.ledger.live()), (left, left));
     accounts.settle();
 }
 
@@ -93,7 +96,7 @@ fn a_panic_leaves_the_tree_as_it_was() {
 
 #[test]
 fn without_memory_nothing_goes() {
-    for entries in [2, 60, 300] {
+    for entries in [2, 20, MANY] {
         fail_each(entries, |tree, _| {
             tree.retain(|_, value| value.id() % 2 == 1)
         });

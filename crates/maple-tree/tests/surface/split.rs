@@ -1,6 +1,6 @@
 //! `split_at` and `append`.
 
-use crate::accounts::{Accounts, Counted, fail_each};
+use crate::accounts::{Accounts, Counted, MANY, fail_each};
 use crate::{tall_tree, tree_of};
 use maple_tree::{AppendError, MapleTree, OutOfNodes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,19 +47,26 @@ mod split_at {
 
     #[test]
     fn a_tall_tree_can_be_split_anywhere() {
-        for index in (0..5000).step_by(137).chain([0, 4990, 4995, 5000]) {
-            let mut low = tall_tree(500);
+        let entries = u64::from(MANY);
+        let end = 10 * entries;
+        let indices = (0..end).step_by(137);
+        for index in indices.chain([0, end - 10, end - 5, end]) {
+            let mut low = tall_tree(entries);
             let high = low.split_at(index).unwrap();
             assert_valid(&low);
             assert_valid(&high);
             MapleTree::validate_family(&[&low, &high]).unwrap();
             let cut =
                 |reach: bool| move |i: &u64| (10 * i + if reach { 0 } else { 4 } < index) == reach;
-            assert!(low.iter().map(|(_, &it)| it).eq((0..500).filter(cut(true))));
+            assert!(
+                low.iter()
+                    .map(|(_, &it)| it)
+                    .eq((0..entries).filter(cut(true)))
+            );
             assert!(
                 high.iter()
                     .map(|(_, &it)| it)
-                    .eq((0..500).filter(cut(false)))
+                    .eq((0..entries).filter(cut(false)))
             );
             assert!(low.last().is_none_or(|(range, _)| range.last() < index));
             assert!(high.first().is_none_or(|(range, _)| range.first() >= index));
@@ -68,13 +75,14 @@ mod split_at {
 
     #[test]
     fn only_entries_near_the_cut_are_cloned() {
-        let mut accounts = Accounts::of(2000);
-        let high = accounts.tree.split_at(10_002).unwrap();
-        assert_eq!((accounts.tree.len(), high.len()), (1001, 1000));
+        let mut accounts = Accounts::of(8 * MANY);
+        let high = accounts.tree.split_at(10 * u64::from(MANY) + 2).unwrap();
+        let many = MANY as usize;
+        assert_eq!((accounts.tree.len(), high.len()), (many + 1, 7 * many));
         assert!(accounts.ledger.clones() < 100, "{:?}", accounts.ledger);
-        assert_eq!(accounts.ledger.live(), 2001);
+        assert_eq!(accounts.ledger.live(), 8 * many + 1);
         drop(high);
-        assert_eq!(accounts.ledger.live(), 1001);
+        assert_eq!(accounts.ledger.live(), many + 1);
         accounts.settle();
     }
 
@@ -89,7 +97,14 @@ mod split_at {
 
     #[test]
     fn without_memory_nothing_moves() {
-        for (entries, index) in [(1, 2), (60, 302), (300, 1500), (300, 4), (300, 2994)] {
+        let end = 10 * u64::from(MANY);
+        for (entries, index) in [
+            (1, 2),
+            (20, 102),
+            (MANY, end / 2),
+            (MANY, 4),
+            (MANY, end - 6),
+        ] {
             fail_each(entries, |tree, _| {
                 let high = tree.split_at(index)?;
                 assert_valid(&high);
@@ -133,11 +148,12 @@ mod append {
 
     #[test]
     fn what_was_split_is_put_together_again() {
-        for index in [0, 5, 1000, 2507, 5000] {
-            let mut tree = tall_tree(500);
+        let entries = u64::from(MANY);
+        for index in [0, 5, 5 * entries, 5 * entries + 7, 10 * entries] {
+            let mut tree = tall_tree(entries);
             let mut high = tree.split_at(index).unwrap();
             tree.append(&mut high).unwrap();
-            assert!(tree == tall_tree(500) && high.is_empty());
+            assert!(tree == tall_tree(entries) && high.is_empty());
             assert_valid(&tree);
             assert_valid(&high);
         }
@@ -185,9 +201,9 @@ mod append {
 
     #[test]
     fn without_memory_both_trees_are_left_alone() {
-        for entries in [0, 1, 60, 300] {
+        for entries in [0, 1, MANY] {
             let source = Accounts::of(entries);
-            let mut other = above(&source, 200);
+            let mut other = above(&source, MANY);
             let before = other.duplicate().unwrap();
             fail_each(entries, |tree, _| {
                 let appended = tree.append(&mut other);
