@@ -36,6 +36,10 @@ impl Batch {
     /// # Safety
     ///
     /// - The records are those of a tree of `T`.
+    #[cfg_attr(
+        not(feature = "rcu"),
+        expect(dead_code, reason = "for lock-free readers")
+    )]
     pub(crate) unsafe fn pop<T>(&mut self) -> Option<Gone<T>> {
         self.len = self.len.checked_sub(1)?;
         // SAFETY: the records below `len` are written.
@@ -83,6 +87,10 @@ impl<T> Limbo<T> {
     /// # Safety
     ///
     /// - `retire.context` is valid until the next call, or until the last push.
+    #[cfg_attr(
+        not(feature = "rcu"),
+        expect(dead_code, reason = "for lock-free readers")
+    )]
     pub(crate) unsafe fn set_retire(&mut self, retire: Retire) {
         self.retire = Some(retire);
     }
@@ -120,6 +128,10 @@ impl<T> Limbo<T> {
     }
 
     /// Takes the open batch.
+    #[cfg_attr(
+        not(feature = "rcu"),
+        expect(dead_code, reason = "for lock-free readers")
+    )]
     pub(crate) fn take(&mut self) -> Option<NonNull<Batch>> {
         self.open.take()
     }

@@ -126,7 +126,7 @@ impl<T> Node<T> {
         let cell = self.child_cell(slot);
         let old = NonNull::new(cell.load(Ordering::Relaxed));
         // ORDERING: `Release` pairs with the `Acquire` in `child`.
-        cell.store(new.0.as_ptr(), Ordering::Release);
+        cell.store(new.into_raw().as_ptr(), Ordering::Release);
         Link(old.expect("a slot in use has a child (L1)"))
     }
 
@@ -207,7 +207,7 @@ impl<T> Node<T> {
 
     fn write_child(&mut self, slot: usize, link: Link<T>, gap: u64) {
         let at = self.child_word(slot);
-        let child = link.0.as_ptr();
+        let child = link.into_raw().as_ptr();
         self.words.get_mut()[at] = Word { child };
         if self.kind == Kind::Gaps {
             self.set_index(Self::gap_word(slot), gap);

@@ -64,10 +64,10 @@ impl<T> Node<T> {
         if !self.holds(slot) {
             return None;
         }
-        // SAFETY: the bit says that the word holds an entry.
-        let entry = unsafe { &(*self.word(ENTRIES + slot)).entry };
-        // SAFETY: and an entry is written before its bit is set.
-        Some(unsafe { entry.assume_init_ref() })
+        let entry: *const T = self.word(ENTRIES + slot).cast();
+        // SAFETY: the bit says that the word holds an entry, which lies at its start;
+        // entries change through `&mut` only.
+        Some(unsafe { &*entry })
     }
 
     /// The entry in `slot`, or `None` for a hole.
@@ -139,11 +139,10 @@ impl<T> Node<T> {
     /// - The slot is given up: this node is replaced or spliced without it.
     pub(crate) unsafe fn hold(&self, slot: usize) -> Held<T> {
         assert!(self.holds(slot));
-        // SAFETY: the bit says that the word holds an entry; entries change through
-        // `&mut` only.
-        let entry = unsafe { &(*self.word(ENTRIES + slot)).entry };
-        let entry: *const MaybeUninit<T> = &raw const **entry;
-        // SAFETY: read as what it is. It makes no value of `T`, so it owns nothing.
+        let entry: *const MaybeUninit<T> = self.word(ENTRIES + slot).cast();
+        // SAFETY: the bit says that the word holds an entry, which lies at its start;
+        // entries change through `&mut` only. What is read is no value of `T`, so it
+        // owns nothing.
         Held(unsafe { entry.read() })
     }
 

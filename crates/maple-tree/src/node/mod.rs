@@ -210,12 +210,13 @@ impl<T> Node<T> {
 
     /// Word `at`, which holds an index.
     fn index(&self, at: usize) -> u64 {
+        let word: *const u64 = self.word(at).cast();
         // SAFETY:
         // - The callers pass the word of a pivot, last index or gap: all of these
         //   are written when the node is made, and hold numbers ever since.
         // - Nobody writes to it meanwhile: gaps are read by the writer only, the
         //   others change through `&mut` only.
-        unsafe { (*self.word(at)).index }
+        unsafe { word.read() }
     }
 
     fn set_index(&mut self, at: usize, index: u64) {
@@ -298,6 +299,11 @@ impl<T> Link<T> {
         // SAFETY: the link keeps the node alive, and nobody has it mutably: that
         // takes the only link to it, mutably.
         unsafe { self.0.as_ref() }
+    }
+
+    /// The node; a slot owns the link from now on.
+    fn into_raw(self) -> NonNull<Node<T>> {
+        self.0
     }
 
     /// Counts another link to the same node.

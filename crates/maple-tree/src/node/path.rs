@@ -63,6 +63,10 @@ impl<T> Root<T> {
     ///   call.
     /// - Every node that was reachable through `word` is freed only when no reader
     ///   looks at it any more.
+    #[cfg_attr(
+        not(feature = "rcu"),
+        expect(dead_code, reason = "for lock-free readers")
+    )]
     pub(crate) unsafe fn watch(&mut self, word: NonNull<AtomicPtr<Node<T>>>) {
         self.readers = Readers::At(word);
     }
@@ -72,6 +76,10 @@ impl<T> Root<T> {
     /// # Safety
     ///
     /// - No reader is left, and none can come.
+    #[cfg_attr(
+        not(feature = "rcu"),
+        expect(dead_code, reason = "for lock-free readers")
+    )]
     pub(crate) unsafe fn unwatch(&mut self) {
         self.readers = Readers::None;
     }
@@ -90,6 +98,10 @@ impl<T> Root<T> {
     }
 
     /// Where the root is, for readers; null in an empty tree.
+    #[cfg_attr(
+        not(feature = "rcu"),
+        expect(dead_code, reason = "for lock-free readers")
+    )]
     pub(crate) fn address(&self) -> *mut Node<T> {
         self.link
             .as_ref()

@@ -206,7 +206,7 @@ where
         // - The word is this tree's, which is borrowed for as long as the writer, and
         //   thus the lock, is held; whoever takes the lock next sets it again.
         // - What was reachable goes to `limbo`, and from there to `Rcu::call_rcu`.
-        unsafe { core.root.watch(NonNull::from_ref(&self.root)) };
+        unsafe { core.root.watch(NonNull::from(&self.root)) };
         // SAFETY: as for the word.
         unsafe { core.limbo.set_retire(retire) };
         Writer::new(core, self)

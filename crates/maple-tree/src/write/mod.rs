@@ -79,7 +79,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::EntryIfVacant,
         };
-        self.write_entry(request, value, None, |_| {})
+        self.write_entry((request, None), value, |_| {})
     }
 
     /// Stores `value` over every index of `range`, whatever is there.
@@ -118,7 +118,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::Entry,
         };
-        self.write_entry(request, value, Some(T::clone), |_| {})
+        self.write_entry((request, Some(T::clone)), value, |_| {})
     }
 
     /// As [`store`](Self::store), and first calls `visit` with each part that
@@ -161,7 +161,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::Entry,
         };
-        self.write_entry(request, value, Some(T::clone), |root| {
+        self.write_entry((request, Some(T::clone)), value, |root| {
             visit_parts(root, range, visit);
         })
     }
@@ -309,9 +309,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[inline]
     fn write_entry(
         &mut self,
-        request: Request,
+        (request, cut): (Request, Option<CloneEntry<T>>),
         value: T,
-        cut: Option<fn(&T) -> T>,
         before: impl FnOnce(Option<&Node<T>>),
     ) -> Result<(), StoreError<T>> {
         let refuse = |kind, value| Err(StoreError { kind, value });
@@ -408,6 +407,9 @@ fn visit_parts<T>(
     }
 }
 
+/// Clones an entry, to be cut in two.
+type CloneEntry<T> = fn(&T) -> T;
+
 /// Entries that were overwritten.
 type Displaced<T> = ArrayVec<T, LEAF_SLOTS>;
 
@@ -418,7 +420,7 @@ struct Edit<'t, T, S: NodeSource> {
     request: Request,
     /// Clones an entry that is cut in two. [`MapleTree::insert`] and
     /// [`MapleTree::erase`] never cut one.
-    cut: Option<fn(&T) -> T>,
+    cut: Option<CloneEntry<T>>,
     /// The caller has taken the only entry within the range.
     is_taken: bool,
     branches: Kind,
@@ -436,7 +438,7 @@ impl<'t, T: Entry, S: NodeSource> Edit<'t, T, S> {
     fn at(
         tree: &'t mut MapleTree<T, S>,
         request: Request,
-        cut: Option<fn(&T) -> T>,
+        cut: Option<CloneEntry<T>>,
     ) -> Option<Self> {
         let is_watched = tree.root.is_watched();
         let path = Path::to(&mut tree.root, request.range.first())?;
