@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// How often the structures take turns [default: 7; with --quick 2]
+    /// How often the structures take turns [default: 7; of 500000 entries or more 3; with --quick 2]
     #[arg(long)]
     rounds: Option<usize>,
 
@@ -81,11 +81,12 @@ impl Args {
         self
     }
 
-    pub(crate) fn effort(&self) -> Effort {
-        let (rounds, micros, beside) = if self.quick {
-            (2, 200, 10)
-        } else {
-            (7, 8_000, 200)
+    /// How much is measured of `n` entries.
+    pub(crate) fn effort(&self, n: usize) -> Effort {
+        let (rounds, micros, beside) = match n {
+            _ if self.quick => (2, 200, 10),
+            500_000.. => (3, 8_000, 200),
+            _ => (7, 8_000, 200),
         };
         Effort {
             rounds: self.rounds.unwrap_or(rounds).max(1),

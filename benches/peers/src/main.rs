@@ -58,7 +58,7 @@ fn main() -> anyhow::Result<()> {
     let json = json.context("the file for --json cannot be written")?;
     let cells = measure_all(&args)?;
     if targets {
-        println!("{}", report::origin(&args));
+        println!("{}", report::origin());
         print!("{}", report::targets(&cells));
     }
     if let Some(json) = json {
@@ -133,7 +133,7 @@ fn one_table(
         fixture,
         age,
         kinds,
-        effort: args.effort(),
+        effort: args.effort(fixture.n()),
     };
     let cells = run.all(&works, foreign).map_err(anyhow::Error::msg)?;
     println!("{}", report::table(&cells));

@@ -6,28 +6,18 @@ use serde_json::{Value, json};
 
 /// The whole document.
 pub(crate) fn document(args: &Args, cells: &[Cell]) -> Value {
-    let effort = args.effort();
     json!({
         "machine": machine(),
         "kernel": kernel(),
         "command": command(),
-        "turn_nanos": effort.chunk_nanos,
-        "rounds": effort.rounds,
         "linux_tree": args.c_lib.is_some(),
         "cells": cells,
     })
 }
 
 /// What was measured, on what, and how: one line.
-pub(crate) fn origin(args: &Args) -> String {
-    let effort = args.effort();
-    format!(
-        "{}, Linux {}; `{}`; medians of {} rounds",
-        machine(),
-        kernel(),
-        command(),
-        effort.rounds
-    )
+pub(crate) fn origin() -> String {
+    format!("{}, Linux {}; `{}`", machine(), kernel(), command())
 }
 
 /// The arguments, and this program's name without the directories that lead to it.

@@ -24,6 +24,14 @@ fn median(cells: &[&Cell], work: Work, structure: &str) -> Option<f64> {
     cell.spread.map(|spread| spread.median)
 }
 
+/// As [`median`], to be held against Linux's tree: there memory is that of the nodes, without what the
+/// slab around them adds, so of ours it is what the tree accounts for itself.
+fn median_as_linux(cells: &[&Cell], work: Work, structure: &str) -> Option<f64> {
+    let mut of = cells.iter().filter(|cell| cell.work == work);
+    let cell = of.find(|cell| cell.structure == structure)?;
+    cell.own_account.or(cell.spread.map(|spread| spread.median))
+}
+
 /// The structure in Rust that does `work` best and is not ours, and its median.
 fn best_peer(cells: &[&Cell], work: Work) -> Option<(&'static str, f64)> {
     cells
@@ -37,11 +45,22 @@ fn best_peer(cells: &[&Cell], work: Work) -> Option<(&'static str, f64)> {
 /// A number with three digits that matter.
 fn digits(number: f64) -> String {
     match number.abs() {
-        1_000_000.0.. => format!("{:.2}M", number / 1_000_000.0),
-        100_000.0.. => format!("{:.0}k", number / 1_000.0),
-        10_000.0.. => format!("{:.1}k", number / 1_000.0),
+        1_000_000.0.. => digits(number / 1_000_000.0) + "M",
+        10_000.0.. => digits(number / 1_000.0) + "k",
         100.0.. => format!("{number:.0}"),
         10.0.. => format!("{number:.1}"),
         _ => format!("{number:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digits;
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        let numbers = [0.5, 1.234, 12.34, 1234.0, 12_345.0, 123_456.0, 12_345_678.0];
+        let texts = ["0.50", "1.23", "12.3", "1234", "12.3k", "123k", "12.3M"];
+        assert_eq!(numbers.map(digits), texts);
     }
 }

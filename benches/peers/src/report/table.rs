@@ -1,6 +1,6 @@
 //! Tables for the eye: the numbers, and below them how often ours go into the others'.
 
-use super::{best_peer, digits, is_linux, median};
+use super::{best_peer, digits, is_linux, median, median_as_linux};
 use crate::kinds::is_ours;
 use crate::runner::Cell;
 use crate::work::Work;
@@ -127,13 +127,14 @@ fn ratios(cells: &[&Cell]) -> Table {
         row.push(peer.map_or("-", |(name, _)| name).to_owned());
         for face in &ours {
             let own = median(cells, work, face);
-            let against = |theirs: Option<f64>| match (own, theirs) {
+            let against = |own, theirs| match (own, theirs) {
                 (Some(own), Some(theirs)) => digits(work.ratio(own, theirs)),
                 _ => "-".to_owned(),
             };
-            row.push(against(peer.map(|(_, median)| median)));
+            row.push(against(own, peer.map(|(_, median)| median)));
             if with_linux {
-                row.push(against(median(cells, work, counterpart(face))));
+                let theirs = median(cells, work, counterpart(face));
+                row.push(against(median_as_linux(cells, work, face), theirs));
             }
         }
         table.add_row(row);

@@ -1,7 +1,7 @@
 //! The targets, and whether the numbers reach them, as Markdown.
 
 use super::table::counterpart;
-use super::{best_peer, digits, median};
+use super::{best_peer, digits, is_linux, median, median_as_linux};
 use crate::args::Args;
 use crate::data::Data;
 use crate::fixture::Age;
@@ -185,7 +185,13 @@ fn large(cells: &[&Cell], ease: f64) -> String {
 }
 
 fn line(cells: &[&Cell], target: Target) -> String {
-    let ours = median(cells, target.work, target.face);
+    let is_beside_linux = matches!(target.theirs, Theirs::Column(name, _) if is_linux(name));
+    let median_of_ours = if is_beside_linux {
+        median_as_linux
+    } else {
+        median
+    };
+    let ours = median_of_ours(cells, target.work, target.face);
     let (name, theirs) = match target.theirs {
         Theirs::Column(name, work) => {
             let other = if work == target.work {
