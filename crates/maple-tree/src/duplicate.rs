@@ -10,6 +10,7 @@ use crate::node::{Child, Fresh, HEIGHT_MAX, Link, Node, Root};
 use crate::pool::Pool;
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
+use crate::walk::LeafPath;
 use crate::{Entry, IndexRange};
 
 impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
@@ -124,9 +125,17 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
     ) -> Result<MapleTree<U, S>, DuplicateError<E>> {
         let mut copy = MapleTree::empty(self.branches, self.pool.source().clone());
         let mut builder = Builder::new(&mut copy);
-        for (range, value) in self {
-            if let Some(value) = f(range, value).map_err(DuplicateError::Refused)? {
-                builder.push(range, value)?;
+        let mut leaves = self.root().map(|root| LeafPath::to(root, 0));
+        while let Some(path) = &mut leaves {
+            let leaf = path.leaf();
+            leaf.prefetch_entries();
+            for (range, value) in (0..leaf.count()).filter_map(|slot| leaf.entry_at(slot)) {
+                if let Some(value) = f(range, value).map_err(DuplicateError::Refused)? {
+                    builder.push(range, value)?;
+                }
+            }
+            if !path.next_leaf() {
+                leaves = None;
             }
         }
         builder.finish();
@@ -141,13 +150,13 @@ struct Copier<'s, 'p, T, S: NodeSource> {
     unfinished: ArrayVec<(&'s Node<T>, Fresh<T>), HEIGHT_MAX>,
 }
 
-impl<'s, T: Clone, S: NodeSource> Copier<'s, '_, T, S> {
+impl<'s, T: Entry + Clone, S: NodeSource> Copier<'s, '_, T, S> {
     fn copy(mut self, root: &'s Node<T>) -> Result<Link<T>, OutOfNodes> {
         self.begin(root)?;
         while let Some((node, copy)) = self.unfinished.last_mut() {
             let node = *node;
             if node.is_leaf() {
-                copy_entries(node, copy);
+                copy.clone_slots(node);
             } else if copy.count() < node.count() {
                 let next = node.child(copy.count());
                 self.begin(next)?;
@@ -175,14 +184,6 @@ impl<'s, T: Clone, S: NodeSource> Copier<'s, '_, T, S> {
         let copy = self.pool.take(node.kind());
         self.unfinished.push((node, copy));
         Ok(())
-    }
-}
-
-fn copy_entries<T: Clone>(node: &Node<T>, copy: &mut Node<T>) {
-    for slot in 0..node.count() {
-        if let Some(value) = node.entry(slot) {
-            copy.push_entry(node.slot_range(slot), value.clone());
-        }
     }
 }
 

@@ -24,6 +24,8 @@ use core::ptr::NonNull;
 ///   with interior mutability in the word itself, such as `Cell<u32>`; cells
 ///   behind the pointer are fine.)
 /// - `size_of::<Self>() <= 8` and `align_of::<Self>() <= 8`.
+/// - If [`IS_POINTER`](Self::IS_POINTER) is set, every value is one pointer, which
+///   may be null or dangle.
 ///
 /// # Examples
 ///
@@ -40,7 +42,10 @@ use core::ptr::NonNull;
 /// tree.insert(IndexRange::single(7), Handle(1)).unwrap();
 /// assert_eq!(tree.get(7), Some(&Handle(1)));
 /// ```
-pub unsafe trait Entry: Sized {}
+pub unsafe trait Entry: Sized {
+    /// Whether what is behind the word is worth fetching before a value is cloned.
+    const IS_POINTER: bool = false;
+}
 
 macro_rules! words {
     ($($type:ty),*) => {$(
@@ -82,10 +87,14 @@ non_zero!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
 macro_rules! pointers {
     ($($pointer:ident),*) => {$(
         // SAFETY: one pointer; any interior mutability lies behind it.
-        unsafe impl<T> Entry for $pointer<T> {}
+        unsafe impl<T> Entry for $pointer<T> {
+            const IS_POINTER: bool = true;
+        }
 
         // SAFETY: null is `None`, so this is one pointer too.
-        unsafe impl<T> Entry for Option<$pointer<T>> {}
+        unsafe impl<T> Entry for Option<$pointer<T>> {
+            const IS_POINTER: bool = true;
+        }
     )*};
 }
 

@@ -245,17 +245,22 @@ impl<T> Node<T> {
 /// Asks the processor to fetch the four lines of a node.
 #[inline(always)]
 fn prefetch(node: *const u8) {
+    for line in 0..4 {
+        prefetch_line(node.wrapping_add(64 * line));
+    }
+}
+
+/// Asks the processor to fetch one line, which may be anywhere.
+#[inline(always)]
+fn prefetch_line(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        for line in 0..4 {
-            let line = node.wrapping_add(64 * line).cast();
-            // SAFETY: a prefetch is a hint; any address will do.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
-        }
+        // SAFETY: a prefetch is a hint; any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = node;
+    let _ = line;
 }
 
 /// How many of `keys`, which ascend, are below `key`, found without a branch
