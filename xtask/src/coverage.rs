@@ -80,9 +80,18 @@ struct Covered {
     /// Below [`SOURCES`].
     path: String,
     reached: usize,
-    /// Lines of branches or lines that were not reached, once for each.
-    missed: Vec<usize>,
+    /// Once for each branch, or line, that was not reached.
+    missed: Vec<Missed>,
     text: String,
+}
+
+/// What was not reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Missed {
+    /// From 1.
+    line: usize,
+    /// Which side of a condition, in words; empty for a line.
+    side: &'static str,
 }
 
 /// Reads the report: `SF:` begins a file; `BRDA:LINE,…,TAKEN` is a branch, `DA:LINE,COUNT` a line.
@@ -122,15 +131,28 @@ fn begun(path: &str) -> Result<Covered, String> {
     })
 }
 
-/// Counts a branch or a line: its line comes first in `fields`, how often it was taken last.
+/// Counts a branch, `LINE,BLOCK,BRANCH,TAKEN`, or a line, `LINE,COUNT`. Of the two branches of a
+/// condition the first is the one where it holds.
 fn count(files: &mut [Covered], fields: &str, asserted: &BTreeSet<usize>) {
-    let Some(file) = files.last_mut() else {
+    let fields: Vec<&str> = fields.split(',').collect();
+    let line = fields.first().and_then(|line| line.parse().ok());
+    let (Some(file), Some(line)) = (files.last_mut(), line) else {
         return;
     };
-    let line = fields.split(',').next().and_then(|line| line.parse().ok());
-    match (line, fields.rsplit(',').next()) {
-        (Some(line), Some("0" | "-")) if !asserted.contains(&line) => file.missed.push(line),
-        (Some(_), Some("0" | "-")) | (None, _) => {}
+    let side = match fields.as_slice() {
+        [_, _, branch, _]
+            if branch
+                .parse()
+                .is_ok_and(|branch: u32| branch.is_multiple_of(2)) =>
+        {
+            " (never true)"
+        }
+        [_, _, _, _] => " (never false)",
+        _ => "",
+    };
+    match fields.last() {
+        Some(&("0" | "-")) if asserted.contains(&line) => {}
+        Some(&("0" | "-")) => file.missed.push(Missed { line, side }),
         _ => file.reached += 1,
     }
 }
@@ -177,12 +199,11 @@ fn judge(files: &[Covered], measure: Measure) -> Checked {
     row("all", reached, missed);
 
     println!("\nnot reached:");
+    files.iter().for_each(print_lines);
     let places: BTreeSet<String> = files.iter().flat_map(places).collect();
+    println!("\nby their text, as {REASONS} lists them:");
     let unlisted = Reasons::read(REASONS)?.print(&places);
-    println!(
-        "{unlisted} of {} places have no reason in {REASONS}",
-        places.len()
-    );
+    println!("{unlisted} of {} have no reason", places.len());
     let percent = percent(reached, missed);
     if percent < LEAST {
         return Err(format!(
@@ -192,11 +213,17 @@ fn judge(files: &[Covered], measure: Measure) -> Checked {
     Ok(Outcome::Passed)
 }
 
+fn print_lines(file: &Covered) {
+    for Missed { line, side } in &file.missed {
+        println!("  {SOURCES}{}:{line}{side}", file.path);
+    }
+}
+
 fn places(file: &Covered) -> impl Iterator<Item = String> {
     let lines: Vec<&str> = file.text.lines().collect();
-    file.missed.iter().map(move |&line| {
+    file.missed.iter().map(move |&Missed { line, side }| {
         let text = lines.get(line - 1).map_or("", |text| text.trim());
-        format!("{}: {text}", file.path)
+        format!("{}: {text}{side}", file.path)
     })
 }
 
@@ -233,6 +260,11 @@ mod tests {
         for fields in ["3,0,0,7", "3,0,1,0", "4,0,1,0", "5,0,0,-"] {
             count(&mut files, fields, &BTreeSet::from([4]));
         }
-        assert_eq!((files[0].reached, files[0].missed.clone()), (1, vec![3, 5]));
+        let missed = [(3, " (never false)"), (5, " (never true)")];
+        assert_eq!(
+            files[0].missed,
+            missed.map(|(line, side)| Missed { line, side })
+        );
+        assert_eq!(files[0].reached, 1);
     }
 }

@@ -7,6 +7,7 @@ use crate::reasons::Reasons;
 use crate::run::{run, target};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 /// What is mutated.
 const SOURCES: &str = "crates/maple-tree/src/write/**/*.rs";
@@ -14,8 +15,34 @@ const SOURCES: &str = "crates/maple-tree/src/write/**/*.rs";
 /// The mutations that change nothing that matters, each with its reason.
 const REASONS: &str = "crates/maple-tree/surviving-mutants.txt";
 
-/// How long the tests may take on a mutation, in seconds; one that never ends is noticed so.
-const SECONDS: u32 = 300;
+/// One pass over the mutations.
+struct Pass {
+    tests: &'static [&'static str],
+    /// How long the tests may take on one mutation, in seconds; what never ends is noticed so.
+    seconds: u32,
+    /// Whether it is over what the pass before left alone.
+    over: Over,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    All,
+    Survivors,
+}
+
+/// Most mutations are noticed by tests of a few seconds; only the others are worth all tests.
+const PASSES: [Pass; 2] = [
+    Pass {
+        tests: &["--lib", "--test=surface", "--test=traces"],
+        seconds: 120,
+        over: Over::All,
+    },
+    Pass {
+        tests: &["--lib", "--tests"],
+        seconds: 900,
+        over: Over::Survivors,
+    },
+];
 
 /// The status of `cargo-mutants` where it found survivors or mutations that never end.
 const FOUND_SOME: [i32; 2] = [2, 3];
@@ -27,23 +54,8 @@ pub(crate) fn survivors() -> Checked {
     }
     let place = target().join("mutants");
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    let mut cargo = nightly::cargo("");
-    cargo
-        .args([
-            "mutants",
-            "-p",
-            "maple-tree",
-            "--all-features",
-            "-f",
-            SOURCES,
-        ])
-        .args(["--timeout", &SECONDS.to_string(), "--no-shuffle"])
-        .args(["--output", &path_of(&place)])
-        .args(["--", "--lib", "--tests"])
-        .env_remove("CARGO_TARGET_DIR");
-    let status = run(&mut cargo)?.status;
-    if !status.success() && !status.code().is_some_and(|code| FOUND_SOME.contains(&code)) {
-        return Err(format!("`cargo mutants` ended with {status}"));
+    for pass in PASSES {
+        mutate(&pass, &place)?;
     }
     let missed = place.join("mutants.out/missed.txt");
     let missed =
@@ -54,6 +66,23 @@ pub(crate) fn survivors() -> Checked {
         0 => Ok(Outcome::Passed),
         unlisted => Err(format!("{unlisted} survivors have no reason in {REASONS}")),
     }
+}
+
+fn mutate(pass: &Pass, place: &Path) -> Result<(), String> {
+    let mut cargo = nightly::cargo("");
+    cargo
+        .args(["mutants", "-p", "maple-tree", "--all-features"])
+        .args(["-f", SOURCES, "--no-shuffle", "--output", &path_of(place)])
+        .args(["--timeout", &pass.seconds.to_string()])
+        .args((pass.over == Over::Survivors).then_some("--iterate"))
+        .arg("--")
+        .args(pass.tests)
+        .env_remove("CARGO_TARGET_DIR");
+    let status = run(&mut cargo)?.status;
+    if status.success() || status.code().is_some_and(|code| FOUND_SOME.contains(&code)) {
+        return Ok(());
+    }
+    Err(format!("`cargo mutants` ended with {status}"))
 }
 
 /// A mutation's text without its line and column: `PATH:LINE:COLUMN: TEXT`.

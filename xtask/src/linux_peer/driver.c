@@ -57,6 +57,7 @@ EXPORT void *peer_new(u64 mode)
 	}
 	if (!peer)
 		return NULL;
+	peer_slab_renew();
 	peer->shared = mode == RCU;
 	mt_init_flags(&peer->tree, flags[mode]);
 	return peer;

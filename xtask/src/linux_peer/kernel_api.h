@@ -147,6 +147,7 @@ int kmem_cache_alloc_bulk(struct kmem_cache *cache, gfp_t gfp, size_t count, voi
 void kmem_cache_free(struct kmem_cache *cache, void *object);
 void kmem_cache_free_bulk(struct kmem_cache *cache, size_t count, void **objects);
 unsigned long peer_slab_bytes(void);
+void peer_slab_renew(void);
 
 /*
  * Words that stand for something: a pointer is a multiple of four, an odd word is a number, and one

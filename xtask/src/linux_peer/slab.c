@@ -14,9 +14,12 @@ struct free_object {
 static struct kmem_cache only_cache;
 /* Freed last, handed out first. */
 static struct free_object *freed;
-/* What was never handed out of the newest chunk, in the order of addresses. */
+/* What was never handed out of the chunk in use, in the order of addresses. */
 static char *fresh;
 static char *fresh_end;
+static char **chunks;
+static size_t chunks_count;
+static size_t chunks_used;
 static unsigned long objects_out;
 
 static struct rcu_head *callbacks;
@@ -32,6 +35,37 @@ struct kmem_cache *kmem_cache_create(const char *name, unsigned int size, unsign
 	return &only_cache;
 }
 
+/* Goes on to the next chunk, a new one if all have been in use. */
+static bool next_chunk(void)
+{
+	if (chunks_used == chunks_count) {
+		char **longer = realloc(chunks, (chunks_count + 1) * sizeof(*chunks));
+		char *chunk;
+
+		if (!longer)
+			return false;
+		chunks = longer;
+		chunk = aligned_alloc(CHUNK, CHUNK);
+		if (!chunk)
+			return false;
+		chunks[chunks_count++] = chunk;
+	}
+	fresh = chunks[chunks_used++];
+	fresh_end = fresh + CHUNK;
+	return true;
+}
+
+/* A heap as good as new, if nothing of it is in use: what one tree left does not age the next. */
+void peer_slab_renew(void)
+{
+	if (objects_out)
+		return;
+	freed = NULL;
+	fresh = NULL;
+	fresh_end = NULL;
+	chunks_used = 0;
+}
+
 void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp)
 {
 	void *object = freed;
@@ -40,14 +74,8 @@ void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp)
 	if (likely(object)) {
 		freed = freed->next;
 	} else {
-		if (unlikely(fresh == fresh_end)) {
-			char *chunk = aligned_alloc(CHUNK, CHUNK);
-
-			if (!chunk)
-				return NULL;
-			fresh = chunk;
-			fresh_end = chunk + CHUNK;
-		}
+		if (unlikely(fresh == fresh_end) && !next_chunk())
+			return NULL;
 		object = fresh;
 		fresh += OBJECT;
 	}
