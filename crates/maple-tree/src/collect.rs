@@ -3,7 +3,7 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
-use crate::node::Path;
+use crate::node::{Path, Steps};
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::{Entry, IndexRange, StoreError};
@@ -113,7 +113,8 @@ pub struct IntoIter<T: Entry, S: NodeSource = HeapNodes> {
 impl<T: Entry, S: NodeSource> IntoIter<T, S> {
     fn take(&mut self, range: IndexRange) -> Option<(IndexRange, T)> {
         // INVARIANT: T1, T4 and T5 are suspended: the tree is not written to any more.
-        let mut path = Path::to(&mut self.tree.root, range.first())?;
+        let mut steps = Steps::new();
+        let mut path = Path::to(&mut self.tree.root, &mut steps, range.first())?;
         // It is passed over even if cloning it panics.
         self.tree.len -= 1;
         let (depth, slot) = (path.depth, path.leaf().leaf_slot(range.first()));

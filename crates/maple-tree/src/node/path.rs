@@ -4,6 +4,8 @@ use core::marker::PhantomData;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+use arrayvec::ArrayVec;
+
 use super::{HEIGHT_MAX, Link, Node, NodeRef};
 use crate::IndexRange;
 
@@ -109,14 +111,29 @@ impl<T> Root<T> {
     }
 }
 
+/// Room for the steps of a [`Path`], which is moved more cheaply without it.
+pub(crate) struct Steps<T> {
+    nodes: ArrayVec<NonNull<Node<T>>, HEIGHT_MAX>,
+    slots: Slots,
+}
+
+impl<T> Steps<T> {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            nodes: ArrayVec::new_const(),
+            slots: [0; HEIGHT_MAX],
+        }
+    }
+}
+
 /// The way from the root to a leaf.
 ///
 /// It borrows the root mutably: the tree is changed through the path only, or
 /// not at all, while there is one.
-pub(crate) struct Path<'t, T> {
+pub(crate) struct Path<'t, 's, T> {
     root: &'t mut Root<T>,
-    nodes: [Option<NonNull<Node<T>>>; HEIGHT_MAX],
-    pub(crate) slots: Slots,
+    steps: &'s mut Steps<T>,
     /// How far below the root the leaf is.
     pub(crate) depth: usize,
     /// The indices that belong to the leaf.
@@ -125,17 +142,16 @@ pub(crate) struct Path<'t, T> {
     pub(crate) shared: usize,
 }
 
-impl<'t, T> Path<'t, T> {
+impl<'t, 's, T> Path<'t, 's, T> {
     /// Walks to the leaf that `index` belongs to; `None` in an empty tree.
     #[inline(always)]
-    pub(crate) fn to(root: &'t mut Root<T>, index: u64) -> Option<Self> {
+    pub(crate) fn to(root: &'t mut Root<T>, steps: &'s mut Steps<T>, index: u64) -> Option<Self> {
         let mut at = root.link.as_ref()?.0;
-        let mut nodes = [None; HEIGHT_MAX];
-        let mut slots = [0; HEIGHT_MAX];
+        steps.nodes.clear();
         let (mut min, mut max) = (0, u64::MAX);
         let (mut depth, mut shared) = (0, usize::MAX);
         loop {
-            nodes[depth] = Some(at);
+            steps.nodes.push(at);
             // SAFETY: linked below the root, which is borrowed.
             let node = unsafe { at.as_ref() };
             node.prefetch();
@@ -147,15 +163,14 @@ impl<'t, T> Path<'t, T> {
             }
             let slot = node.child_slot(index);
             at = node.child_raw(slot);
-            slots[depth] = slot as u8;
+            steps.slots[depth] = slot as u8;
             (min, max) = (node.child_min(slot, min), node.pivot_or(slot, max));
             depth += 1;
         }
         let range = IndexRange::new(min, max).expect("a node's bounds ascend (T3)");
         Some(Self {
             root,
-            nodes,
-            slots,
+            steps,
             depth,
             range,
             shared: shared.min(depth + 1),
@@ -171,11 +186,22 @@ impl<'t, T> Path<'t, T> {
     /// The node at `depth`.
     #[inline]
     pub(crate) fn node_ref(&self, depth: usize) -> NodeRef<'_, T> {
-        let node = self.nodes[depth].expect("the way leads through every depth");
+        let node = self.steps.nodes[depth];
         // It was linked below the root when the path was made; since then nothing was
         // cut out of the tree but by `replace` and through `node_mut`, which cut the
         // path off there. So it is alive for as long as the path is borrowed.
         NodeRef(node, PhantomData)
+    }
+
+    /// The slots taken in the branches.
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.steps.slots
+    }
+
+    /// The slot taken in the branch at `depth`.
+    #[inline]
+    pub(crate) fn slot(&self, depth: usize) -> usize {
+        self.steps.slots[depth].into()
     }
 
     /// The leaf.
@@ -199,9 +225,9 @@ impl<'t, T> Path<'t, T> {
     #[inline]
     pub(crate) fn node_mut(&mut self, depth: usize) -> &mut Node<T> {
         assert!(self.is_alone(depth));
-        let mut node = self.nodes[depth].expect("the way leads through every depth");
+        let mut node = self.steps.nodes[depth];
         // The nodes below may be replaced through this one.
-        self.nodes[depth + 1..=self.depth].fill(None);
+        self.steps.nodes.truncate(depth + 1);
         // SAFETY: as in `node`; and it is the only reference, for the node is in this
         // tree only, the tree is borrowed mutably, and nobody else looks at it.
         unsafe { node.as_mut() }
@@ -218,13 +244,15 @@ impl<'t, T> Path<'t, T> {
     /// Turns to the next leaf, which is below the child behind the slot taken in
     /// the branch at `depth`.
     pub(crate) fn turn_right(&mut self, depth: usize) {
-        self.slots[depth] += 1;
-        self.slots[depth + 1..].fill(0);
+        self.steps.slots[depth] += 1;
+        self.steps.slots[depth + 1..].fill(0);
+        self.steps.nodes.truncate(1);
         let (mut min, mut max) = (0, u64::MAX);
         for at in 0..self.depth {
-            let (node, slot) = (self.node(at), usize::from(self.slots[at]));
+            let (node, slot) = (self.node(at), self.slot(at));
             (min, max) = (node.child_min(slot, min), node.pivot_or(slot, max));
-            self.nodes[at + 1] = Some(node.child_raw(slot));
+            let child = node.child_raw(slot);
+            self.steps.nodes.push(child);
         }
         self.range = IndexRange::new(min, max).expect("a node's bounds ascend (T3)");
     }
@@ -233,11 +261,11 @@ impl<'t, T> Path<'t, T> {
     /// the path ends above it. All nodes above are in this tree only.
     pub(crate) fn replace(&mut self, depth: usize, new: Option<Link<T>>) -> Option<Link<T>> {
         assert!(depth <= self.shared);
-        self.nodes[depth..].fill(None);
+        self.steps.nodes.truncate(depth);
         let Some(parent) = depth.checked_sub(1) else {
             return self.root.replace(new);
         };
-        let slot = usize::from(self.slots[parent]);
+        let slot = self.slot(parent);
         // SAFETY: the parent is in this tree only, and the path is its writer's.
         new.map(|new| unsafe { self.node(parent).replace_child(slot, new) })
     }

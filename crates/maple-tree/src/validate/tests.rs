@@ -1,6 +1,6 @@
 //! Each invariant is broken once, and `validate` names it.
 
-use crate::node::{Kind, Link, Node, Path};
+use crate::node::{Kind, Link, Node, Path, Steps};
 use crate::{IndexRange, Invariant, MapleTree};
 
 /// Entries over `[10i, 10i + 4]`: every leaf has holes, the root is a branch.
@@ -15,9 +15,9 @@ fn tree() -> MapleTree<u64> {
 
 /// The node at `depth` on the way to `index`.
 fn node_at(tree: &mut MapleTree<u64>, index: u64, depth: usize) -> &mut Node<u64> {
-    Path::to(&mut tree.root, index)
-        .unwrap()
-        .into_node_mut(depth)
+    let mut steps = Steps::new();
+    let path = Path::to(&mut tree.root, &mut steps, index).unwrap();
+    path.into_node_mut(depth)
 }
 
 fn root(tree: &mut MapleTree<u64>) -> &mut Node<u64> {

@@ -35,12 +35,12 @@ pub(super) struct Below {
 
 impl<'a, T> Frontier<'a, T> {
     /// The leaves in which a range begins, where `path` leads, and ends: at `last`.
-    pub(super) fn leaves(path: &'a Path<'_, T>, last: u64) -> Self {
+    pub(super) fn leaves(path: &'a Path<'_, '_, T>, last: u64) -> Self {
         // PERF: filled in place, as moving the array copies all of it.
         let mut this = Self {
             replaced: ArrayVec::new(),
-            lo: path.slots,
-            hi: path.slots,
+            lo: *path.slots(),
+            hi: *path.slots(),
         };
         this.replaced.push(Way::along(path));
         if path.range.last() < last {

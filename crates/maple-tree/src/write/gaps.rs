@@ -24,9 +24,9 @@ pub(crate) fn leaf_gap<T>(leaf: &Node<T>, range: IndexRange) -> u64 {
 
 /// Tells the branches above the node at `depth` on `path` that its longest gap
 /// is `gap`. They are in this tree only.
-pub(super) fn raise_gap<T>(path: &mut Path<'_, T>, depth: usize, mut gap: u64) {
+pub(super) fn raise_gap<T>(path: &mut Path<'_, '_, T>, depth: usize, mut gap: u64) {
     for at in (0..depth).rev() {
-        let slot = usize::from(path.slots[at]);
+        let slot = path.slot(at);
         let before = path.node(at).gap(slot);
         if before == gap {
             return;
@@ -35,7 +35,7 @@ pub(super) fn raise_gap<T>(path: &mut Path<'_, T>, depth: usize, mut gap: u64) {
         let Some(above) = at.checked_sub(1) else {
             return;
         };
-        let kept = path.node(above).gap(path.slots[above].into());
+        let kept = path.node(above).gap(path.slot(above));
         if before < kept && gap <= kept {
             // Another child's is the longest, as it was.
             return;

@@ -14,6 +14,7 @@
 )]
 
 mod cut;
+mod edit;
 mod frontier;
 pub(crate) mod gaps;
 mod plan;
@@ -21,22 +22,13 @@ mod rebuild;
 mod shape;
 mod way;
 
-use arrayvec::ArrayVec;
-
-use self::cut::LeafCut;
-use self::gaps::{leaf_gap, raise_gap};
+use self::edit::{CloneEntry, Edit, dispose};
 use self::plan::{Needs, Plan, Puts, Request};
 pub(crate) use self::rebuild::CARRY_MAX;
-use self::rebuild::{CLONES, Cut, Rebuilt, clone_entries, copy_branch};
-use self::shape::Shape;
-use self::way::Way;
-use crate::clone_fn::CloneFn;
 use crate::error::{OutOfNodes, StoreError, StoreErrorKind};
 use crate::iter::Iter;
-use crate::limbo::Limbo;
-use crate::node::{BranchRun, Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Node, Patch, Path};
+use crate::node::{Gone, Kind, Node, Path, Steps};
 use crate::paths::{Path as Reached, reached};
-use crate::pool::Pool;
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
 use crate::{Entry, IndexRange};
@@ -200,7 +192,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::Nothing,
         };
-        let Some(mut edit) = Edit::at(self, request, None) else {
+        let mut steps = Steps::new();
+        let Some(mut edit) = Edit::at(self, &mut steps, request, None) else {
             return Ok(None);
         };
         let plan = edit.prepare()?;
@@ -314,7 +307,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         before: impl FnOnce(Option<&Node<T>>),
     ) -> Result<(), StoreError<T>> {
         let refuse = |kind, value| Err(StoreError { kind, value });
-        let Some(mut edit) = Edit::at(self, request, cut) else {
+        let mut steps = Steps::new();
+        let Some(mut edit) = Edit::at(self, &mut steps, request, cut) else {
             return match self.prepare_first() {
                 Ok(()) => {
                     before(None);
@@ -347,7 +341,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range,
             puts: Puts::Nothing,
         };
-        if let Some(mut edit) = Edit::at(self, request, Some(T::clone)) {
+        let mut steps = Steps::new();
+        if let Some(mut edit) = Edit::at(self, &mut steps, request, Some(T::clone)) {
             let plan = edit.prepare()?;
             before(Some(edit.path.node(0)));
             edit.commit(&plan, None);
@@ -381,13 +376,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             range: IndexRange::single(index),
             puts: Puts::Nothing,
         };
-        let mut edit = Edit::at(self, request, None).expect(FOUND);
+        let mut steps = Steps::new();
+        let mut edit = Edit::at(self, &mut steps, request, None).expect(FOUND);
         let depth = edit.path.depth;
         if !edit.path.is_alone(depth) {
             edit.pool.reserve(1 + depth - edit.path.shared.min(depth))?;
             edit.own_leaf();
         }
-        let path = Path::to(&mut self.root, index).expect(FOUND);
+        let path = Path::to(&mut self.root, &mut steps, index).expect(FOUND);
         Ok(path.into_node_mut(depth))
     }
 }
@@ -404,391 +400,6 @@ fn visit_parts<T>(
         if let Some(part) = entry.intersection(range) {
             visit(part, value);
         }
-    }
-}
-
-/// Clones an entry, to be cut in two.
-type CloneEntry<T> = fn(&T) -> T;
-
-/// Entries that were overwritten.
-type Displaced<T> = ArrayVec<T, LEAF_SLOTS>;
-
-/// A write in progress: the way to the leaf it begins in, and the parts of the
-/// tree that it uses.
-struct Edit<'t, T, S: NodeSource> {
-    path: Path<'t, T>,
-    request: Request,
-    /// Clones an entry that is cut in two. [`MapleTree::insert`] and
-    /// [`MapleTree::erase`] never cut one.
-    cut: Option<CloneEntry<T>>,
-    /// The caller has taken the only entry within the range.
-    is_taken: bool,
-    branches: Kind,
-    height: &'t mut usize,
-    len: &'t mut usize,
-    pool: &'t mut Pool<S>,
-    clone_fn: &'t CloneFn<T>,
-    limbo: &'t mut Limbo<T>,
-    is_watched: bool,
-}
-
-impl<'t, T: Entry, S: NodeSource> Edit<'t, T, S> {
-    /// `None` if the tree is empty.
-    #[inline(always)]
-    fn at(
-        tree: &'t mut MapleTree<T, S>,
-        request: Request,
-        cut: Option<CloneEntry<T>>,
-    ) -> Option<Self> {
-        let is_watched = tree.root.is_watched();
-        let path = Path::to(&mut tree.root, request.range.first())?;
-        Some(Self {
-            path,
-            request,
-            cut,
-            is_taken: false,
-            branches: tree.branches,
-            height: &mut tree.height,
-            len: &mut tree.len,
-            pool: &mut tree.pool,
-            clone_fn: &tree.clone_fn,
-            limbo: &mut tree.limbo,
-            is_watched,
-        })
-    }
-}
-
-impl<T, S: NodeSource> Edit<'_, T, S> {
-    /// Plans the write and reserves what it needs.
-    #[inline(always)]
-    fn prepare(&mut self) -> Result<Plan, OutOfNodes> {
-        let plan = Plan::new(&self.path, self.request);
-        let needs = plan.needs(&self.path);
-        self.pool
-            .reserve(needs.nodes_with(self.limbo, self.is_watched))?;
-        Ok(plan)
-    }
-
-    /// Takes the only entry in the range out, which the write is to erase; where
-    /// somebody else may look at it, a clone of it. Until the write is through the
-    /// tree owns what was taken.
-    fn take_out(&mut self, range: IndexRange) -> Result<Held<T>, T> {
-        let leaf = self.path.leaf();
-        let slot = leaf.leaf_slot(range.first());
-        if self.path.is_alone(self.path.depth) {
-            self.is_taken = true;
-            // SAFETY: the leaf is spliced or replaced without the slot, and what it held
-            // not dropped (`is_taken`).
-            return Ok(unsafe { leaf.hold(slot) });
-        }
-        let clone = self.clone_fn.get().expect(CLONES);
-        Err(clone(leaf.entry(slot).expect(FOUND)))
-    }
-
-    /// Carries `plan` out.
-    #[inline]
-    fn commit(&mut self, plan: &Plan, value: Option<T>) {
-        match plan {
-            Plan::Occupied | Plan::Nothing => reached(Reached::NothingToDo),
-            Plan::ExactFit(slot) => self.replace_entry(*slot, value),
-            Plan::Append => self.append(value),
-            Plan::OneLeaf(cut) => self.edit_leaf(cut, value),
-            Plan::ShortenedLeaf(cut) => self.shorten_leaf(cut, value),
-            Plan::Rebuild(shape) => self.rebuild(shape, value),
-        }
-    }
-
-    fn replace_entry(&mut self, slot: usize, value: Option<T>) {
-        reached(Reached::ExactFit);
-        let depth = self.path.depth;
-        if self.path.is_alone(depth) {
-            let entry = self.path.node_mut(depth).entry_mut(slot).zip(value);
-            drop(entry.map(|(old, new)| core::mem::replace(old, new)));
-            return;
-        }
-        let range = self.path.leaf().slot_range(slot);
-        let cut = LeafCut {
-            keep: slot,
-            before: None,
-            after: None,
-            tail: slot + 1,
-        };
-        let gap = (depth > 0).then(|| self.kept_gap(depth - 1));
-        self.replace_leaf(&cut, Some(range).zip(value), gap);
-    }
-
-    /// Adds an entry behind all others, in place.
-    #[inline]
-    fn append(&mut self, value: Option<T>) {
-        reached(Reached::Appended);
-        let (depth, range) = (self.path.depth, self.path.range);
-        let leaf = self.path.node_mut(depth);
-        let Some(value) = value else { return };
-        leaf.push_entry(self.request.range, value);
-        *self.len += 1;
-        if self.branches == Kind::Gaps {
-            let gap = leaf_gap(leaf, range);
-            raise_gap(&mut self.path, depth, gap);
-        }
-    }
-
-    fn kept_gap(&self, depth: usize) -> u64 {
-        let slot = self.path.slots[depth];
-        self.path.node(depth).kept_gap(slot.into())
-    }
-
-    /// Changes one leaf, and the gaps above it.
-    #[inline]
-    fn edit_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
-        reached(Reached::OneLeaf);
-        let stored = self.request.stored().zip(value);
-        let len = self.len_with(cut);
-        if !self.path.is_alone(self.path.depth) {
-            self.replace_leaf(cut, stored, None);
-            *self.len = len;
-            return;
-        }
-        let displaced = self.splice_leaf(cut, stored);
-        *self.len = len;
-        if self.branches == Kind::Gaps {
-            let gap = leaf_gap(self.path.leaf(), self.path.range);
-            let depth = self.path.depth;
-            raise_gap(&mut self.path, depth, gap);
-        }
-        drop_all(displaced);
-    }
-
-    /// Changes one leaf in place. Returns what was overwritten.
-    #[inline]
-    fn splice_leaf(
-        &mut self,
-        cut: &LeafCut,
-        stored: Option<(IndexRange, T)>,
-    ) -> ArrayVec<Held<T>, LEAF_SLOTS> {
-        // Cloning may panic, so it comes before anything changes.
-        let second = self.second_piece(cut);
-        let (leaf, mut displaced) = (self.path.leaf(), ArrayVec::new());
-        if !self.is_taken && core::mem::needs_drop::<T>() {
-            for slot in cut.dropped().filter(|&slot| leaf.entry(slot).is_some()) {
-                // SAFETY: the leaf is spliced without these slots below.
-                displaced.push(unsafe { leaf.hold(slot) });
-            }
-        }
-        let mut patch = Patch::new();
-        // SAFETY: and what stays of the cut slots is in the patch that it gets.
-        unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
-        self.path.node_mut(self.path.depth).splice(&mut patch);
-        displaced
-    }
-
-    fn second_piece(&self, cut: &LeafCut) -> Option<T> {
-        let piece = cut.after.filter(|_| cut.cuts_in_two())?;
-        self.path
-            .leaf()
-            .entry(piece.slot)
-            .map(self.cut.expect(CLONES))
-    }
-
-    /// How many entries there will be once one leaf is cut.
-    fn len_with(&self, cut: &LeafCut) -> usize {
-        let laid = cut.laid(self.request.stored());
-        *self.len + laid - cut.overlapped(self.path.leaf())
-    }
-
-    /// Changes one leaf in place so that it ends before the index it ended at;
-    /// the first hole of the next one grows.
-    fn shorten_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
-        reached(Reached::Shortened);
-        let stored = self.request.stored().zip(value);
-        let len = self.len_with(cut);
-        let displaced = self.splice_leaf(cut, stored);
-        *self.len = len;
-        let (leaf, range) = (self.path.leaf(), self.path.range);
-        let upper = leaf.upper();
-        let depth = self.path.depth;
-        if self.branches == Kind::Gaps {
-            let range = IndexRange::new(range.first(), upper);
-            let gap = leaf_gap(leaf, range.expect("a leaf's bounds ascend (T3)"));
-            raise_gap(&mut self.path, depth, gap);
-        }
-        let is_turn = |at: &usize| {
-            let slot = usize::from(self.path.slots[*at]);
-            slot + 1 < self.path.node(*at).count()
-        };
-        let turn = (0..depth).rev().find(is_turn);
-        let turn = turn.expect("another leaf comes behind");
-        let slot = self.path.slots[turn].into();
-        self.path.node_mut(turn).set_pivot(slot, upper);
-        if self.branches == Kind::Gaps {
-            self.path.turn_right(turn);
-            let gap = leaf_gap(self.path.leaf(), self.path.range);
-            raise_gap(&mut self.path, depth, gap);
-        }
-        drop_all(displaced);
-    }
-
-    /// Builds a leaf aside, as `cut` and `stored` say, and puts it in the place
-    /// of the one on the path. `gap` is its longest gap, where that is known.
-    fn replace_leaf(&mut self, cut: &LeafCut, stored: Option<(IndexRange, T)>, gap: Option<u64>) {
-        let depth = self.path.depth;
-        let kept = if self.is_taken {
-            Kept::NONE
-        } else {
-            cut.kept()
-        };
-        let second = self.second_piece(cut);
-        let (mut patch, mut displaced) = (Patch::new(), Displaced::new());
-        let leaf = if depth < self.path.shared {
-            let leaf = self.path.leaf();
-            // SAFETY: the leaf is replaced by its copy. What the copy is spliced without
-            // stays with the old one (`kept`), or is in the patch.
-            unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
-            // SAFETY: as above.
-            let mut copy = unsafe { self.pool.take_copy(leaf) };
-            copy.splice(&mut patch);
-            copy
-        } else {
-            let mut copy = self.clone_leaf();
-            displaced.extend(cut.dropped().filter_map(|slot| copy.take_entry(slot)));
-            // SAFETY: the copy is spliced without the slots that are read here.
-            unsafe { cut.fill(&mut patch, &copy, (stored, second)) };
-            copy.splice(&mut patch);
-            copy
-        };
-        let gap = match gap {
-            Some(gap) => gap,
-            None if self.branches == Kind::Gaps => leaf_gap(&leaf, self.path.range),
-            None => 0,
-        };
-        self.attach_leaf(leaf, gap, kept);
-        drop(displaced);
-    }
-
-    /// A copy of the leaf, every entry cloned: other trees share the old one.
-    fn clone_leaf(&mut self) -> Fresh<T> {
-        // Cloning may panic: the node is taken once nothing can.
-        let clones = clone_entries(self.path.leaf(), self.clone_fn);
-        let mut copy = self.pool.take(Kind::Leaf);
-        for (range, value) in clones {
-            copy.push_entry(range, value);
-        }
-        copy
-    }
-
-    /// Replaces the leaf, which somebody else may look at, by a copy of it.
-    fn own_leaf(&mut self) {
-        let depth = self.path.depth;
-        let gap = depth
-            .checked_sub(1)
-            .map_or(0, |parent| self.kept_gap(parent));
-        let copy = self.clone_leaf();
-        self.attach_leaf(copy, gap, Kept::NONE);
-    }
-
-    /// Puts `leaf` in the place of the one on the path, which keeps `kept`.
-    fn attach_leaf(&mut self, leaf: Fresh<T>, gap: u64, kept: Kept) {
-        let depth = self.path.depth;
-        let mut cut = Cut::new();
-        if depth < self.path.shared {
-            // SAFETY: the leaf is in this tree only, and is replaced just below.
-            cut.push(unsafe { Gone::replaced(self.path.node_ref(depth), kept) });
-        }
-        self.attach(depth, (leaf.into_link(), gap), &mut cut);
-        self.dispose_all(&mut cut);
-    }
-
-    /// Puts `new` in the place of the node at `depth` on the path. Of what other
-    /// trees share above it copies are made.
-    fn attach(&mut self, depth: usize, (new, gap): (Link<T>, u64), cut: &mut Cut<T>) {
-        let (mut depth, mut new, mut gap) = (depth, new, gap);
-        let shared = self.path.shared;
-        if shared < depth {
-            let mut way = Way::along(&self.path);
-            way.depth = depth;
-            while shared < way.depth {
-                reached(Reached::CopiedOnWrite);
-                way.up();
-                let copy = copy_branch(&way, self.pool, (new, gap));
-                (new, gap) = (copy.link, copy.gap);
-            }
-            depth = way.depth;
-        }
-        let old = self.path.replace(depth, Some(new));
-        if depth == shared {
-            // The old node has other owners; otherwise there is a record of it.
-            cut.extend(old.map(Gone::Link));
-        }
-        if self.branches == Kind::Gaps {
-            raise_gap(&mut self.path, depth, gap);
-        }
-    }
-
-    /// Carries a [`Plan::Rebuild`] out.
-    #[cold]
-    fn rebuild(&mut self, shape: &Shape, value: Option<T>) {
-        let len = self.len_after();
-        // PERF: filled in place, as moving these arrays copies all of them.
-        let (mut run, mut cut) = (BranchRun::new(), Cut::new());
-        let Rebuilt { link, gap, height } = self.build(shape, value, (&mut run, &mut cut));
-        if let Some(height) = height {
-            // The old root is among what was cut out.
-            self.path.replace(0, link);
-            *self.height = height;
-        } else if let Some(link) = link {
-            self.attach(shape.end, (link, gap), &mut cut);
-        } else {
-            let count = run.len();
-            let branch = self.path.node_mut(shape.end);
-            branch.refill(&mut run, 0..count);
-            if self.branches == Kind::Gaps {
-                let gap = branch.longest_gap();
-                raise_gap(&mut self.path, shape.end, gap);
-            }
-        }
-        *self.len = len;
-        self.dispose_all(&mut cut);
-    }
-
-    /// How many entries there will be.
-    fn len_after(&self) -> usize {
-        let (range, root) = (self.request.range, self.path.node(0));
-        let (mut removed, mut pieces) = (0, 0);
-        for (entry, _) in Iter::over(Some(root), Some(range)) {
-            removed += 1;
-            pieces += usize::from(entry.first() < range.first());
-            pieces += usize::from(entry.last() > range.last());
-        }
-        *self.len + pieces + self.request.stored().iter().len() - removed
-    }
-
-    fn dispose_all(&mut self, cut: &mut Cut<T>) {
-        for gone in cut.drain(..) {
-            dispose(gone, self.is_watched, (self.pool, self.limbo));
-        }
-        self.pool.trim_chain();
-    }
-}
-
-/// Drops entries that were taken out of a leaf in place.
-fn drop_all<T>(displaced: ArrayVec<Held<T>, LEAF_SLOTS>) {
-    for held in displaced {
-        // SAFETY: the leaf was spliced without it, and nobody looked at the leaf
-        // without borrowing the tree.
-        drop(unsafe { held.into_inner() });
-    }
-}
-
-/// Frees what was cut out of a tree, or notes it where a reader may look at it.
-fn dispose<T, S: NodeSource>(
-    gone: Gone<T>,
-    is_watched: bool,
-    (pool, limbo): (&mut Pool<S>, &mut Limbo<T>),
-) {
-    if is_watched {
-        limbo.push(gone, pool);
-    } else {
-        // SAFETY: it is out of the tree, and nobody looked at that without borrowing it.
-        unsafe { pool.release_gone(gone) };
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) struct Needs {
 
 impl Plan {
     #[inline(always)]
-    pub(super) fn new<T>(path: &Path<'_, T>, request: Request) -> Self {
+    pub(super) fn new<T>(path: &Path<'_, '_, T>, request: Request) -> Self {
         let (leaf, range) = (path.leaf(), path.range);
         if !range.contains(request.range.last()) {
             // A hole belongs to one leaf.
@@ -102,7 +102,7 @@ impl Plan {
         Self::Rebuild(Shape::new(path, request))
     }
 
-    pub(super) fn needs<T>(&self, path: &Path<'_, T>) -> Needs {
+    pub(super) fn needs<T>(&self, path: &Path<'_, '_, T>) -> Needs {
         let (depth, mut nodes, mut records) = match self {
             Self::Occupied | Self::Nothing | Self::Append | Self::ShortenedLeaf(_) => (0, 0, 0),
             Self::ExactFit(_) | Self::OneLeaf(_) if path.is_alone(path.depth) => (0, 0, 0),
@@ -130,7 +130,7 @@ impl Needs {
 
 /// Whether the leaf's end can move down in place: nobody else looks at it, nor,
 /// where gaps are kept, at the next leaf, whose first hole grows.
-fn can_shorten<T>(path: &Path<'_, T>) -> bool {
+fn can_shorten<T>(path: &Path<'_, '_, T>) -> bool {
     if !path.is_alone(path.depth) {
         return false;
     }

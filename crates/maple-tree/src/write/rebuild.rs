@@ -18,8 +18,8 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::Edit;
 use super::cut::LeafCut;
+use super::edit::Edit;
 use super::frontier::Frontier;
 use super::gaps::{branch_gap, leaf_gap};
 use super::plan::Request;
@@ -133,7 +133,7 @@ pub(super) struct Rebuilt<T> {
     pub(super) height: Option<usize>,
 }
 
-impl<T, S: NodeSource> Edit<'_, T, S> {
+impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     /// Builds what `shape` says, without touching the tree. Where the branch at the
     /// end is filled anew in place, `run` is what with.
     pub(super) fn build(

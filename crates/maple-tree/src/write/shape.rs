@@ -58,7 +58,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn new<T>(path: &Path<'_, T>, request: Request) -> Self {
+    pub(super) fn new<T>(path: &Path<'_, '_, T>, request: Request) -> Self {
         let mut frontier = Frontier::leaves(path, request.range.last());
         let leaves = leaf_level(&mut frontier, request);
         let mut shape = Self {

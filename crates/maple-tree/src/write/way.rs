@@ -47,14 +47,14 @@ impl<'a, T> Way<'a, T> {
     }
 
     /// The way that `path` went.
-    pub(super) fn along(path: &'a Path<'_, T>) -> Self {
+    pub(super) fn along(path: &'a Path<'_, '_, T>) -> Self {
         let mut nodes = [None; HEIGHT_MAX];
         for (depth, node) in nodes[..=path.depth].iter_mut().enumerate() {
             *node = Some(path.node_ref(depth));
         }
         Self {
             nodes,
-            slots: path.slots,
+            slots: *path.slots(),
             depth: path.depth,
             shared: path.shared,
         }
