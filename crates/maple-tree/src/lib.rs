@@ -119,6 +119,10 @@ mod slot;
 mod sorted;
 mod source;
 mod split;
+#[cfg(any(loom, shuttle))]
+pub mod sync;
+#[cfg(not(any(loom, shuttle)))]
+mod sync;
 mod tree;
 mod validate;
 mod view;

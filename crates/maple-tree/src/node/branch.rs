@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use arrayvec::ArrayVec;
 
 use super::{BRANCH_SLOTS_MAX, GAP_SLOTS, Kind, Link, Node, PLAIN_SLOTS, Word, count_below};
+use crate::sync;
 
 /// A child with what its parent keeps of it.
 pub(crate) struct Child<T> {
@@ -96,7 +97,7 @@ impl<T> Node<T> {
     pub(crate) fn child(&self, slot: usize) -> &Self {
         // ORDERING: `Acquire` pairs with the `Release` in `replace_child`: a reader
         // that finds a new node finds it written.
-        let child = self.child_cell(slot).load(Ordering::Acquire);
+        let child = sync::load(self.child_cell(slot), Ordering::Acquire);
         // SAFETY: null, or a child that the slot owns a link to. That keeps it alive
         // while the slot is borrowed, or for as long as the guard of a lock-free
         // reader, which the borrow does not outlive.
@@ -113,8 +114,16 @@ impl<T> Node<T> {
 
     /// As [`child`](Self::child), for whoever keeps raw pointers.
     pub(super) fn child_raw(&self, slot: usize) -> NonNull<Self> {
-        let child = self.child_cell(slot).load(Ordering::Acquire);
+        let child = sync::load(self.child_cell(slot), Ordering::Acquire);
         NonNull::new(child).expect("a slot in use has a child (L1)")
+    }
+
+    /// Shows the node to a checker: it is written, and readers may find it soon.
+    #[cfg(any(loom, shuttle))]
+    pub(super) fn show(&self) {
+        sync::written(self);
+        let children = if self.is_leaf() { 0 } else { self.count() };
+        (0..children).for_each(|slot| sync::shared(self.child_cell(slot)));
     }
 
     /// Puts `new` in the place of the child in `slot`, in one step for readers.
@@ -126,7 +135,7 @@ impl<T> Node<T> {
         let cell = self.child_cell(slot);
         let old = NonNull::new(cell.load(Ordering::Relaxed));
         // ORDERING: `Release` pairs with the `Acquire` in `child`.
-        cell.store(new.into_raw().as_ptr(), Ordering::Release);
+        sync::store(cell, new.into_raw().as_ptr(), Ordering::Release);
         Link(old.expect("a slot in use has a child (L1)"))
     }
 

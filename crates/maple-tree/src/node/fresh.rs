@@ -78,6 +78,8 @@ impl<T> Fresh<T> {
 
     /// The node's only link.
     pub(crate) fn into_link(self) -> Link<T> {
+        #[cfg(any(loom, shuttle))]
+        self.show();
         Link(self.0)
     }
 }

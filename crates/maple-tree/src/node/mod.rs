@@ -384,6 +384,8 @@ impl<T> Husk<T> {
 
     /// The memory, once every slot is empty; what is left in one is leaked.
     pub(crate) fn into_memory(self) -> NonNull<NodeMemory> {
+        #[cfg(any(loom, shuttle))]
+        crate::sync::freed(self.0.as_ptr());
         self.0.cast()
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use arrayvec::ArrayVec;
 
 use super::{HEIGHT_MAX, Link, Node, NodeRef};
-use crate::IndexRange;
+use crate::{IndexRange, sync};
 
 /// The slots taken from the root down to a node; those below it mean nothing.
 pub(crate) type Slots = [u8; HEIGHT_MAX];
@@ -94,7 +94,7 @@ impl<T> Root<T> {
             let word = unsafe { word.as_ref() };
             // ORDERING: `Release` pairs with the `Acquire` of a reader that loads the
             // root: it finds the node written.
-            word.store(node, Ordering::Release);
+            sync::store(word, node, Ordering::Release);
         }
         core::mem::replace(&mut self.link, new)
     }

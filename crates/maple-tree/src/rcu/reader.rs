@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use super::Rcu;
 use crate::node::Node;
 use crate::view::View;
-use crate::{Cursor, Gaps, IndexRange, Iter, Segment, Segments};
+use crate::{Cursor, Gaps, IndexRange, Iter, Segment, Segments, sync};
 
 /// A reader of an [`RcuMapleTree`](super::RcuMapleTree), which says what it sees.
 ///
@@ -29,7 +29,7 @@ impl<'t, T, R: Rcu> Reader<'t, T, R> {
     #[inline]
     fn view(&self) -> View<'_, T> {
         // ORDERING: `Acquire` pairs with the `Release` in `Root::replace`.
-        let root = self.root.load(Ordering::Acquire);
+        let root = sync::load(self.root, Ordering::Acquire);
         // SAFETY: null, or a node of the tree, which is freed only after the guard is
         // gone; the view does not outlive `self`.
         View::below(unsafe { root.as_ref() })

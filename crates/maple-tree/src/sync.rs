@@ -1,0 +1,101 @@
+//! The steps that readers and a writer take on words they share, where a model
+//! checker can watch and order them.
+//!
+//! In every usual build these are plain loads and stores. With `--cfg loom` or
+//! `--cfg shuttle` they go through a [`Checker`], once a test has set one: the
+//! nodes are laid out as ever, so it is the real code that is checked.
+
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+#[cfg(any(loom, shuttle))]
+pub use checked::{Checker, set_checker};
+#[cfg(any(loom, shuttle))]
+pub(crate) use checked::{freed, shared, written};
+
+/// Loads the address of a node that is looked at next.
+#[inline(always)]
+pub(crate) fn load<N>(word: &AtomicPtr<N>, order: Ordering) -> *mut N {
+    #[cfg(any(loom, shuttle))]
+    if let Some(checker) = checked::checker() {
+        let plain = || word.load(order).cast();
+        return checker
+            .load(checked::address(word), order, &plain)
+            .cast::<N>();
+    }
+    word.load(order)
+}
+
+/// Stores the address of a node for readers to find.
+#[inline(always)]
+pub(crate) fn store<N>(word: &AtomicPtr<N>, node: *mut N, order: Ordering) {
+    #[cfg(any(loom, shuttle))]
+    if let Some(checker) = checked::checker() {
+        let plain = || word.store(node, order);
+        return checker.store((checked::address(word), node.cast()), order, &plain);
+    }
+    word.store(node, order);
+}
+
+/// What is there only for a checker.
+#[cfg(any(loom, shuttle))]
+mod checked {
+    extern crate std;
+
+    use core::sync::atomic::{AtomicPtr, Ordering};
+    use std::sync::OnceLock;
+
+    /// Who watches the steps, and may run other threads before any of them.
+    ///
+    /// Words and nodes are named by their addresses.
+    pub trait Checker: Sync {
+        /// A thread loads from `word` a node that it looks at next. `plain` does it
+        /// without a checker.
+        fn load(&self, word: usize, order: Ordering, plain: &dyn Fn() -> *mut ()) -> *mut ();
+
+        /// The writer stores a node to a word. `plain` does it without a checker, and
+        /// is to be called in any case.
+        fn store(&self, step: (usize, *mut ()), order: Ordering, plain: &dyn Fn());
+
+        /// A node was written, which other threads may find soon.
+        fn written(&self, node: usize);
+
+        /// So was the word of a child in it.
+        fn shared(&self, word: usize, child: *mut ());
+
+        /// The memory of a node is given up.
+        fn freed(&self, node: usize);
+    }
+
+    static CHECKER: OnceLock<&'static dyn Checker> = OnceLock::new();
+
+    /// Sets who watches from now on; the first one set stays.
+    pub fn set_checker(checker: &'static dyn Checker) {
+        CHECKER.get_or_init(|| checker);
+    }
+
+    pub(super) fn checker() -> Option<&'static dyn Checker> {
+        CHECKER.get().copied()
+    }
+
+    pub(super) fn address<N>(word: &AtomicPtr<N>) -> usize {
+        core::ptr::from_ref(word).addr()
+    }
+
+    pub(crate) fn written<N>(node: *const N) {
+        if let Some(checker) = checker() {
+            checker.written(node.addr());
+        }
+    }
+
+    pub(crate) fn shared<N>(word: &AtomicPtr<N>) {
+        if let Some(checker) = checker() {
+            checker.shared(address(word), word.load(Ordering::Relaxed).cast());
+        }
+    }
+
+    pub(crate) fn freed<N>(node: *const N) {
+        if let Some(checker) = checker() {
+            checker.freed(node.addr());
+        }
+    }
+}
