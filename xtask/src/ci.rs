@@ -1,8 +1,8 @@
 //! The list of checks, and the table at the end that says what ran, for how long, what was skipped.
 
 use crate::{
-    cargo, counts, documents, fuzz, miri, no_std, planted, programs, run, sanitizers, sources,
-    tools,
+    cargo, counts, documents, examples, fuzz, miri, no_std, planted, programs, run, sanitizers,
+    sources, tools,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -78,6 +78,10 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "README commands",
         run: documents::readme_commands,
+    },
+    Check {
+        name: "examples",
+        run: examples::all,
     },
     Check {
         name: "small nodes",

@@ -6,6 +6,7 @@ mod code;
 mod counts;
 mod coverage;
 mod documents;
+mod examples;
 mod fuzz;
 mod linux_peer;
 mod miri;

@@ -125,6 +125,48 @@ where
         "the node source of an `RcuMapleTree` is a handle of two words at most"
     );
 
+    /// Makes an empty tree without gap tracking whose nodes come from `source`.
+    ///
+    /// It is `const`, so a kernel's tree can be a `static`.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{EpochRcu, GlobalNodes, RcuMapleTree};
+    ///
+    /// static TREE: RcuMapleTree<u64, EpochRcu, parking_lot::RawMutex, GlobalNodes> =
+    ///     RcuMapleTree::new_in(EpochRcu, GlobalNodes);
+    /// assert!(TREE.read().is_empty());
+    /// ```
+    #[must_use]
+    pub const fn new_in(rcu: R, source: S) -> Self
+    where
+        S: Copy,
+    {
+        Self::of(MapleTree::new_in(source), rcu, source)
+    }
+
+    /// Makes an empty tree that tracks gaps, whose nodes come from `source`.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// See [`new_in`](Self::new_in).
+    #[must_use]
+    pub const fn with_gaps_in(rcu: R, source: S) -> Self
+    where
+        S: Copy,
+    {
+        Self::of(MapleTree::with_gaps_in(source), rcu, source)
+    }
+
     /// `core` is empty, or the caller sets `root`.
     const fn of(core: MapleTree<T, S>, rcu: R, source: S) -> Self {
         const { Self::SOURCE_FITS };
