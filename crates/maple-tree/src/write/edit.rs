@@ -82,8 +82,13 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     pub(super) fn prepare(&mut self) -> Result<Plan, OutOfNodes> {
         let plan = Plan::new(&self.path, self.request);
         let needs = plan.needs(&self.path);
-        self.pool
-            .reserve(needs.nodes_with(self.limbo, self.is_watched))?;
+        let nodes = needs.nodes_with(self.limbo, self.is_watched);
+        if self.is_watched {
+            // Each write takes new nodes, and none comes back at once.
+            self.pool.reserve_of_many(nodes)?;
+        } else {
+            self.pool.reserve(nodes)?;
+        }
         Ok(plan)
     }
 
