@@ -4,7 +4,8 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::error::{Occupied, OutOfNodes, StoreErrorKind};
-use crate::node::LEAF_MIN;
+use crate::limbo::RECORDS;
+use crate::node::{HEIGHT_MAX, LEAF_MIN};
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::write::CARRY_MAX;
@@ -68,7 +69,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
             nodes = (nodes - 1) / self.branches.min() + 1;
             height += 1;
         }
-        CARRY_MAX * (height + 1) + 1
+        let nodes = CARRY_MAX * (height + 1) + 1;
+        if self.root.is_watched() {
+            // And what it cuts out is noted: the two ends and a neighbour on each level,
+            // with their parents.
+            nodes + (8 * (height + 1) + HEIGHT_MAX).div_ceil(RECORDS) + 1
+        } else {
+            nodes
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Readers beside a writer: what they may see, and that nothing is freed under them.
 #![cfg(feature = "crossbeam")]
+#![expect(unsafe_code, reason = "a node source with a limit")]
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use maple_tree::{
-    EpochRcu, HeapNodes, IndexRange, LocalRcu, MapleTree, RcuMapleTree, SyncMapleTree,
+    EpochRcu, HeapNodes, IndexRange, LocalRcu, MapleTree, NodeMemory, NodeSource, RcuMapleTree,
+    SyncMapleTree,
 };
 use testkit::SplitMix;
 
@@ -263,4 +266,65 @@ fn on_one_thread_nothing_is_freed_while_a_reader_looks() {
     drop(reader);
     assert_eq!(Arc::strong_count(&value), 1);
     tree.barrier();
+}
+
+/// Nodes as long as [`LEFT`] says.
+#[derive(Clone, Copy)]
+struct Limited;
+
+static LEFT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+// SAFETY: passes on what `HeapNodes` hands out.
+unsafe impl NodeSource for Limited {
+    fn allocate(&self) -> Option<NonNull<NodeMemory>> {
+        let take = |left: u64| left.checked_sub(1);
+        LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .ok()?;
+        HeapNodes.allocate()
+    }
+
+    unsafe fn free(&self, node: NonNull<NodeMemory>) {
+        // SAFETY: it came from `HeapNodes`.
+        unsafe { HeapNodes.free(node) }
+    }
+}
+
+#[test]
+fn preallocated_writes_go_through_and_others_fail_whole_when_nodes_run_out() {
+    type Tree = RcuMapleTree<Arc<u64>, EpochRcu, parking_lot::RawMutex, Limited>;
+    let core = MapleTree::with_gaps_in(Limited);
+    let tree = Tree::from_tree(core, EpochRcu);
+    let mut rng = SplitMix::new(5);
+    for round in 0..60 {
+        let mut writer = tree.write();
+        let mut writes = writer.preallocate(40).unwrap();
+        LEFT.store(0, Ordering::Relaxed);
+        for value in 0..40 {
+            let first = rng.below(3000);
+            let range = IndexRange::new(first, first + rng.below(30)).unwrap();
+            match rng.below(4) {
+                0 => writes.remove(range),
+                1 => drop(writes.erase(first)),
+                _ => writes.store(range, Arc::new(value)),
+            }
+            writes.validate().unwrap();
+        }
+        drop(writes);
+        let mut refused = 0;
+        for first in 0..200 {
+            let (len, range) = (writer.len(), IndexRange::single(first * 15 + round));
+            if writer.store(range, Arc::new(first)).is_err() {
+                refused += 1;
+                assert_eq!(writer.len(), len);
+                writer.validate().unwrap();
+            }
+        }
+        assert!(refused > 0, "every write takes a node here");
+        writer.clear();
+        LEFT.store(u64::MAX, Ordering::Relaxed);
+        for value in 0..600 {
+            let range = IndexRange::single(value * 5);
+            writer.store(range, Arc::new(value)).unwrap();
+        }
+    }
 }

@@ -30,6 +30,8 @@ use crate::{Entry, MapleTree};
 ///
 /// What a reader found stays valid for as long as the reader, even if it is
 /// overwritten meanwhile: entries are dropped when no reader is left that may look.
+/// They may be dropped on any thread that reads or writes, also under the lock: an
+/// entry whose `Drop` writes to the tree it was in may wait for itself.
 ///
 /// # Examples
 ///
