@@ -75,6 +75,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 ///
 /// It always stands on an entry or a gap. A step that finds nothing leaves it
 /// where it is. Steps are O(1) on average.
+///
+/// It is for going back and forth, and for looking at gaps and entries alike; to go
+/// one way over entries an iterator is quicker.
 pub struct Cursor<'a, T> {
     /// The way to the leaf that `segment` belongs to; `None` in an empty tree.
     path: Option<LeafPath<'a, T>>,
@@ -298,6 +301,9 @@ impl<T> fmt::Debug for Cursor<'_, T> {
 /// It always stands on an entry or a gap, and stays valid across its own
 /// writes: after one it stands on what then holds the first index it wrote.
 /// Steps and writes are O(log n).
+///
+/// It is for loops that look at what is there and write in between. For one look and
+/// one write [`MapleTree::slot`] is enough.
 pub struct CursorMut<'a, T: Entry, S: NodeSource = HeapNodes> {
     tree: &'a mut MapleTree<T, S>,
     range: IndexRange,

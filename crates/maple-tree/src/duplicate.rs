@@ -6,11 +6,11 @@ use crate::build::Builder;
 use crate::clone_fn::CloneFn;
 use crate::error::{DuplicateError, OutOfNodes};
 use crate::limbo::Limbo;
-use crate::node::{Child, Fresh, HEIGHT_MAX, Link, Node, Root};
+use crate::node::{Fresh, HEIGHT_MAX, Link, Node, Root};
 use crate::pool::Pool;
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
-use crate::walk::LeafPath;
+use crate::walk::{AHEAD, LeafPath};
 use crate::{Entry, IndexRange};
 
 impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
@@ -158,7 +158,11 @@ impl<'s, T: Entry + Clone, S: NodeSource> Copier<'s, '_, T, S> {
             if node.is_leaf() {
                 copy.clone_slots(node);
             } else if copy.count() < node.count() {
-                let next = node.child(copy.count());
+                let slot = copy.count();
+                if slot + AHEAD < node.count() {
+                    node.prefetch_child(slot + AHEAD);
+                }
+                let next = node.child(slot);
                 self.begin(next)?;
                 continue;
             }
@@ -166,22 +170,17 @@ impl<'s, T: Entry + Clone, S: NodeSource> Copier<'s, '_, T, S> {
                 break;
             };
             let link = copy.into_link();
-            let Some((parent, branch)) = self.unfinished.last_mut() else {
+            let Some((_, branch)) = self.unfinished.last_mut() else {
                 return Ok(link);
             };
-            let slot = branch.count();
-            branch.push_child(Child {
-                link,
-                last: parent.pivot_or(slot, u64::MAX),
-                gap: parent.kept_gap(slot),
-            });
+            branch.put_child(link);
         }
         unreachable!("the root is returned when it is complete")
     }
 
     fn begin(&mut self, node: &'s Node<T>) -> Result<(), OutOfNodes> {
         self.pool.reserve_of_many(1)?;
-        let copy = self.pool.take(node.kind());
+        let copy = self.pool.take_outline(node);
         self.unfinished.push((node, copy));
         Ok(())
     }

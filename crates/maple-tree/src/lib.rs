@@ -2,22 +2,9 @@
 //!
 //! Kernels, hypervisors, emulators and debuggers keep the memory areas of a
 //! process in such a map; symbol tables, extent maps and id allocators are of
-//! the same kind. [`MapleTree`] is that map as a `no_std` library:
-//!
-//! - **Ranges.** Keys are inclusive ranges, [`IndexRange`], anywhere from 0 to
-//!   `u64::MAX`, both included. Storing over a range overwrites what is there
-//!   and cuts what reaches out of it. Equal neighbours are not merged: that is
-//!   the caller's choice.
-//! - **Gaps.** A look-up can return the gap around an index as well as the
-//!   entry ([`MapleTree::find`]). A tree made by [`MapleTree::with_gaps`] finds
-//!   the lowest or highest place where a length fits in logarithmic time.
-//! - **Snapshots.** [`MapleTree::snapshot`] is O(1). Both sides share nodes and
-//!   copy on write, only the path that a write changes.
-//! - **Failure.** Every write can run out of memory, says so, hands the value
-//!   back, and leaves the content as it was. After [`MapleTree::preallocate`]
-//!   writes cannot fail.
-//! - **Duplication.** [`MapleTree::duplicate`] copies node by node;
-//!   [`MapleTree::duplicate_with`] maps, drops or refuses each entry in one pass.
+//! the same kind. [`MapleTree`] is that map as a `no_std` library; with feature
+//! `rcu`, `RcuMapleTree` is the same map with readers that never wait for its
+//! writer.
 //!
 //! ```
 //! use core::num::NonZeroU64;
@@ -40,14 +27,133 @@
 //! # Ok::<(), maple_tree::StoreError<usize>>(())
 //! ```
 //!
-//! # What is inside
+//! The chapters: [ranges](#ranges), [gaps](#gaps), [values](#values),
+//! [snapshots and duplicates](#snapshots-and-duplicates),
+//! [running out of memory](#running-out-of-memory),
+//! [what a reader may see](#what-a-reader-may-see), [what is inside](#what-is-inside),
+//! [features](#features-and-dependencies), [where to go on](#where-to-go-on).
 //!
-//! Nodes are 256 bytes, aligned to 256, and have no parent pointers, so that
-//! trees can share them. A leaf has up to 15 slots, each an entry or a hole
-//! between two; it begins and ends with an entry. A branch has up to 16
-//! children, or 10 with the longest gap below each:
+//! # Ranges
+//!
+//! A key is an [`IndexRange`]: inclusive, never empty, anywhere from 0 to
+//! `u64::MAX`, both included, so that the last page of an address space is a range
+//! like any other. `try_from(start..end)` makes one of an exclusive end.
+//!
+//! Each index holds one entry or none. [`insert`](MapleTree::insert) wants a range
+//! that is vacant. [`store`](MapleTree::store) overwrites whatever is there, and
+//! [`remove`](MapleTree::remove) empties it; what reaches out of the range keeps
+//! what lies outside:
 //!
 //! ```text
+//!              0123456789abcdef
+//!  before      AAAA.BBBBBBB..CC
+//!  store D       *********
+//!  after       AADDDDDDDDDB..CC
+//! ```
+//!
+//! [`store_with`](MapleTree::store_with) shows each part before it goes. Equal
+//! neighbours are not merged, as what is equal is the caller's to say;
+//! [`store_coalescing`](MapleTree::store_coalescing) merges them.
+//!
+//! # Gaps
+//!
+//! What lies between entries is a *gap*. [`find`](MapleTree::find) returns the entry
+//! or gap around an index, as a [`Segment`]; [`gaps`](MapleTree::gaps) and
+//! [`segments`](MapleTree::segments) iterate. [`lowest_gap`](MapleTree::lowest_gap)
+//! and [`highest_gap`](MapleTree::highest_gap) find room for a length, within a
+//! window and aligned as a [`GapRequest`] says;
+//! [`allocate_lowest`](MapleTree::allocate_lowest) and its neighbours store there
+//! right away, and [`allocate_cyclic`](MapleTree::allocate_cyclic) hands out ids.
+//!
+//! Such a search takes logarithmic time in a tree made by
+//! [`with_gaps`](MapleTree::with_gaps), which keeps the longest gap below each
+//! child. In one made by [`new`](MapleTree::new) it looks at one gap after the
+//! other; for that its nodes hold more children, and writes have less to keep.
+//!
+//! # Values
+//!
+//! A value is one machine word, an [`Entry`]: a `Box`, an `Arc`, a `&'static`, a
+//! number, a `char`. What is larger goes behind a pointer. The tree owns its values
+//! and drops them when they are overwritten. Where an entry is cut in two the second
+//! part gets a clone; so what depends on where an entry begins does not belong into
+//! the value.
+//!
+//! # Snapshots and duplicates
+//!
+//! There are four ways to make a second tree:
+//!
+//! | how | cost | when |
+//! |---|---|---|
+//! | [`snapshot`](MapleTree::snapshot) | O(1), no memory | one moment to look at, to go back to, or to go on from; the first write to a path copies it |
+//! | [`duplicate`](MapleTree::duplicate) | O(n), node by node | nothing is to be shared afterwards |
+//! | [`duplicate_with`](MapleTree::duplicate_with) | O(n), each node written once | values change on the way, or are left out, or one may be refused |
+//! | [`from_sorted`](MapleTree::from_sorted), `collect` | O(n) | the entries come from elsewhere |
+//!
+//! A snapshot is a tree like any other: it can be written to, sent to another
+//! thread, and dropped in any order. [`overlay`](MapleTree::overlay) says what
+//! differs between two trees.
+//!
+//! # Running out of memory
+//!
+//! Nodes come from a [`NodeSource`], which may have none left. Every write then says
+//! so, hands the value back, and leaves the content as it was: it finds out what it
+//! needs and reserves that before it begins. After
+//! [`preallocate`](MapleTree::preallocate) a number of writes cannot fail, whatever
+//! they are: for changes that must be made whole or not at all. Look-ups, iteration,
+//! [`snapshot`](MapleTree::snapshot) and [`clear`](MapleTree::clear) take no memory.
+//!
+//! `collect` and `extend` have no way to say so, and panic;
+//! [`try_extend`](MapleTree::try_extend) has. `clone` is a snapshot.
+//!
+//! # What a reader may see
+//!
+//! A [`MapleTree`] is read through `&` and written through `&mut`: nobody reads while
+//! it is written, and threads share it behind a lock, or by snapshots.
+//!
+//! An `RcuMapleTree` (feature `rcu`) is read and written at the same time. A writer
+//! takes a lock, which readers do not know of: `read` enters, `get` and the rest walk
+//! the tree as it is at that moment. They take no lock, write to nothing that
+//! others read, and never start over, whatever the writer does. For that
+//!
+//! - **a look-up sees a value that the index held at some moment during the
+//!   look-up.** Who looks again sees the same or what came later, never what was before.
+//! - **a write is seen whole or not at all by an iteration** in one direction, over
+//!   however many entries it goes. The iteration meets each index once, in order.
+//! - **two writes may be seen in another order by an iteration**: it may have passed
+//!   the place of the first when that was made, and find the second further on. Who
+//!   needs one moment for the whole tree takes a snapshot, in O(1).
+//! - **what was found stays** for as long as the reader, even if it is overwritten
+//!   meanwhile. Values are dropped when nobody looks any more.
+//!
+//! ```text
+//!  before            one store                        when they are gone
+//!
+//!   branch            branch                           branch
+//!   |    |            |    |                           |    |
+//!  old  leaf         new  leaf    old <- readers      new  leaf    old is freed
+//!                                        from before
+//! ```
+//!
+//! Searching for gaps is the writer's, or a snapshot's: readers have no use for a place
+//! that is taken by the time they know of it.
+//!
+//! Who decides that nobody looks any more is an [`Rcu`]: `EpochRcu` (feature
+//! `crossbeam`) for programs with threads, `LocalRcu` for one thread, or a kernel's own.
+//! A reader that stays holds back the memory of all that is cut out meanwhile;
+//! it never holds back the writer.
+//!
+//! # What is inside
+//!
+//! Nodes are 256 bytes, aligned to 256, and have no parent pointers, so that trees can
+//! share them. A leaf has up to 15 slots, each an entry or a hole between two; it
+//! begins and ends with an entry. A branch has up to 16 children, or 10 with the
+//! longest gap below each:
+//!
+//! ```text
+//!  leaf    | owners, bits, count | lower | last 0 .. last 14   | entry 0 .. entry 14 |
+//!  branch  | owners,       count | pivot 0 .. pivot 14         | child 0 .. child 15 |
+//!  branch  | owners,       count | pivot 0 .. 8 | child 0 .. 9 | gap 0 .. gap 9      |
+//!
 //!            branch  | pivot 0x3fff | pivot 0x9fff |     (the last is u64::MAX)
 //!                    v              v              v
 //!  leaf 0x1000..=0x1fff A    leaf 0x5000.. D    leaf 0xc000.. G
@@ -56,28 +162,37 @@
 //!                           ^ the hole before D belongs to D's leaf
 //! ```
 //!
-//! A pivot is the last index of the last entry below it, so a hole belongs to
-//! exactly one leaf, and gaps are exact.
+//! A pivot is the last index of the last entry below it, so a hole belongs to exactly
+//! one leaf, and gaps are exact. [`dump`](MapleTree::dump) prints this of any tree, and
+//! [`validate`](MapleTree::validate) checks what has to hold of it, by name
+//! ([`Invariant`]).
 //!
-//! Those who come from Linux find each of its functions in [`compat`].
+//! A node with one owner is changed in place. One with several, or one that a lock-free
+//! reader may look at, is replaced: its successor is made aside and put into its place
+//! by a single store.
 //!
 //! # Features and dependencies
 //!
 //! No feature is on by default, and then there is one dependency, `arrayvec`.
 //!
-//! - `serde`: ranges and trees can be serialised; a tree is a sequence of
-//!   `[first, last, value]`. Needs no `std`.
-//! - `arbitrary`: ranges, gap requests and trees can be made of a fuzzer's bytes.
-//!   This one brings `std` in.
-//!
-//! - `rcu`: `RcuMapleTree`, which readers look at while it is written, with any
-//!   lock (`lock_api`) and any [`Rcu`]. Needs no `std`.
-//! - `crossbeam`: `SyncMapleTree`, the same with `crossbeam-epoch` and `parking_lot`.
-//!   This one brings `std` in.
+//! | feature | brings | needs |
+//! |---|---|---|
+//! | `rcu` | `RcuMapleTree`, with any lock of `lock_api` and any [`Rcu`] | no `std` |
+//! | `crossbeam` | `SyncMapleTree`, the same with `crossbeam-epoch` and `parking_lot` | `std` |
+//! | `serde` | ranges and trees, which are sequences of `[first, last, value]` | no `std` |
+//! | `arbitrary` | ranges, gap requests and trees out of a fuzzer's bytes | `std` |
 //!
 //! `alloc` is needed only for [`HeapNodes`], the default [`NodeSource`], for
-//! [`GlobalNodes`], and for
-//! [`MapleTree::validate_family`].
+//! [`GlobalNodes`], and for [`MapleTree::validate_family`].
+//!
+//! # Where to go on
+//!
+//! - The page of [`MapleTree`] lists its methods by what they are for.
+//! - The repository's `crates/maple-tree/examples` has whole programs: `vma_map` (the areas of a
+//!   process, `mprotect` and `fork`), `ids`, `extents` (a file's, with what changed since a
+//!   snapshot), `symbols` (asked by many threads while modules come and go), and `kernel`
+//!   (RCU, lock and nodes of one's own, all in statics).
+//! - Those who come from Linux find each of its functions in [`compat`].
 #![no_std]
 
 extern crate alloc;

@@ -119,6 +119,12 @@ impl<S: NodeSource> Pool<S> {
         Fresh::new(self.take_memory(), kind)
     }
 
+    /// An outline of `node`. It has been reserved.
+    #[inline]
+    pub(crate) fn take_outline<T>(&mut self, node: &Node<T>) -> Fresh<T> {
+        Fresh::outline_of(self.take_memory(), node)
+    }
+
     /// A copy of `node`, word by word. A write has reserved what it takes.
     ///
     /// # Safety

@@ -85,6 +85,10 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 /// Reading goes through to the tree. Every method that writes counts as one
 /// write, whether or not it changed anything.
 ///
+/// It is for changes of several writes that must be made whole or not at all: ask for
+/// as many first, which may fail, and then make them. One write needs none of this:
+/// if it fails, it has changed nothing.
+///
 /// # Panics
 ///
 /// The writing methods panic when more writes are made than were asked for.

@@ -45,6 +45,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 }
 
 /// A place of a tree that can be written; see [`MapleTree::slot`].
+///
+/// What is there says what can be done: a gap, which says how far it reaches, can be
+/// filled, an entry changed, replaced or removed.
 #[derive(Debug)]
 pub enum SlotEntry<'t, T: Entry, S: NodeSource = HeapNodes> {
     /// There is an entry.

@@ -31,6 +31,24 @@ use crate::{Entry, IndexRange};
 /// A tree is invariant in `T`: one of `&'static u64` does not pass for one of
 /// references that live less long.
 ///
+/// # Its methods, by what they are for
+///
+/// | to | call |
+/// |---|---|
+/// | make one | [`new`](Self::new), [`with_gaps`](Self::with_gaps), `collect`; from entries in order [`from_sorted`](Self::from_sorted); with nodes of one's own [`new_in`](Self::new_in) |
+/// | look at one index | [`get`](Self::get), [`entry`](Self::entry) (with its bounds), [`find`](Self::find) (or the gap) |
+/// | find the next | [`at_or_after`](Self::at_or_after), [`after`](Self::after), [`at_or_before`](Self::at_or_before), [`before`](Self::before), [`first`](Self::first), [`last`](Self::last) |
+/// | iterate | [`iter`](Self::iter), [`range`](Self::range), [`gaps`](Self::gaps), [`segments`](Self::segments) (both); there and back, [`cursor`](Self::cursor); with another tree, [`overlay`](Self::overlay) |
+/// | write | [`insert`](Self::insert) where nothing is, [`store`](Self::store) over anything, [`erase`](Self::erase) an entry, [`remove`](Self::remove) a range |
+/// | see what goes | [`store_with`](Self::store_with), [`remove_with`](Self::remove_with) |
+/// | look, then write in the same place | [`slot`](Self::slot), [`cursor_mut`](Self::cursor_mut) |
+/// | change values | [`get_mut`](Self::get_mut), [`for_each_mut`](Self::for_each_mut) |
+/// | find room | [`lowest_gap`](Self::lowest_gap), [`highest_gap`](Self::highest_gap); and store there, [`allocate_lowest`](Self::allocate_lowest), [`allocate_highest`](Self::allocate_highest), [`allocate_cyclic`](Self::allocate_cyclic) |
+/// | write without failing | [`preallocate`](Self::preallocate) |
+/// | have it twice | [`snapshot`](Self::snapshot), [`duplicate`](Self::duplicate), [`duplicate_with`](Self::duplicate_with) |
+/// | cut and join | [`split_at`](Self::split_at), [`append`](Self::append), [`bulk_load`](Self::bulk_load), [`retain`](Self::retain) |
+/// | look inside | [`dump`](Self::dump), [`validate`](Self::validate), [`memory_usage`](Self::memory_usage) |
+///
 /// # Examples
 ///
 /// ```
@@ -567,6 +585,9 @@ impl<T: Entry + fmt::Debug, S: NodeSource> fmt::Debug for MapleTree<T, S> {
 }
 
 /// What a part of the index space holds: an entry, or nothing.
+///
+/// [`MapleTree::find`], cursors and [`MapleTree::segments`] return it; between them the
+/// segments of a tree cover every index once.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Segment<'a, T> {
     /// An entry over the whole of the range.

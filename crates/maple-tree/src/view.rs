@@ -68,14 +68,17 @@ impl<'a, T> View<'a, T> {
 
     /// The first entry that begins above `index`.
     pub(crate) fn after(self, index: u64) -> Option<(IndexRange, &'a T)> {
-        let from = self.find(index).range().last().checked_add(1)?;
-        self.at_or_after(from)
+        // One pass: with two looks a write in between could make what begins below
+        // `index` be found by the second.
+        let mut entries = Iter::over(self.root, IndexRange::new(index, u64::MAX));
+        entries.find(|(range, _)| range.first() > index)
     }
 
     /// The last entry that ends below `index`.
     pub(crate) fn before(self, index: u64) -> Option<(IndexRange, &'a T)> {
-        let to = self.find(index).range().first().checked_sub(1)?;
-        self.at_or_before(to)
+        // One pass, as above.
+        let mut entries = Iter::over(self.root, IndexRange::new(0, index));
+        entries.rfind(|(range, _)| range.last() < index)
     }
 
     /// Whether no index of `range` holds an entry.

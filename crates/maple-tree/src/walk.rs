@@ -72,7 +72,7 @@ pub(crate) fn leaf_at<T>(root: &Node<T>, index: u64) -> LeafAt<'_, T> {
 /// How far ahead leaves are fetched.
 ///
 /// PERF: a leaf is passed in about ten nanoseconds, memory takes several times that.
-const AHEAD: usize = 3;
+pub(crate) const AHEAD: usize = 3;
 
 /// A leaf and the way to it, so that its neighbours are near.
 pub(crate) struct LeafPath<'a, T> {

@@ -214,6 +214,17 @@ impl<T> Node<T> {
         }
     }
 
+    /// Puts the next child into this branch, an outline of one that has its bounds
+    /// and gaps.
+    pub(crate) fn put_child(&mut self, link: Link<T>) {
+        let slot = self.count();
+        assert!(!self.is_leaf() && slot < self.kind.slots());
+        let at = self.child_word(slot);
+        let child = link.into_raw().as_ptr();
+        self.words.get_mut()[at] = Word { child };
+        self.count += 1;
+    }
+
     fn write_child(&mut self, slot: usize, link: Link<T>, gap: u64) {
         let at = self.child_word(slot);
         let child = link.into_raw().as_ptr();

@@ -47,6 +47,20 @@ impl<T> Fresh<T> {
         copy
     }
 
+    /// Makes a node with the bounds and gaps of `node` that holds nothing yet: a leaf
+    /// of holes, or a branch whose children are still to be [put](Node::put_child).
+    #[inline]
+    pub(crate) fn outline_of(memory: NonNull<NodeMemory>, node: &Node<T>) -> Self {
+        // SAFETY: the bits of the entries, or the count of the children, which say what
+        // is owned, are cleared just below.
+        let mut outline = unsafe { Self::copy_of(memory, node) };
+        outline.owned = 0;
+        if !node.is_leaf() {
+            outline.count = 0;
+        }
+        outline
+    }
+
     fn with_header(memory: NonNull<NodeMemory>, (kind, owned, count): (Kind, u16, u8)) -> Self {
         const { Node::<T>::LAYOUT };
         let node: NonNull<Node<T>> = memory.cast();

@@ -159,18 +159,14 @@ impl<T> Node<T> {
         self.owned |= 1 << slot;
     }
 
-    /// Makes this leaf, which is empty, what `leaf` is, every entry cloned. If that
-    /// panics it has the entries cloned so far, with holes for the others.
+    /// Fills the slots of this leaf, an outline of `leaf`, with clones of its
+    /// entries. If that panics it has those cloned so far.
     pub(crate) fn clone_slots(&mut self, leaf: &Self)
     where
         T: Entry + Clone,
     {
-        assert!(self.is_leaf() && leaf.is_leaf() && self.count == 0);
+        assert!(self.is_leaf() && leaf.is_leaf() && self.count == leaf.count);
         leaf.prefetch_entries();
-        for at in 0..ENTRIES {
-            self.set_index(at, leaf.index(at));
-        }
-        self.count = leaf.count;
         let mut left = leaf.owned;
         while left != 0 {
             let slot = left.trailing_zeros() as usize;

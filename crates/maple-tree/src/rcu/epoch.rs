@@ -17,6 +17,9 @@ use super::{Rcu, RcuHead};
 /// whichever thread enters or writes next, once all readers from before have
 /// left: a reader that stays holds everything back.
 ///
+/// All trees share the collector: [`barrier`](Rcu::barrier) waits for what any of them
+/// cut out, and for readers of all.
+///
 /// `crossbeam-epoch` allocates to keep its list of what to free, once in many
 /// calls, and aborts if it cannot. Who must survive that brings another [`Rcu`].
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,7 +4,7 @@ use core::fmt;
 use core::ptr::NonNull;
 
 /// Two words for an implementation of [`Rcu`](super::Rcu), in the memory that is
-/// to be freed.
+/// to be freed. What they are used for is the implementation's.
 #[repr(C)]
 pub struct RcuHead {
     next: Option<NonNull<RcuHead>>,

@@ -40,6 +40,16 @@ pub type SyncMapleTree<T> = RcuMapleTree<T, EpochRcu, parking_lot::RawMutex>;
 /// `EpochRcu` (feature `crossbeam`) is one for programs with threads, and
 /// `LocalRcu` one for a single thread.
 ///
+/// ```text
+///  reader    read_lock ------- looks ------- drops its guard
+///  writer        cuts out, call_rcu ........ waits for nobody
+///  rcu                      |  every guard from before ...  | free
+/// ```
+///
+/// An implementation needs no memory: what waits brings an [`RcuHead`], and an
+/// [`RcuList`] keeps heads in line. The example `kernel` of the repository has a whole
+/// one, by quiescent states, in about a hundred lines.
+///
 /// # Safety
 ///
 /// - A function given to [`call_rcu`](Self::call_rcu) runs only after every guard

@@ -11,7 +11,17 @@ use crate::{Cursor, Gaps, IndexRange, Iter, Segment, Segments, sync};
 
 /// A reader of an [`RcuMapleTree`](super::RcuMapleTree), which says what it sees.
 ///
-/// What it returns is valid for as long as the reader.
+/// What it returns is valid for as long as the reader. Each call begins at the root of
+/// its moment, so one reader can be used for long and sees what is written meanwhile;
+/// but it holds back the memory of all that is cut out until it is dropped. A thread
+/// that looks now and then makes one each time.
+///
+/// The same thread may write while it reads. It must not wait
+/// ([`barrier`](super::RcuMapleTree::barrier)), which would be for itself.
+///
+/// There is no search for gaps: it needs what the writer keeps beside the children. Do
+/// that through a [`Writer`](super::Writer), or in a
+/// [`snapshot`](super::RcuMapleTree::snapshot).
 pub struct Reader<'t, T, R: Rcu + 't> {
     root: &'t AtomicPtr<Node<T>>,
     _guard: R::Guard<'t>,

@@ -17,21 +17,43 @@ use crate::{Entry, MapleTree};
 /// wait for it.
 ///
 /// `R` says how to wait until nobody looks at a node any more, `L` is the lock
-/// between writers. With feature `crossbeam`, `SyncMapleTree<T>` names a pair.
+/// between writers, any of `lock_api`'s. With feature `crossbeam`, `SyncMapleTree<T>`
+/// names a pair.
+///
+/// It is for maps that are read far more often than written, by many threads or from
+/// places that must not wait. A write costs more than in a [`MapleTree`]: a leaf is
+/// replaced where it would be changed in place. Where one thread at a time does
+/// everything, or readers are content with snapshots, a `MapleTree` behind a lock is
+/// the simpler choice.
 ///
 /// # What a reader sees
 ///
-/// A [`Reader`] takes no lock and never starts over. For each index it sees a
-/// value that the index held at some moment since the reader was made; a write is
-/// never seen half-done within one entry or gap, and an iteration meets every
-/// index once, in order. Two looks at different indices may see different moments,
-/// as the writer goes on between them. Who needs one moment for the whole tree
-/// takes a [`snapshot`](Self::snapshot), which is O(1).
+/// A [`Reader`] takes no lock and never starts over.
 ///
-/// What a reader found stays valid for as long as the reader, even if it is
-/// overwritten meanwhile: entries are dropped when no reader is left that may look.
-/// They may be dropped on any thread that reads or writes, also under the lock: an
-/// entry whose `Drop` writes to the tree it was in may wait for itself.
+/// - A look-up sees a value that the index held at some moment during the look-up:
+///   it is as if it had been made at once. Bounds and gaps are of that moment too.
+/// - An iteration in one direction sees each write whole or not at all, however many
+///   entries it went over, and meets each index once, in order. Of two writes it may
+///   see the later one and not the earlier, if that was behind it.
+/// - What a reader found stays valid for as long as the reader, even if it is
+///   overwritten meanwhile.
+/// - Who needs one moment for the whole tree takes a [`snapshot`](Self::snapshot),
+///   which is O(1).
+///
+/// # Who drops what was overwritten
+///
+/// Nodes that were cut out are gathered, some two dozen at a time, passed to the
+/// [`Rcu`], and freed with the values in them when no reader is left that may look. That
+/// may be on any thread, later, and in a call that holds this tree's lock: so a value's
+/// `Drop` must not write to the tree that it was in. [`barrier`](Self::barrier) waits
+/// until all of it is freed.
+///
+/// # Running out of memory
+///
+/// As in a [`MapleTree`]: a write that fails has changed nothing, and
+/// [`Writer::preallocate`] makes writes that cannot fail. What is cut out is noted in
+/// nodes that the write reserved. Where nodes are few, those that wait for readers may
+/// be all that is missing: [`barrier`](Self::barrier), and try again.
 ///
 /// # Examples
 ///
@@ -284,6 +306,9 @@ where
     }
 
     /// Waits until every reader that exists now is gone.
+    ///
+    /// What a writer has taken out of the tree before nobody looks at after: for what
+    /// lies outside of the tree and is named in it.
     ///
     /// Not to be called by who holds a [`Reader`] or a [`Writer`].
     pub fn synchronize(&self) {

@@ -17,8 +17,12 @@ use crate::{CursorMut, Entry, IndexRange, MapleTree, Preallocation};
 
 /// The one writer of an [`RcuMapleTree`], for as long as it is there.
 ///
+/// It holds the lock: other writers wait until it is dropped, readers do not.
+///
 /// What it reads, by going through to the [`MapleTree`] underneath, is the tree of
-/// this moment: nobody else writes. What it writes readers see at once.
+/// this moment: nobody else writes. That is also where to search for gaps. What it
+/// writes readers see at once, each write by itself: a change that readers must see
+/// whole is one store, or one value that holds all of it.
 ///
 /// There is no way to change an entry in place, as readers may look at it: store
 /// another.
