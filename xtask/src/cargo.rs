@@ -53,26 +53,41 @@ pub(crate) fn docs() -> Checked {
     Ok(Outcome::Passed)
 }
 
-/// The tests of the tree with tiny nodes, where few entries make a tall tree.
+/// The tests of the tree with tiny nodes, where few entries make a tall tree; those of readers
+/// beside a writer are among them.
 pub(crate) fn small_nodes() -> Checked {
     succeed(&mut with_cfg(
         "small_nodes",
-        &["test", "-p", "maple-tree", "--lib", "--tests"],
+        &[
+            "test",
+            "-p",
+            "maple-tree",
+            "--features",
+            "crossbeam",
+            "--lib",
+            "--tests",
+        ],
     ))?;
     Ok(Outcome::Passed)
 }
 
-/// A cargo command under `--cfg CFG`, in a target directory of its own: otherwise each
-/// configuration would throw the other's build away.
+/// As [`with_cfgs`], with one of them.
 pub(crate) fn with_cfg(cfg: &str, arguments: &[&str]) -> Command {
+    with_cfgs(&[cfg], arguments)
+}
+
+/// A cargo command under `--cfg CFG` for each of `cfgs`, in a target directory of its own:
+/// otherwise each configuration would throw the other's build away.
+pub(crate) fn with_cfgs(cfgs: &[&str], arguments: &[&str]) -> Command {
+    let flags: Vec<String> = cfgs.iter().map(|cfg| format!("--cfg {cfg}")).collect();
     let mut command = command(env!("CARGO"), arguments);
     command
-        .env("RUSTFLAGS", format!("--cfg {cfg}"))
-        .env("CARGO_TARGET_DIR", cfg_target(cfg));
+        .env("RUSTFLAGS", flags.join(" "))
+        .env("CARGO_TARGET_DIR", cfg_target(cfgs));
     command
 }
 
-/// Where [`with_cfg`] builds.
-fn cfg_target(cfg: &str) -> std::path::PathBuf {
-    target().join(cfg.replace('_', "-"))
+/// Where [`with_cfgs`] builds.
+fn cfg_target(cfgs: &[&str]) -> std::path::PathBuf {
+    target().join(cfgs.join("-").replace('_', "-"))
 }

@@ -1,8 +1,8 @@
 //! The list of checks, and the table at the end that says what ran, for how long, what was skipped.
 
 use crate::{
-    cargo, counts, documents, examples, fuzz, miri, no_std, planted, programs, run, sanitizers,
-    sources, tools,
+    cargo, counts, documents, examples, fuzz, loom, miri, no_std, planted, programs, run,
+    sanitizers, shuttle, sources, tools,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -86,6 +86,14 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "small nodes",
         run: cargo::small_nodes,
+    },
+    Check {
+        name: "loom",
+        run: loom::models,
+    },
+    Check {
+        name: "shuttle",
+        run: shuttle::schedules,
     },
     Check {
         name: "fuzz corpus",

@@ -9,6 +9,7 @@ mod documents;
 mod examples;
 mod fuzz;
 mod linux_peer;
+mod loom;
 mod miri;
 mod mutants;
 mod nightly;
@@ -18,6 +19,7 @@ mod programs;
 mod reasons;
 mod run;
 mod sanitizers;
+mod shuttle;
 mod sources;
 mod tools;
 
@@ -30,6 +32,8 @@ The repository's own checks.
   cargo xtask list         the names of the checks
   cargo xtask check NAME   one check, as `cargo xtask list` names it
   cargo xtask planted      plants one mistake after another and expects samara to find it
+  cargo xtask loom         the tree under loom: a writer and readers in every order
+  cargo xtask shuttle      whole operations on the tree in thousands of random orders
   cargo xtask linux-peer --source DIR [OPTIONS]
                            measures the tree beside Linux's own, of the sources in DIR
 
@@ -58,6 +62,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["check", name] => one(name),
+        ["loom"] => ci::conclude(loom::models()),
+        ["shuttle"] => ci::conclude(shuttle::schedules()),
         ["planted"] => one("planted mistakes"),
         ["fuzz", words @ ..] => ci::conclude(fuzz::search(words)),
         ["tsan"] => ci::conclude(sanitizers::thread()),

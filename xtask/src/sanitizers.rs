@@ -9,7 +9,7 @@ use std::fs;
 const ROUNDS: usize = 3;
 
 /// The tests in which threads meet, besides those of [`reader_tests`].
-const THREADED: [&str; 3] = ["races", "snapshots", "slab"];
+const THREADED: [&str; 4] = ["races", "snapshots", "slab", "foreign_rcu"];
 
 /// The tests whose memory is looked at: every operation, on nodes of the heap itself. (`drops` is
 /// not among them: a drop that panics leaks, as documented.)

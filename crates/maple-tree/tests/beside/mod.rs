@@ -5,6 +5,7 @@
     reason = "each test that includes this module uses a part of it"
 )]
 
+pub(crate) mod history;
 pub(crate) mod nodes;
 
 use std::sync::Arc;

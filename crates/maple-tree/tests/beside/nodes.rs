@@ -1,11 +1,12 @@
 //! [`CountedNodes`]: a node source that knows how many nodes are out.
+//! [`KeptNodes`]: one whose memory is not used again.
 #![expect(unsafe_code, reason = "`NodeSource` is an unsafe trait")]
 
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use maple_tree::{HeapNodes, NodeMemory, NodeSource};
+use maple_tree::{GlobalNodes, HeapNodes, NodeMemory, NodeSource};
 
 /// Nodes of the slab, counted; clones count together.
 #[derive(Clone, Debug, Default)]
@@ -45,5 +46,40 @@ unsafe impl NodeSource for CountedNodes {
         // SAFETY: they came from `HeapNodes`; the rest is the contract.
         unsafe { HeapNodes.free_many(nodes) };
         self.out.fetch_sub(nodes.len(), Ordering::Release);
+    }
+}
+
+/// Keeps the memory of every node that is freed until all clones are gone: what
+/// looks at it too late, on purpose, still looks at memory, and no other node is
+/// taken for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptNodes {
+    kept: Arc<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    nodes: Mutex<Vec<AtomicPtr<NodeMemory>>>,
+}
+
+// SAFETY: passes on what `GlobalNodes` hands out, and never hands it out again.
+unsafe impl NodeSource for KeptNodes {
+    fn allocate(&self) -> Option<NonNull<NodeMemory>> {
+        GlobalNodes.allocate()
+    }
+
+    unsafe fn free(&self, node: NonNull<NodeMemory>) {
+        let node = AtomicPtr::new(node.as_ptr());
+        self.kept.nodes.lock().unwrap().push(node);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for node in self.nodes.get_mut().unwrap().drain(..) {
+            let node = NonNull::new(node.into_inner()).expect("not null");
+            // SAFETY: it came from `GlobalNodes`, was freed, and no source is left.
+            unsafe { GlobalNodes.free(node) };
+        }
     }
 }

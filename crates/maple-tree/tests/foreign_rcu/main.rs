@@ -1,6 +1,6 @@
 //! A tree on foreign ground: with the reclamation, the lock and the nodes of
 //! somebody who has none of ours, as a kernel would.
-#![cfg(feature = "rcu")]
+#![cfg(all(feature = "rcu", not(loom), not(shuttle)))]
 
 #[path = "../beside/mod.rs"]
 mod beside;
