@@ -2,7 +2,7 @@
 //! checker can watch and order them.
 //!
 //! In every usual build these are plain loads and stores. With `--cfg loom` or
-//! `--cfg shuttle` they go through a [`Checker`], once a test has set one: the
+//! `--cfg shuttle` they go through a `Checker`, once a test has set one: the
 //! nodes are laid out as ever, so it is the real code that is checked.
 
 use core::sync::atomic::{AtomicPtr, Ordering};

@@ -333,7 +333,7 @@ impl<T> Link<T> {
         if refs.load(Ordering::Relaxed) >= REFS_SATURATED {
             return None;
         }
-        // ORDERING: `Release` pairs with the `Acquire` above, below and in `get_mut`.
+        // ORDERING: `Release` pairs with the `Acquire` above, below and in `refs`.
         if refs.fetch_sub(1, Ordering::Release) != 1 {
             return None;
         }

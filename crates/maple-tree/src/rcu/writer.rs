@@ -13,7 +13,7 @@ use crate::limbo::Batch;
 use crate::node::NodeMemory;
 use crate::source::NodeSource;
 use crate::tree::Segment;
-use crate::{CursorMut, Entry, IndexRange, MapleTree, Preallocation};
+use crate::{AllocateError, CursorMut, Entry, GapRequest, IndexRange, MapleTree, Preallocation};
 
 /// The one writer of an [`RcuMapleTree`], for as long as it is there.
 ///
@@ -156,6 +156,82 @@ where
         T: Clone,
     {
         self.core.remove_with(range, visit)
+    }
+
+    /// As [`MapleTree::store_coalescing`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn store_coalescing(
+        &mut self,
+        range: IndexRange,
+        value: T,
+    ) -> Result<IndexRange, StoreError<T>>
+    where
+        T: Clone + PartialEq,
+    {
+        self.core.store_coalescing(range, value)
+    }
+
+    /// As [`MapleTree::allocate_lowest`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::num::NonZeroU64;
+    /// use maple_tree::{EpochRcu, GapRequest, IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::with_gaps(EpochRcu);
+    /// let mut writer = tree.write();
+    /// writer.insert(IndexRange::new(0, 9).unwrap(), 1).unwrap();
+    /// let four = GapRequest::new(NonZeroU64::new(4).unwrap());
+    /// assert_eq!(writer.allocate_lowest(&four, 2)?.first(), 10);
+    /// assert_eq!(writer.allocate_highest(&four, 3)?.last(), u64::MAX);
+    /// let mut next = 5;
+    /// assert_eq!(writer.allocate_cyclic(IndexRange::new(0, 99).unwrap(), &mut next, 4)?, 14);
+    /// # Ok::<(), maple_tree::AllocateError<u64>>(())
+    /// ```
+    #[doc(alias = "mtree_alloc_range")]
+    pub fn allocate_lowest(
+        &mut self,
+        request: &GapRequest,
+        value: T,
+    ) -> Result<IndexRange, AllocateError<T>> {
+        self.core.allocate_lowest(request, value)
+    }
+
+    /// As [`MapleTree::allocate_highest`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[doc(alias = "mtree_alloc_rrange")]
+    pub fn allocate_highest(
+        &mut self,
+        request: &GapRequest,
+        value: T,
+    ) -> Result<IndexRange, AllocateError<T>> {
+        self.core.allocate_highest(request, value)
+    }
+
+    /// As [`MapleTree::allocate_cyclic`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[doc(alias = "mtree_alloc_cyclic")]
+    pub fn allocate_cyclic(
+        &mut self,
+        ids: IndexRange,
+        next: &mut u64,
+        value: T,
+    ) -> Result<u64, AllocateError<T>> {
+        self.core.allocate_cyclic(ids, next, value)
     }
 
     /// As [`MapleTree::clear`]. Where there is no memory to note what goes, it waits
