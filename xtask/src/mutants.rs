@@ -17,6 +17,7 @@ const REASONS: &str = "crates/maple-tree/surviving-mutants.txt";
 
 /// One pass over the mutations.
 struct Pass {
+    /// The tests that are built and run.
     tests: &'static [&'static str],
     /// How long the tests may take on one mutation, in seconds; what never ends is noticed so.
     seconds: u32,
@@ -33,7 +34,12 @@ enum Over {
 /// Most mutations are noticed by tests of a few seconds; only the others are worth all tests.
 const PASSES: [Pass; 2] = [
     Pass {
-        tests: &["--lib", "--test=surface", "--test=traces"],
+        tests: &[
+            "--lib",
+            "--test=surface",
+            "--test=traces",
+            "--test=allocation_failure",
+        ],
         seconds: 120,
         over: Over::All,
     },
@@ -75,8 +81,9 @@ fn mutate(pass: &Pass, place: &Path) -> Result<(), String> {
         .args(["-f", SOURCES, "--no-shuffle", "--output", &path_of(place)])
         .args(["--timeout", &pass.seconds.to_string()])
         .args((pass.over == Over::Survivors).then_some("--iterate"))
-        .arg("--")
-        .args(pass.tests)
+        .args(pass.tests.iter().map(|test| format!("--cargo-arg={test}")))
+        // Nobody debugs a mutation, and it is built some hundred times.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env_remove("CARGO_TARGET_DIR");
     let status = run(&mut cargo)?.status;
     if status.success() || status.code().is_some_and(|code| FOUND_SOME.contains(&code)) {
