@@ -65,7 +65,8 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         let full = self.levels.iter().take_while(gets_full).count();
         let is_taller = full == self.levels.len();
         let pool = &mut self.tree.pool;
-        pool.reserve_of_many(full + usize::from(is_taller))?;
+        // About as many as there have been entries for so far.
+        pool.reserve_of_many(full + usize::from(is_taller), self.len / LEAF_SLOTS)?;
         if is_taller {
             let kind = if full == 0 {
                 Kind::Leaf

@@ -6,7 +6,7 @@ use crate::build::Builder;
 use crate::clone_fn::CloneFn;
 use crate::error::{DuplicateError, OutOfNodes};
 use crate::limbo::Limbo;
-use crate::node::{Fresh, HEIGHT_MAX, Link, Node, Root};
+use crate::node::{Fresh, HEIGHT_MAX, LEAF_SLOTS, Link, Node, Root};
 use crate::pool::Pool;
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
@@ -84,6 +84,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
             let copier = Copier {
                 pool: &mut copy.pool,
                 unfinished: ArrayVec::new(),
+                expected: self.height + self.len / LEAF_SLOTS,
             };
             copy.root = Root::of(Some(copier.copy(root)?));
             copy.height = self.height;
@@ -148,6 +149,8 @@ struct Copier<'s, 'p, T, S: NodeSource> {
     pool: &'p mut Pool<S>,
     /// The nodes from the root down to the one being copied, with their copies.
     unfinished: ArrayVec<(&'s Node<T>, Fresh<T>), HEIGHT_MAX>,
+    /// About how many nodes the tree has.
+    expected: usize,
 }
 
 impl<'s, T: Entry + Clone, S: NodeSource> Copier<'s, '_, T, S> {
@@ -179,7 +182,7 @@ impl<'s, T: Entry + Clone, S: NodeSource> Copier<'s, '_, T, S> {
     }
 
     fn begin(&mut self, node: &'s Node<T>) -> Result<(), OutOfNodes> {
-        self.pool.reserve_of_many(1)?;
+        self.pool.reserve_of_many(1, self.expected)?;
         let copy = self.pool.take_outline(node);
         self.unfinished.push((node, copy));
         Ok(())

@@ -78,13 +78,13 @@ impl<S: NodeSource> Pool<S> {
         Ok(())
     }
 
-    /// As [`reserve`](Self::reserve), by who will want many more soon: they are
-    /// fetched in batches.
+    /// As [`reserve`](Self::reserve), by who will want `more` soon: they are fetched
+    /// in batches.
     #[inline]
-    pub(crate) fn reserve_of_many(&mut self, nodes: usize) -> Result<(), OutOfNodes> {
+    pub(crate) fn reserve_of_many(&mut self, nodes: usize, more: usize) -> Result<(), OutOfNodes> {
         if self.len() < nodes {
             return self
-                .refill(nodes.max(BATCH))
+                .refill(nodes.max(more.min(BATCH)))
                 .or_else(|OutOfNodes| self.reserve(nodes));
         }
         Ok(())

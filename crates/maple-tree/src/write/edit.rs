@@ -85,7 +85,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         let nodes = needs.nodes_with(self.limbo, self.is_watched);
         if self.is_watched {
             // Each write takes new nodes, and none comes back at once.
-            self.pool.reserve_of_many(nodes)?;
+            self.pool.reserve_of_many(nodes, usize::MAX)?;
         } else {
             self.pool.reserve(nodes)?;
         }
