@@ -235,7 +235,8 @@ where
     }
 
     /// As [`MapleTree::clear`]. Where there is no memory to note what goes, it waits
-    /// for the readers that look at it.
+    /// for the readers that look at it, as [`Rcu::synchronize`] does: a thread that is
+    /// a reader itself at that moment waits for itself (or, with `LocalRcu`, panics).
     pub fn clear(&mut self) {
         let room = self.core.limbo.nodes_for(1);
         if self.core.pool.reserve(room).is_ok() {
