@@ -34,12 +34,7 @@ enum Over {
 /// Most mutations are noticed by tests of a few seconds; only the others are worth all tests.
 const PASSES: [Pass; 2] = [
     Pass {
-        tests: &[
-            "--lib",
-            "--test=surface",
-            "--test=traces",
-            "--test=allocation_failure",
-        ],
+        tests: &["--lib", "--test=traces", "--test=allocation_failure"],
         seconds: 120,
         over: Over::All,
     },
