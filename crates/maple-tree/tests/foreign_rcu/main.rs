@@ -20,8 +20,10 @@ use spin::SpinLock;
 
 type Tree = RcuMapleTree<Stamped, Qsbr, SpinLock, CountedNodes>;
 
-const SPAN: u64 = if cfg!(miri) { 150 } else { 4000 };
-const WRITES: u64 = if cfg!(miri) { 150 } else { 40_000 };
+const SPAN: u64 = if cfg!(miri) { 60 } else { 4000 };
+/// Where each store is waited for.
+const STORES: u64 = if cfg!(miri) { 5 } else { 50 };
+const WRITES: u64 = if cfg!(miri) { 60 } else { 40_000 };
 
 fn tree(with_gaps: bool, nodes: &CountedNodes) -> Tree {
     let core = if with_gaps {
@@ -79,7 +81,8 @@ fn what_waits_when_the_tree_is_dropped_is_freed_with_it() {
     static ALIVE: AtomicUsize = AtomicUsize::new(0);
     let nodes = CountedNodes::default();
     let tree = tree(true, &nodes);
-    for i in 0..2000 {
+    let writes = if cfg!(miri) { 100 } else { 2000 };
+    for i in 0..writes {
         let range = IndexRange::new(i % 700, i % 700 + 3).unwrap();
         let stamp = Stamp::new(i, range, &ALIVE);
         tree.write().store(range, stamp).unwrap();
@@ -131,7 +134,7 @@ fn waiting_for_readers_ends_when_they_have_left() {
             let registered = tree.rcu().register();
             read_at_random(&tree, field, &progress, || registered.quiescent());
         });
-        for i in 0..50 {
+        for i in 0..STORES {
             let range = IndexRange::single(i);
             tree.write()
                 .store(range, Stamp::new(i, range, &ALIVE))
@@ -142,5 +145,5 @@ fn waiting_for_readers_ends_when_they_have_left() {
         }
         progress.end();
     });
-    assert_eq!(ALIVE.load(Ordering::Relaxed), 50);
+    assert_eq!(ALIVE.load(Ordering::Relaxed), STORES as usize);
 }
