@@ -1,8 +1,8 @@
 //! The list of checks, and the table at the end that says what ran, for how long, what was skipped.
 
 use crate::{
-    cargo, counts, documents, examples, fuzz, loom, miri, no_std, planted, programs, run,
-    sanitizers, shuttle, sources, tools,
+    cargo, counts, documents, examples, fuzz, loom, miri, no_std, planted, programs, run, shuttle,
+    sources, tools,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -118,14 +118,6 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "miri",
         run: miri::quick,
-    },
-    Check {
-        name: "asan",
-        run: sanitizers::address,
-    },
-    Check {
-        name: "tsan",
-        run: sanitizers::thread,
     },
     Check {
         name: "counts",
