@@ -63,7 +63,10 @@ impl Reasons {
             .keys()
             .filter(|place| !places.contains(*place))
         {
-            println!("  no longer found, take it out of {}: {place}", self.file);
+            println!(
+                "  listed in {}, but not found this time: {place}",
+                self.file
+            );
         }
         places
             .iter()
