@@ -1,9 +1,9 @@
-//! Fills an empty tree from entries in ascending order, writing each node once.
+//! Fills an empty tree from entries, or leaves, in ascending order, writing each node once.
 
 use arrayvec::ArrayVec;
 
-use crate::error::OutOfNodes;
-use crate::node::{Child, Fresh, HEIGHT_MAX, Kind, LEAF_SLOTS, Root};
+use crate::error::{DuplicateError, OutOfNodes};
+use crate::node::{Child, Fresh, HEIGHT_MAX, Kind, LEAF_MIN, LEAF_SLOTS, Node, Root};
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
 use crate::write::gaps::{branch_gap, leaf_gap};
@@ -48,7 +48,7 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
             level.open.count() + hole < LEAF_SLOTS
         });
         if !has_room {
-            self.advance()?;
+            self.push_empty_leaf()?;
         }
         self.levels[0].open.push_entry(range, value);
         self.last = range.last();
@@ -56,39 +56,90 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         Ok(())
     }
 
-    /// Opens a new leaf. The one that was open goes below its parent; that one
-    /// goes below its own as soon as it is full, and so on.
-    fn advance(&mut self) -> Result<(), OutOfNodes> {
+    /// Adds what `f` makes of each entry of `leaf`, all of which lie above what was
+    /// pushed before. The leaf keeps its shape as long as `f` leaves none out and
+    /// the leaf before can stay as it is.
+    #[inline]
+    pub(crate) fn push_leaf<U, E>(
+        &mut self,
+        leaf: &Node<U>,
+        mut f: impl FnMut(IndexRange, &U) -> Result<Option<T>, E>,
+    ) -> Result<(), DuplicateError<E>> {
+        let open = self.levels.first().map(|level| level.open.count());
+        let is_at_edge = open.is_none_or(|count| count >= LEAF_MIN);
+        let (mut is_outline, mut filled) = (false, 0);
+        let mut left = leaf.occupancy();
+        while left != 0 {
+            let slot = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let Some((range, value)) = leaf.entry_at(slot) else {
+                break;
+            };
+            let made = f(range, value).map_err(DuplicateError::Refused)?;
+            match made {
+                Some(value) if is_outline => {
+                    self.levels[0].open.fill_slot(slot, value);
+                    filled += 1;
+                }
+                Some(value) if is_at_edge && slot == 0 => {
+                    let full = self.reserve()?;
+                    let outline = self.tree.pool.take_outline(leaf);
+                    self.advance(full, outline);
+                    self.levels[0].open.fill_slot(slot, value);
+                    (is_outline, filled) = (true, 1);
+                    self.last = leaf.upper();
+                }
+                Some(value) => self.push(range, value)?,
+                None if is_outline => {
+                    is_outline = false;
+                    let open = &mut self.levels[0].open;
+                    open.truncate_outline(slot);
+                    self.last = open.upper();
+                }
+                None => {}
+            }
+        }
+        self.len += filled;
+        Ok(())
+    }
+
+    fn push_empty_leaf(&mut self) -> Result<(), OutOfNodes> {
+        let full = self.reserve()?;
+        let leaf = self.tree.pool.take(Kind::Leaf);
+        self.advance(full, leaf);
+        Ok(())
+    }
+
+    /// Reserves what another leaf takes. Returns how many levels get full by it.
+    fn reserve(&mut self) -> Result<usize, OutOfNodes> {
         let gets_full = |level: &&Level<T>| {
             level.open.is_leaf() || level.open.count() + 1 == level.open.kind().slots()
         };
         let full = self.levels.iter().take_while(gets_full).count();
-        let is_taller = full == self.levels.len();
+        // About as many more as there have been entries for so far.
+        let nodes = full.max(1) + usize::from(full == self.levels.len());
         let pool = &mut self.tree.pool;
-        // About as many as there have been entries for so far.
-        pool.reserve_of_many(full + usize::from(is_taller), self.len / LEAF_SLOTS)?;
-        if is_taller {
-            let kind = if full == 0 {
-                Kind::Leaf
-            } else {
-                self.tree.branches
-            };
-            self.levels.push(Level {
-                open: pool.take(kind),
-                min: 0,
-            });
+        pool.reserve_of_many(nodes, self.len / LEAF_SLOTS)?;
+        Ok(full)
+    }
+
+    /// Opens `leaf`. The one that was open goes below its parent; that one goes
+    /// below its own as soon as it is full, and so on, for `full` levels.
+    fn advance(&mut self, full: usize, leaf: Fresh<T>) {
+        let mut leaf = Some(leaf);
+        if full == self.levels.len() {
+            let open = leaf.take_if(|_| full == 0);
+            let open = open.unwrap_or_else(|| self.tree.pool.take(self.tree.branches));
+            self.levels.push(Level { open, min: 0 });
         }
         for at in 0..full {
-            let kind = self.levels[at].open.kind();
-            let next = Level {
-                open: self.tree.pool.take(kind),
-                min: self.last.wrapping_add(1),
-            };
-            let closed = core::mem::replace(&mut self.levels[at], next);
+            let open = leaf.take();
+            let open = open.unwrap_or_else(|| self.tree.pool.take(self.tree.branches));
+            let min = self.last.wrapping_add(1);
+            let closed = core::mem::replace(&mut self.levels[at], Level { open, min });
             let child = close(closed, self.last);
             self.levels[at + 1].open.push_child(child);
         }
-        Ok(())
     }
 
     /// Makes what was pushed the content of the tree.

@@ -97,7 +97,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
     ///
     /// `f` is called with every entry in ascending order and returns the entry
     /// of the copy, or `None` to leave its indices vacant, or an error to give
-    /// up. The copy is packed: its nodes are as full as they get.
+    /// up. Leaves keep their shape, but where entries are left out.
     ///
     /// # Complexity
     ///
@@ -130,11 +130,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
         while let Some(path) = &mut leaves {
             let leaf = path.leaf();
             leaf.prefetch_entries();
-            for (range, value) in (0..leaf.count()).filter_map(|slot| leaf.entry_at(slot)) {
-                if let Some(value) = f(range, value).map_err(DuplicateError::Refused)? {
-                    builder.push(range, value)?;
-                }
-            }
+            builder.push_leaf(leaf, &mut f)?;
             if !path.next_leaf() {
                 leaves = None;
             }

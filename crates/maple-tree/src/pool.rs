@@ -121,7 +121,7 @@ impl<S: NodeSource> Pool<S> {
 
     /// An outline of `node`. It has been reserved.
     #[inline]
-    pub(crate) fn take_outline<T>(&mut self, node: &Node<T>) -> Fresh<T> {
+    pub(crate) fn take_outline<T, U>(&mut self, node: &Node<U>) -> Fresh<T> {
         Fresh::outline_of(self.take_memory(), node)
     }
 

@@ -38,26 +38,24 @@ impl<T> Fresh<T> {
     ///   the two nodes, or counted again.
     #[inline]
     pub(crate) unsafe fn copy_of(memory: NonNull<NodeMemory>, node: &Node<T>) -> Self {
-        let copy = Self::with_header(memory, (node.kind, node.owned, node.count));
-        let from: *const Word<T> = node.words.get().cast();
-        // SAFETY: both are arrays of as many words, in different nodes; the words of
-        // `node` are written (L1, L3), and only its tree's writer, who is here, would
-        // change one.
-        unsafe { from.copy_to_nonoverlapping(copy.words(), WORDS) };
+        let mut copy = Self::outline_of(memory, node);
+        (copy.owned, copy.count) = (node.owned, node.count);
         copy
     }
 
     /// Makes a node with the bounds and gaps of `node` that holds nothing yet: a leaf
     /// of holes, or a branch whose children are still to be [put](Node::put_child).
     #[inline]
-    pub(crate) fn outline_of(memory: NonNull<NodeMemory>, node: &Node<T>) -> Self {
-        // SAFETY: the bits of the entries, or the count of the children, which say what
-        // is owned, are cleared just below.
-        let mut outline = unsafe { Self::copy_of(memory, node) };
-        outline.owned = 0;
-        if !node.is_leaf() {
-            outline.count = 0;
-        }
+    pub(crate) fn outline_of<U>(memory: NonNull<NodeMemory>, node: &Node<U>) -> Self {
+        const { Node::<U>::LAYOUT };
+        let count = if node.is_leaf() { node.count } else { 0 };
+        let outline = Self::with_header(memory, (node.kind, 0, count));
+        let from: *const Word<T> = node.words.get().cast();
+        // SAFETY: both are arrays of as many words, in different nodes; the words of
+        // `node` are written (L1, L3), and only its tree's writer, who is here, would
+        // change one. What they hold is copied as it is: the header says that nothing
+        // but bounds and gaps means anything here.
+        unsafe { from.copy_to_nonoverlapping(outline.words(), WORDS) };
         outline
     }
 
