@@ -4,37 +4,13 @@ use alloc::sync::Arc;
 
 use maple_tree::DuplicateError;
 
-use crate::accounting::Statistics;
-use crate::anon::Anon;
+use crate::accounting::Tally;
+use crate::anon::{Anon, AnonOrigin};
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::memory::{Batch, VmaRef};
 use crate::space::{AddressSpace, Offsets};
 use crate::vma::Vma;
-
-/// What the child charges, given back unless the child comes to life.
-struct Charge<'a> {
-    parent: &'a AddressSpace,
-    pages: u64,
-}
-
-impl Charge<'_> {
-    fn add(&mut self, pages: u64) -> Result<(), Errno> {
-        self.parent.charge(pages)?;
-        self.pages += pages;
-        Ok(())
-    }
-
-    /// The child owns the pages now.
-    fn keep(mut self) {
-        self.pages = 0;
-    }
-}
-
-impl Drop for Charge<'_> {
-    fn drop(&mut self) {
-        self.parent.system.uncharge(self.pages);
-    }
-}
 
 impl AddressSpace {
     /// Makes the address space of a forked child.
@@ -59,20 +35,21 @@ impl AddressSpace {
     /// let addr = parent.mmap(MmapRequest::anonymous(4096, PROT_READ | PROT_WRITE))?;
     /// parent.fault(addr, Access::Write).unwrap();
     /// let child = parent.fork()?;
-    /// assert_eq!(child.vma_at(addr).unwrap().anon().chain().len(), 2);
+    /// assert!(child.anon(child.vma_at(addr).unwrap()).is_forked());
     /// # Ok::<(), Errno>(())
     /// ```
     pub fn fork(&mut self) -> Result<Self, Errno> {
         let parent: &Self = self;
-        let mut charge = Charge { parent, pages: 0 };
-        let mut statistics = Statistics::default();
+        let mut batch = Batch::new(parent.system.pool(), parent.map_count());
+        let charge =
+            parent.charge(parent.tally.statistics.committed - parent.tally.kept_from_child)?;
+        let mut tally = Tally::default();
         let duplicate = parent.tree.duplicate_with(|_, vma| -> Result<_, Errno> {
             let Some(copy) = parent.inherited(vma) else {
                 return Ok(None);
             };
-            let counters = Statistics::of(copy.flags(), copy.pages());
-            charge.add(counters.committed)?;
-            statistics = statistics.plus(counters);
+            let copy = VmaRef::new_from(copy, &mut batch)?;
+            tally = tally.plus(Tally::of(&copy, copy.pages()));
             Ok(Some(copy))
         });
         let tree = duplicate.map_err(|error| match error {
@@ -87,7 +64,8 @@ impl AddressSpace {
             limits: parent.limits,
             capabilities: parent.capabilities,
             tree,
-            statistics,
+            tally,
+            anon_origin: AnonOrigin::ROOT,
             // `mlockall(MCL_FUTURE)` is not inherited.
             default_flags: parent.default_flags & VmFlags::NOHUGEPAGE,
             stray_locked: 0,
@@ -97,21 +75,18 @@ impl AddressSpace {
     }
 
     /// What the child gets of one mapping.
-    fn inherited(&self, vma: &Arc<Vma>) -> Option<Arc<Vma>> {
+    fn inherited(&self, vma: &VmaRef) -> Option<Vma> {
         let flags = vma.flags();
         if flags.contains(VmFlags::DONTCOPY) {
             return None;
         }
         let unlocked = flags - VmFlags::LOCKED_ANY;
         let is_wiped = flags.contains(VmFlags::WIPEONFORK);
-        if unlocked == flags && !vma.anon().is_faulted() {
-            return Some(Arc::clone(vma));
-        }
         let anon = if is_wiped || !vma.anon().is_faulted() {
             Anon::UNFAULTED
         } else {
-            vma.anon().forked(self.system.new_anon())
+            Anon::forked(self.system.new_anon())
         };
-        Some(Arc::new(vma.with_flags(unlocked).with_anon(anon)))
+        Some(vma.with_flags(unlocked).with_anon(anon))
     }
 }

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::anon::AnonId;
 use crate::errno::Errno;
 use crate::file::FileId;
+use crate::memory::{HEAP_POOL, VmaPool};
 use crate::profile::Configured;
 
 /// How the kernel decides whether memory may be promised (`vm.overcommit_memory`).
@@ -77,6 +78,7 @@ impl Default for SystemSettings {
 #[derive(Debug)]
 pub struct System {
     settings: SystemSettings,
+    pool: &'static VmaPool,
     committed: AtomicU64,
     next_anon: AtomicU64,
     next_file: AtomicU64,
@@ -86,8 +88,20 @@ impl System {
     /// A machine on which nothing was promised yet.
     #[must_use]
     pub const fn new(settings: SystemSettings) -> Self {
+        Self::with_pool(settings, &HEAP_POOL)
+    }
+
+    /// A machine whose mappings live in `pool`; without one they share a pool of the whole
+    /// process on top of the global allocator.
+    ///
+    /// # Examples
+    ///
+    /// See [`VmaSource`](crate::VmaSource).
+    #[must_use]
+    pub const fn with_pool(settings: SystemSettings, pool: &'static VmaPool) -> Self {
         Self {
             settings,
+            pool,
             committed: AtomicU64::new(0),
             next_anon: AtomicU64::new(1),
             next_file: AtomicU64::new(0),
@@ -98,6 +112,12 @@ impl System {
     #[must_use]
     pub const fn settings(&self) -> &SystemSettings {
         &self.settings
+    }
+
+    /// Where its mappings live.
+    #[must_use]
+    pub const fn pool(&self) -> &'static VmaPool {
+        self.pool
     }
 
     /// The pages promised to all address spaces of this machine.
@@ -122,8 +142,25 @@ impl System {
     }
 
     pub(crate) fn new_anon(&self) -> AnonId {
+        self.new_anons(1)
+    }
+
+    /// The next identity that will be given out.
+    pub(crate) fn next_anon(&self) -> AnonId {
+        // Relaxed: whoever asks made or was handed all identities it compares this with.
+        AnonId(self.next_anon.load(Ordering::Relaxed))
+    }
+
+    /// Reserves `count` identities, and returns the first.
+    pub(crate) fn new_anons(&self, count: u64) -> AnonId {
         // Relaxed: only uniqueness matters.
-        AnonId(self.next_anon.fetch_add(1, Ordering::Relaxed))
+        AnonId(self.next_anon.fetch_add(count, Ordering::Relaxed))
+    }
+
+    /// Makes sure that `id`, which another machine may have given out, is not given out here.
+    pub(crate) fn skip_anon(&self, id: AnonId) {
+        self.next_anon
+            .fetch_max(id.0.saturating_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn new_file(&self) -> FileId {
