@@ -6,6 +6,7 @@ use crate::abi::PAGE_SIZE;
 use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::fork::UNLIKE;
 use crate::layout::{Capabilities, Limits};
 use crate::space::AddressSpace;
 use crate::system::Asker;
@@ -116,11 +117,10 @@ impl Tally {
     /// What `pages` pages of `vma` add.
     pub(crate) fn of(vma: &Vma, pages: u64) -> Self {
         let flags = vma.flags();
-        let unlike = VmFlags::DONTCOPY | VmFlags::WIPEONFORK | VmFlags::LOCKED_ANY;
         let pages_if = |condition: bool| if condition { pages } else { 0 };
         Self {
             statistics: Statistics::of(flags, pages),
-            unlike_child: pages_if(flags.intersects(unlike)),
+            unlike_child: pages_if(flags.intersects(UNLIKE)),
             kept_from_child: pages_if(flags.contains(VmFlags::DONTCOPY | VmFlags::ACCOUNT)),
             hooked: pages_if(vma.has_hooks()),
         }

@@ -88,6 +88,15 @@ fn counted(vma: &Vma, range: IndexRange) -> Tally {
     Tally::of(vma, bytes / PAGE_SIZE)
 }
 
+/// The range from the lower of both to the higher.
+fn hull(left: IndexRange, right: IndexRange) -> IndexRange {
+    let (first, last) = (
+        left.first().min(right.first()),
+        left.last().max(right.last()),
+    );
+    IndexRange::new(first, last).unwrap_or(left)
+}
+
 impl AddressSpace {
     /// No changes yet.
     pub(crate) fn edits(&self) -> Edits {
@@ -107,6 +116,8 @@ impl AddressSpace {
         if edits.is_empty() {
             return Ok(());
         }
+        let hull = edits.iter().map(Edit::range).reduce(hull);
+        let watched = self.tell_of(&edits).then(|| self.tree.snapshot());
         let mut writes = self
             .tree
             .preallocate(edits.len())
@@ -140,7 +151,16 @@ impl AddressSpace {
             .wrapping_sub(before.statistics.committed);
         self.system
             .charge_unchecked(added.wrapping_sub(charge.keep()));
+        if let (Some(before), Some(range)) = (watched, hull) {
+            self.tell_change(&before, range);
+        }
         Ok(())
+    }
+
+    /// Whether somebody may have to be told of `edits`.
+    fn tell_of(&self, edits: &[Edit]) -> bool {
+        let begins = |edit: &Edit| matches!(edit, Edit::Put(vma) if vma.has_hooks());
+        self.system.hooks().is_some() && (self.tally.hooked > 0 || edits.iter().any(begins))
     }
 
     /// Carries out `edits` for which nothing was charged.

@@ -26,6 +26,9 @@ bitflags::bitflags! {
         const WRITE_SEALED = 1 << 6;
         /// Supports `MAP_SYNC`.
         const SYNC = 1 << 7;
+        /// Its mappings are told of ([`MappingHooks`](crate::MappingHooks)), and never vanish in
+        /// a merge.
+        const HOOKED = 1 << 8;
     }
 }
 
@@ -122,7 +125,7 @@ impl File {
 
     /// Whether a mapping may not vanish in a merge, because its end is an event.
     pub(crate) const fn has_close(&self) -> bool {
-        matches!(self.kind, FileKind::SystemV)
+        matches!(self.kind, FileKind::SystemV) || self.access.contains(FileAccess::HOOKED)
     }
 }
 

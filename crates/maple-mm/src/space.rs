@@ -364,7 +364,7 @@ impl AddressSpace {
     pub fn snapshot(&self) -> Self {
         self.system
             .charge_unchecked(self.tally.statistics.committed);
-        Self {
+        let copy = Self {
             system: Arc::clone(&self.system),
             profile: self.profile,
             layout: self.layout.clone(),
@@ -376,7 +376,9 @@ impl AddressSpace {
             default_flags: self.default_flags,
             stray_locked: self.stray_locked,
             offsets: self.offsets,
-        }
+        };
+        copy.open_all();
+        copy
     }
 
     /// Gives every mapping of the open file `id` what is now known about that file: a new name
@@ -549,6 +551,7 @@ impl AddressSpace {
 impl Drop for AddressSpace {
     /// What `exit` does: everything is unmapped and what was promised is given back.
     fn drop(&mut self) {
+        self.close_all();
         self.system.uncharge(self.tally.statistics.committed);
     }
 }

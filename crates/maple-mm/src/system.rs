@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::anon::AnonId;
 use crate::errno::Errno;
 use crate::file::FileId;
+use crate::hooks::MappingHooks;
 use crate::memory::{HEAP_POOL, VmaPool};
 use crate::profile::Configured;
 
@@ -79,6 +80,7 @@ impl Default for SystemSettings {
 pub struct System {
     settings: SystemSettings,
     pool: &'static VmaPool,
+    hooks: Option<&'static dyn MappingHooks>,
     committed: AtomicU64,
     next_anon: AtomicU64,
     next_file: AtomicU64,
@@ -102,6 +104,7 @@ impl System {
         Self {
             settings,
             pool,
+            hooks: None,
             committed: AtomicU64::new(0),
             next_anon: AtomicU64::new(1),
             next_file: AtomicU64::new(0),
@@ -112,6 +115,21 @@ impl System {
     #[must_use]
     pub const fn settings(&self) -> &SystemSettings {
         &self.settings
+    }
+
+    /// The machine with somebody who is told of mappings and forks; before it is used.
+    ///
+    /// # Examples
+    ///
+    /// See [`MappingHooks`].
+    #[must_use]
+    pub const fn with_hooks(mut self, hooks: &'static dyn MappingHooks) -> Self {
+        self.hooks = Some(hooks);
+        self
+    }
+
+    pub(crate) const fn hooks(&self) -> Option<&'static dyn MappingHooks> {
+        self.hooks
     }
 
     /// Where its mappings live.
@@ -145,13 +163,7 @@ impl System {
         self.new_anons(1)
     }
 
-    /// The next identity that will be given out.
-    pub(crate) fn next_anon(&self) -> AnonId {
-        // Relaxed: whoever asks made or was handed all identities it compares this with.
-        AnonId(self.next_anon.load(Ordering::Relaxed))
-    }
-
-    /// Reserves `count` identities, and returns the first.
+    /// Reserves `count` identities, and returns the first; for none, the next.
     pub(crate) fn new_anons(&self, count: u64) -> AnonId {
         // Relaxed: only uniqueness matters.
         AnonId(self.next_anon.fetch_add(count, Ordering::Relaxed))

@@ -173,6 +173,17 @@ impl Vma {
         Self::new(start, end, content)
     }
 
+    /// What a forked child has of it.
+    #[inline]
+    pub(crate) fn of_child(&self, flags: VmFlags, anon: Anon) -> Self {
+        Self {
+            flags,
+            anon,
+            backing: self.backing.clone(),
+            ..*self
+        }
+    }
+
     /// The same mapping with other flags.
     pub(crate) fn with_flags(&self, flags: VmFlags) -> Self {
         Self {
