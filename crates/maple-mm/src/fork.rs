@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use maple_tree::{DuplicateError, IndexRange, MapleTree, OutOfNodes, SortedError, StoreError};
+use maple_tree::{DuplicateError, IndexRange, OutOfNodes, SortedError, StoreError};
 
 use crate::accounting::Tally;
 use crate::anon::{Anon, AnonId, AnonOrigin};
@@ -10,7 +10,7 @@ use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::memory::{Batch, VmaRef};
-use crate::space::{AddressSpace, Offsets};
+use crate::space::{AddressSpace, Offsets, Tree};
 use crate::system::Overcommit;
 
 /// How `fork` makes the child's tree of mappings.
@@ -76,8 +76,6 @@ impl ForkStrategy {
         !matches!(self, Self::Snapshot)
     }
 }
-
-type Tree = MapleTree<VmaRef>;
 
 /// Makes what the child gets of each mapping.
 ///
@@ -167,8 +165,12 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         }
     }
 
+    fn empty_tree(&self) -> Tree {
+        Tree::with_gaps_in(self.parent.system.nodes())
+    }
+
     fn store_each(&mut self) -> Result<Tree, Errno> {
-        let mut tree = MapleTree::with_gaps();
+        let mut tree = self.empty_tree();
         for (range, vma) in &self.parent.tree {
             if let Some(copy) = self.inherit(vma)? {
                 tree.store(range, copy)?;
@@ -178,6 +180,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
     }
 
     fn bulk(&mut self) -> Result<Tree, Errno> {
+        let mut tree = self.empty_tree();
         let mut left = self.parent.tree.iter();
         let mut refused = Ok(());
         let items = core::iter::from_fn(|| {
@@ -193,7 +196,6 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
                 }
             }
         });
-        let mut tree = MapleTree::with_gaps();
         let loaded = tree.bulk_load(items);
         refused?;
         loaded?;

@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use maple_tree::{IndexRange, MapleTree};
+use maple_tree::IndexRange;
 
 use crate::errno::Errno;
 use crate::memory::VmaRef;
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, Tree};
 
 /// What a machine wants to be told of its address spaces.
 ///
@@ -91,7 +91,7 @@ impl AddressSpace {
     }
 
     /// Tells of what a change in `range` began and ended; `before` is the tree before it.
-    pub(crate) fn tell_change(&self, before: &MapleTree<VmaRef>, range: IndexRange) {
+    pub(crate) fn tell_change(&self, before: &Tree, range: IndexRange) {
         let Some(hooks) = self.system.hooks() else {
             return;
         };
@@ -106,8 +106,8 @@ impl AddressSpace {
 
 /// The mappings with hooks that `tree` has in `range` and `other` has not.
 fn only_in<'t>(
-    tree: &'t MapleTree<VmaRef>,
-    other: &'t MapleTree<VmaRef>,
+    tree: &'t Tree,
+    other: &'t Tree,
     range: IndexRange,
 ) -> impl Iterator<Item = &'t VmaRef> {
     let is_there = |at: IndexRange, vma: &VmaRef| {

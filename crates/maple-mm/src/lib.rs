@@ -71,7 +71,7 @@ pub use hooks::MappingHooks;
 pub use layout::{Capabilities, Direction, Gate, Layout, LayoutError, Limits, VmaSpec};
 pub use map::MmapRequest;
 pub use maps::{MapsLine, MapsLineError};
-pub use memory::{HeapChunks, VmaPool, VmaRef, VmaSource};
+pub use memory::{HeapChunks, TreeNodes, VmaPool, VmaRef, VmaSource};
 pub use profile::{AnonMergeRule, Configured, HugePlacement, LinuxProfile, MremapGeneration};
 pub use protect::KeyedProtection;
 pub use remap::MremapRequest;

@@ -12,11 +12,14 @@ use crate::errno::Errno;
 use crate::file::{Backing, FileId, FileRef};
 use crate::flags::VmFlags;
 use crate::layout::{Capabilities, Layout, LayoutError, Limits, VmaSpec};
-use crate::memory::VmaRef;
+use crate::memory::{TreeNodes, VmaRef};
 use crate::merge;
 use crate::profile::LinuxProfile;
 use crate::system::System;
 use crate::vma::{Content, Vma};
+
+/// The tree of mappings, keyed by byte addresses.
+pub(crate) type Tree = MapleTree<VmaRef, TreeNodes>;
 
 /// An address space as Linux keeps it: mappings, break, limits and counters.
 ///
@@ -46,7 +49,7 @@ pub struct AddressSpace {
     pub(crate) layout: Layout,
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
-    pub(crate) tree: MapleTree<VmaRef>,
+    pub(crate) tree: Tree,
     pub(crate) tally: Tally,
     /// What it inherited and what it wrote itself.
     pub(crate) anon_origin: AnonOrigin,
@@ -118,13 +121,14 @@ impl AddressSpace {
     }
 
     fn with_setup(setup: Setup) -> Self {
+        let nodes = setup.system.nodes();
         Self {
             system: setup.system,
             profile: setup.profile,
             layout: setup.layout,
             limits: setup.limits,
             capabilities: setup.capabilities,
-            tree: MapleTree::with_gaps(),
+            tree: Tree::with_gaps_in(nodes),
             tally: Tally::default(),
             anon_origin: AnonOrigin::ROOT,
             default_flags: VmFlags::empty(),
@@ -265,7 +269,7 @@ impl AddressSpace {
 
     /// The tree, keyed by byte addresses (inclusive).
     #[must_use]
-    pub const fn tree(&self) -> &MapleTree<VmaRef> {
+    pub const fn tree(&self) -> &MapleTree<VmaRef, TreeNodes> {
         &self.tree
     }
 

@@ -6,7 +6,7 @@ use crate::anon::AnonId;
 use crate::errno::Errno;
 use crate::file::FileId;
 use crate::hooks::MappingHooks;
-use crate::memory::{HEAP_POOL, VmaPool};
+use crate::memory::{HEAP_POOL, TreeNodes, VmaPool};
 use crate::profile::Configured;
 
 /// How the kernel decides whether memory may be promised (`vm.overcommit_memory`).
@@ -80,6 +80,7 @@ impl Default for SystemSettings {
 pub struct System {
     settings: SystemSettings,
     pool: &'static VmaPool,
+    nodes: TreeNodes,
     hooks: Option<&'static dyn MappingHooks>,
     committed: AtomicU64,
     next_anon: AtomicU64,
@@ -90,20 +91,10 @@ impl System {
     /// A machine on which nothing was promised yet.
     #[must_use]
     pub const fn new(settings: SystemSettings) -> Self {
-        Self::with_pool(settings, &HEAP_POOL)
-    }
-
-    /// A machine whose mappings live in `pool`; without one they share a pool of the whole
-    /// process on top of the global allocator.
-    ///
-    /// # Examples
-    ///
-    /// See [`VmaSource`](crate::VmaSource).
-    #[must_use]
-    pub const fn with_pool(settings: SystemSettings, pool: &'static VmaPool) -> Self {
         Self {
             settings,
-            pool,
+            pool: &HEAP_POOL,
+            nodes: TreeNodes::HEAP,
             hooks: None,
             committed: AtomicU64::new(0),
             next_anon: AtomicU64::new(1),
@@ -115,6 +106,36 @@ impl System {
     #[must_use]
     pub const fn settings(&self) -> &SystemSettings {
         &self.settings
+    }
+
+    /// The machine with its mappings in `pool`; before it is used. Without one they share a pool
+    /// of the whole process on top of the global allocator.
+    ///
+    /// # Examples
+    ///
+    /// See [`VmaSource`](crate::VmaSource).
+    #[must_use]
+    pub const fn with_pool(mut self, pool: &'static VmaPool) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// The machine with trees made of `nodes`; before it is used. Without them they share a slab
+    /// of the whole process on top of the global allocator.
+    ///
+    /// # Examples
+    ///
+    /// See [`TreeNodes`].
+    #[must_use]
+    pub const fn with_nodes(mut self, nodes: TreeNodes) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// What the trees of its address spaces are made of.
+    #[must_use]
+    pub const fn nodes(&self) -> TreeNodes {
+        self.nodes
     }
 
     /// The machine with somebody who is told of mappings and forks; before it is used.

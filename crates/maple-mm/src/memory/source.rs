@@ -37,7 +37,7 @@ use super::pool::{ALIGNMENT, VmaPool};
 ///
 /// static EMPTY: VmaPool = VmaPool::new(&Nothing);
 ///
-/// let system = Arc::new(System::with_pool(SystemSettings::default(), &EMPTY));
+/// let system = Arc::new(System::new(SystemSettings::default()).with_pool(&EMPTY));
 /// let mut space = AddressSpace::from_layout(Setup { system, ..Setup::default() }, []).unwrap();
 /// assert_eq!(space.mmap(MmapRequest::anonymous(4096, 0)), Err(Errno::ENOMEM));
 /// ```

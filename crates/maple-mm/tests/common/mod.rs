@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+pub(crate) mod random;
+
 use maple_mm::{
     Access, AddressSpace, File, FileAccess, FileId, FileKind, FileRef, MmapFile, MmapRequest,
     VmFlags, abi::*,
