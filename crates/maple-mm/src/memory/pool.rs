@@ -76,7 +76,7 @@ impl VmaPool {
     /// The number of mappings in this memory.
     #[must_use]
     pub fn in_use(&self) -> usize {
-        self.chunks.lock().handed_out
+        self.chunks.lock().blocks
     }
 
     /// Gives the empty chunks that are kept back to the source, and returns their size in bytes.
@@ -97,7 +97,7 @@ impl VmaPool {
     }
 
     /// Takes blocks of one chunk back.
-    fn give_back(&self, run: Run) {
+    fn give_back(&self, run: &Run) {
         let mut chunks = self.chunks.lock();
         chunks.put(run);
         let excess = chunks.take_excess();
@@ -175,7 +175,7 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         if let Some(run) = self.run.take().filter(|run| run.bits != 0) {
-            self.pool.give_back(run);
+            self.pool.give_back(&run);
         }
     }
 }
@@ -191,7 +191,7 @@ pub(crate) unsafe fn free(block: NonNull<Block>, place: u32) {
     // SAFETY: the contract: a chunk lives while one of its blocks is handed out.
     let chunk = unsafe { Chunk::of(block, place) };
     let (word, bit) = (place as usize / 64, place % 64);
-    chunk.header().pool.give_back(Run {
+    chunk.header().pool.give_back(&Run {
         chunk,
         word,
         bits: 1 << bit,
@@ -206,18 +206,18 @@ pub(crate) unsafe fn free(block: NonNull<Block>, place: u32) {
 ///   pool's until `release_all` ends it; its state is reached under the lock, or by who alone
 ///   knows of the chunk.
 /// - **P2** A bit of `free` is set where the block is not handed out; `used` is the number of
-///   those that are, and `handed_out` their sum.
+///   those that are, and `blocks` their sum.
 /// - **P3** Chunks with some blocks free and some not are in the queue; those of the reserve have
-///   none handed out; a full chunk is known by its blocks only. `in_use` and `reserved` count
+///   none handed out; a full chunk is known by its blocks only. `used` and `reserved` count
 ///   them.
 struct Chunks {
     front: Option<Chunk>,
     back: Option<Chunk>,
-    in_use: usize,
+    used: usize,
     /// Linked by `behind`.
     reserve: Option<Chunk>,
     reserved: usize,
-    handed_out: usize,
+    blocks: usize,
 }
 
 impl Chunks {
@@ -225,10 +225,10 @@ impl Chunks {
         Self {
             front: None,
             back: None,
-            in_use: 0,
+            used: 0,
             reserve: None,
             reserved: 0,
-            handed_out: 0,
+            blocks: 0,
         }
     }
 
@@ -242,7 +242,7 @@ impl Chunks {
 
     /// Puts a chunk without used blocks into the queue, and takes blocks from it at once.
     fn adopt(&mut self, chunk: Chunk, wanted: usize) -> Run {
-        self.in_use += 1;
+        self.used += 1;
         self.push_back(chunk);
         self.take_from(chunk, wanted)
     }
@@ -258,15 +258,15 @@ impl Chunks {
         let taken = bits.count_ones();
         state.used += taken;
         let is_full = state.used == capacity;
-        self.handed_out += taken as usize;
+        self.blocks += taken as usize;
         if is_full {
             self.unlink(chunk);
         }
         Run { chunk, word, bits }
     }
 
-    fn put(&mut self, run: Run) {
-        let Run { chunk, word, bits } = run;
+    fn put(&mut self, run: &Run) {
+        let &Run { chunk, word, bits } = run;
         let capacity = chunk.header().capacity;
         let state = self.state(chunk);
         debug_assert!(state.free[word] & bits == 0, "a block was freed twice");
@@ -274,7 +274,7 @@ impl Chunks {
         let was_full = state.used == capacity;
         state.used -= bits.count_ones();
         let is_empty = state.used == 0;
-        self.handed_out -= bits.count_ones() as usize;
+        self.blocks -= bits.count_ones() as usize;
         if was_full && !is_empty {
             self.push_back(chunk);
         }
@@ -282,7 +282,7 @@ impl Chunks {
             if !was_full {
                 self.unlink(chunk);
             }
-            self.in_use -= 1;
+            self.used -= 1;
             self.push_reserve(chunk);
         }
     }
@@ -303,7 +303,7 @@ impl Chunks {
     /// Takes what the reserve has too much of; the chunks are linked by `behind`.
     fn take_excess(&mut self) -> Option<Chunk> {
         let mut excess = None;
-        while self.reserved > self.in_use.max(1) {
+        while self.reserved > self.used.max(1) {
             let chunk = self.pop_reserve()?;
             self.state(chunk).behind = excess.replace(chunk);
         }

@@ -57,10 +57,10 @@ impl Calls {
         let (addr, len) = self.pages();
         match self.rng.below(20) {
             0..5 => self.map(space, addr, len),
-            5 => text(space.munmap(addr, len)),
+            5 => text(&space.munmap(addr, len)),
             6..9 => {
                 let prot = self.protection();
-                text(space.mprotect(addr, len, prot))
+                text(&space.mprotect(addr, len, prot))
             }
             9..12 => {
                 let advice = self.rng.pick(&[
@@ -73,13 +73,13 @@ impl Calls {
                     MADV_POPULATE_WRITE,
                     MADV_GUARD_INSTALL,
                 ]);
-                text(space.madvise(addr, len, advice))
+                text(&space.madvise(addr, len, advice))
             }
             12 => {
                 let flags = self.rng.below(2);
-                text(space.mlock2(addr, len, flags))
+                text(&space.mlock2(addr, len, flags))
             }
-            13 => text(space.munlock(addr, len)),
+            13 => text(&space.munlock(addr, len)),
             14 => self.remap(space, addr, len),
             15 => {
                 let end = space.layout().start_brk + self.rng.below(12) * PAGE_SIZE;
@@ -108,7 +108,7 @@ impl Calls {
         let extra = self
             .rng
             .pick(&[0, 0, 0, MAP_NORESERVE, MAP_LOCKED, MAP_POPULATE]);
-        text(space.mmap(MmapRequest {
+        text(&space.mmap(MmapRequest {
             addr,
             len,
             prot,
@@ -127,7 +127,7 @@ impl Calls {
             MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
         ]);
         let keeps_length = self.rng.one_in(2) || flags & MREMAP_DONTUNMAP != 0;
-        text(space.mremap(MremapRequest {
+        text(&space.mremap(MremapRequest {
             addr,
             old_len: len,
             new_len: if keeps_length { len } else { new_len },
@@ -137,7 +137,7 @@ impl Calls {
     }
 }
 
-fn text<T: std::fmt::Debug>(result: Result<T, Errno>) -> String {
+fn text<T: std::fmt::Debug>(result: &Result<T, Errno>) -> String {
     format!("{result:?}")
 }
 
