@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::random::{Calls, portrait};
-use common::{BASE, file, map, map_as, memory, of_file, page, state, write};
+use common::{BASE, file, map, map_as, memory, of_file, page, ranges, state, write};
 use maple_mm::{
     AddressSpace, Errno, FileAccess, ForkStrategy, Layout, MappingHooks, Overcommit, Setup, System,
     SystemSettings, VmaPool, VmaRef, abi::*,
 };
 use testkit::SplitMix;
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 
 fn space_on(system: System) -> AddressSpace {
     let layout = Layout {
@@ -109,6 +109,118 @@ fn strategies_mix_over_generations() {
                 assert_eq!(portrait(&mixed), portrait(&expected), "seed {seed}");
             }
         }
+    }
+}
+
+/// What the child of `parent` makes of `calls`, in mapped ranges, whatever the strategy.
+#[track_caller]
+fn child_after(parent: fn(&mut AddressSpace), calls: fn(&mut AddressSpace)) -> String {
+    let lives = ForkStrategy::ALL.map(|strategy| {
+        let mut space = empty();
+        parent(&mut space);
+        let mut child = space.fork_with(strategy, || false).unwrap();
+        calls(&mut child);
+        (strategy, ranges(&child))
+    });
+    for (strategy, seen) in &lives {
+        assert_eq!(*seen, lives[0].1, "{}", strategy.name());
+    }
+    lives[0].1.clone()
+}
+
+fn protect(space: &mut AddressSpace, pages: std::ops::Range<u64>, prot: u64) {
+    let len = (pages.end - pages.start) * PAGE_SIZE;
+    space.mprotect(page(pages.start), len, prot).unwrap();
+}
+
+#[test]
+fn unwritten_memory_joins_nothing_inherited_on_either_side() {
+    let parent = |space: &mut AddressSpace| {
+        map(space, 0, 1);
+        map_as(space, memory(1, 2, PROT_READ));
+        map(space, 2, 3);
+        write(space, 0);
+        write(space, 2);
+    };
+    let seen = child_after(parent, |child| protect(child, 1..2, PROT_READ | PROT_WRITE));
+    assert_eq!(seen, "0-1 1-2 2-3");
+}
+
+#[test]
+fn an_inherited_mapping_joins_its_own_parts_again() {
+    let parent = |space: &mut AddressSpace| {
+        map(space, 0, 6);
+        write(space, 0);
+    };
+    let seen = child_after(parent, |child| {
+        protect(child, 2..4, PROT_READ);
+        assert_eq!(ranges(child), "0-2 2-4 4-6");
+        protect(child, 2..4, PROT_READ | PROT_WRITE);
+    });
+    assert_eq!(seen, "0-6");
+}
+
+#[test]
+fn a_hole_in_an_inherited_mapping_is_not_closed_by_fresh_memory() {
+    let parent = |space: &mut AddressSpace| {
+        map(space, 0, 6);
+        write(space, 0);
+    };
+    let seen = child_after(parent, |child| {
+        child.munmap(page(2), 2 * PAGE_SIZE).unwrap();
+        map(child, 2, 4);
+    });
+    assert_eq!(seen, "0-2 2-4 4-6");
+}
+
+#[test]
+fn parts_the_parent_split_stay_apart_in_the_child() {
+    let parent = |space: &mut AddressSpace| {
+        map(space, 0, 4);
+        write(space, 0);
+        protect(space, 0..2, PROT_READ);
+    };
+    let seen = child_after(parent, |child| protect(child, 0..2, PROT_READ | PROT_WRITE));
+    assert_eq!(seen, "0-2 2-4");
+}
+
+#[test]
+fn what_the_parent_did_not_write_merges_freely_in_the_child() {
+    let parent = |space: &mut AddressSpace| {
+        map(space, 0, 2);
+        map_as(space, memory(2, 4, PROT_READ));
+    };
+    let seen = child_after(parent, |child| protect(child, 2..4, PROT_READ | PROT_WRITE));
+    assert_eq!(seen, "0-4");
+}
+
+#[test]
+fn a_grandchild_inherits_what_its_parent_only_inherited() {
+    for strategy in ForkStrategy::ALL {
+        let mut space = empty();
+        map(&mut space, 0, 2);
+        write(&mut space, 0);
+        for _ in 0..3 {
+            space = space.fork_with(strategy, || false).unwrap();
+            assert!(space.anon(space.vma_at(page(0)).unwrap()).is_forked());
+        }
+        map(&mut space, 2, 4);
+        assert_eq!(ranges(&space), "0-2 2-4", "{}", strategy.name());
+    }
+}
+
+#[test]
+fn the_parent_goes_on_as_if_it_had_not_forked() {
+    for strategy in ForkStrategy::ALL {
+        let mut space = empty();
+        map(&mut space, 0, 2);
+        write(&mut space, 0);
+        let child = space.fork_with(strategy, || false).unwrap();
+        map(&mut space, 2, 4);
+        assert_eq!(
+            (ranges(&space).as_str(), ranges(&child).as_str()),
+            ("0-4", "0-2")
+        );
     }
 }
 

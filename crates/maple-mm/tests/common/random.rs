@@ -20,6 +20,16 @@ const ARENA: u64 = 40;
 pub(crate) struct Calls {
     rng: SplitMix,
     files: Vec<FileRef>,
+    kinds: Kinds,
+}
+
+/// What kinds of mappings and changes are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kinds {
+    /// All; neighbours seldom are alike.
+    Any,
+    /// Private memory, readable or writable: neighbours often are alike.
+    Plain,
 }
 
 impl Calls {
@@ -33,6 +43,11 @@ impl Calls {
         Self {
             rng: SplitMix::new(seed),
             files,
+            kinds: if seed % 2 == 0 {
+                Kinds::Any
+            } else {
+                Kinds::Plain
+            },
         }
     }
 
@@ -48,6 +63,9 @@ impl Calls {
 
     fn protection(&mut self) -> u64 {
         let all = PROT_READ | PROT_WRITE;
+        if self.kinds == Kinds::Plain {
+            return self.rng.pick(&[PROT_READ, all]);
+        }
         self.rng
             .pick(&[PROT_NONE, PROT_READ, all, all, PROT_READ | PROT_EXEC])
     }
@@ -55,7 +73,11 @@ impl Calls {
     /// Makes one call and returns its result as text.
     pub(crate) fn step(&mut self, space: &mut AddressSpace) -> String {
         let (addr, len) = self.pages();
-        match self.rng.below(20) {
+        let choice = match self.kinds {
+            Kinds::Any => self.rng.below(20),
+            Kinds::Plain => self.rng.pick(&[0, 5, 6, 6, 6, 14, 15, 19, 19]),
+        };
+        match choice {
             0..5 => self.map(space, addr, len),
             5 => text(&space.munmap(addr, len)),
             6..9 => {
@@ -94,8 +116,11 @@ impl Calls {
 
     fn map(&mut self, space: &mut AddressSpace, addr: u64, len: u64) -> String {
         let prot = self.protection();
-        let kind = self.rng.below(8);
-        let share = if self.rng.one_in(4) {
+        let kind = match self.kinds {
+            Kinds::Any => self.rng.below(8),
+            Kinds::Plain => 7,
+        };
+        let share = if self.kinds == Kinds::Any && self.rng.one_in(4) {
             MAP_SHARED
         } else {
             MAP_PRIVATE
@@ -105,9 +130,12 @@ impl Calls {
             _ => MmapFile::None,
         };
         let anonymous = if kind < 3 { 0 } else { MAP_ANONYMOUS };
-        let extra = self
-            .rng
-            .pick(&[0, 0, 0, MAP_NORESERVE, MAP_LOCKED, MAP_POPULATE]);
+        let extra = match self.kinds {
+            Kinds::Any => self
+                .rng
+                .pick(&[0, 0, 0, MAP_NORESERVE, MAP_LOCKED, MAP_POPULATE]),
+            Kinds::Plain => 0,
+        };
         text(&space.mmap(MmapRequest {
             addr,
             len,
