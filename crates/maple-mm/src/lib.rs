@@ -38,6 +38,7 @@ mod fault;
 mod file;
 mod flags;
 mod fork;
+mod history;
 mod hooks;
 mod layout;
 mod lock;

@@ -210,6 +210,29 @@ fn a_grandchild_inherits_what_its_parent_only_inherited() {
 }
 
 #[test]
+fn history_is_kept_from_a_child_and_by_one() {
+    for strategy in ForkStrategy::ALL {
+        let mut space = empty();
+        for first in [0, 4, 8] {
+            map(&mut space, first, first + 2);
+            write(&mut space, first);
+        }
+        let mut older = space.fork_with(strategy, || false).unwrap();
+        protect(&mut older, 4..5, PROT_READ);
+        // Another child, which does not know of the first mapping.
+        let mut again = older.fork_with(strategy, || false).unwrap();
+        older.munmap(page(0), 2 * PAGE_SIZE).unwrap();
+        again.keep_history(&older).unwrap();
+        for index in [0, 4, 5, 8] {
+            assert!(again.anon(again.vma_at(page(index)).unwrap()).is_forked());
+        }
+        // What `older` could join, the other can now.
+        protect(&mut again, 4..5, PROT_READ | PROT_WRITE);
+        assert_eq!(ranges(&again), "0-2 4-6 8-10", "{}", strategy.name());
+    }
+}
+
+#[test]
 fn the_parent_goes_on_as_if_it_had_not_forked() {
     for strategy in ForkStrategy::ALL {
         let mut space = empty();
@@ -413,6 +436,35 @@ fn mappings_with_hooks_are_closed_as_often_as_opened() {
         assert!(hooks.opened.load(Ordering::Relaxed) > 100);
         assert_eq!(hooks.forks.load(Ordering::Relaxed), 40);
     }
+}
+
+#[test]
+fn children_live_and_end_on_other_threads() {
+    static POOL: VmaPool = VmaPool::new(&maple_mm::HeapChunks::new(1024));
+    let mut parent = space_on(System::new(SystemSettings::default()).with_pool(&POOL));
+    for index in 0..30 {
+        map(&mut parent, 2 * index, 2 * index + 1);
+        write(&mut parent, 2 * index);
+    }
+    std::thread::scope(|scope| {
+        for round in 0..24 {
+            let strategy = ForkStrategy::ALL[round % ForkStrategy::ALL.len()];
+            let mut child = parent.fork_with(strategy, || false).unwrap();
+            scope.spawn(move || {
+                let mut calls = Calls::new(round as u64);
+                for _ in 0..50 {
+                    calls.step(&mut child);
+                }
+                drop(child.fork_with(strategy, || false).unwrap());
+            });
+            write(&mut parent, 2 * round as u64);
+            parent.munmap(page(2 * round as u64), PAGE_SIZE).unwrap();
+        }
+    });
+    parent.validate().unwrap();
+    assert_eq!(POOL.in_use(), parent.map_count());
+    let committed = parent.statistics().committed;
+    assert_eq!(parent.system().committed(), committed);
 }
 
 #[test]

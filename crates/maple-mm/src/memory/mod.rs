@@ -1,5 +1,6 @@
 //! Where mappings and the nodes of their trees live, and the counted pointer to a mapping.
 
+mod lock;
 mod nodes;
 mod pool;
 mod source;

@@ -43,7 +43,7 @@ impl Calls {
         Self {
             rng: SplitMix::new(seed),
             files,
-            kinds: if seed % 2 == 0 {
+            kinds: if seed.is_multiple_of(2) {
                 Kinds::Any
             } else {
                 Kinds::Plain
