@@ -46,10 +46,12 @@ fn a_commit_limit_reached_at_any_mapping_leaves_those_before_it_changed() {
     }
 }
 
+type Refused = fn(&mut AddressSpace) -> Result<u64, Errno>;
+
 #[test]
 fn a_commit_limit_refuses_new_memory_and_changes_nothing() {
     for room in 0..10 {
-        let calls: [fn(&mut AddressSpace) -> Result<u64, Errno>; 4] = [
+        let calls: [Refused; 4] = [
             |space| space.mmap(memory(3, 13, PROT_READ | PROT_WRITE)),
             |space| space.mmap(memory(20, 30, PROT_READ | PROT_WRITE)),
             |space| {
