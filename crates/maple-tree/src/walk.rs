@@ -117,18 +117,32 @@ impl<'a, T> LeafPath<'a, T> {
     }
 
     /// Steps to the next leaf; `false`, and no step, if this is the last.
+    #[inline]
     pub(crate) fn next_leaf(&mut self) -> bool {
+        let (Some(branch), Some(slot)) = (self.branches.last(), self.slots.last_mut()) else {
+            return false;
+        };
+        let next = usize::from(*slot) + 1;
+        if next == branch.count() {
+            return self.next_branch();
+        }
+        if next + AHEAD < branch.count() {
+            branch.prefetch_child(next + AHEAD);
+        }
+        *slot = next as u8;
+        self.leaf = branch.child(next);
+        true
+    }
+
+    /// Steps to the first leaf of the next branch above the leaves.
+    fn next_branch(&mut self) -> bool {
         let turn = (0..self.branches.len())
             .rev()
             .find(|&at| usize::from(self.slots[at]) + 1 < self.branches[at].count());
         let Some(turn) = turn else { return false };
-        let (branch, slot) = (self.branches[turn], usize::from(self.slots[turn]) + 1);
-        if turn + 1 == self.branches.len() && slot + AHEAD < branch.count() {
-            branch.prefetch_child(slot + AHEAD);
-        }
-        self.enter(turn, slot);
+        self.enter(turn, usize::from(self.slots[turn]) + 1);
         self.descend(|node| {
-            (1..AHEAD.min(node.count())).for_each(|slot| node.prefetch_child(slot));
+            (1..=AHEAD.min(node.count() - 1)).for_each(|slot| node.prefetch_child(slot));
             0
         });
         true

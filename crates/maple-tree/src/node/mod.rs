@@ -50,7 +50,7 @@ pub(crate) use branch::{BranchRun, Child};
 pub(crate) use fresh::Fresh;
 pub(crate) use gone::{Gone, Kept, release};
 pub(crate) use held::Held;
-pub(crate) use leaf::{LeafRun, Patch};
+pub(crate) use leaf::{LeafEntries, LeafRun, Patch};
 pub(crate) use path::{Path, Root, Slots, Steps};
 
 /// Words of a node behind its header.
