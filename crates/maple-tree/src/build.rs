@@ -43,17 +43,27 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
     /// Adds an entry, which lies above all before it.
     #[inline]
     pub(crate) fn push(&mut self, range: IndexRange, value: T) -> Result<(), OutOfNodes> {
-        let has_room = self.levels.first().is_some_and(|level| {
-            let hole = usize::from(self.last + 1 < range.first());
-            level.open.count() + hole < LEAF_SLOTS
-        });
+        let has_room = self
+            .levels
+            .first()
+            .is_some_and(|level| level.open.has_room(range.first()));
         if !has_room {
-            self.advance()?;
+            self.make_room(range.first())?;
         }
         self.levels[0].open.push_entry(range, value);
         self.last = range.last();
         self.len += 1;
         Ok(())
+    }
+
+    /// Sees to it that the open leaf has room for an entry that begins at `first`.
+    #[cold]
+    fn make_room(&mut self, first: u64) -> Result<(), OutOfNodes> {
+        let leaf = self.levels.first_mut().map(|level| &mut level.open);
+        if leaf.is_some_and(|leaf| leaf.make_room(first)) {
+            return Ok(());
+        }
+        self.advance()
     }
 
     /// Opens a new leaf. The one that was open goes below its parent; that one
@@ -69,7 +79,7 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         pool.reserve_of_many(full + usize::from(is_taller), self.len / LEAF_SLOTS)?;
         if is_taller {
             let kind = if full == 0 {
-                Kind::Leaf
+                Kind::Dense
             } else {
                 self.tree.branches
             };

@@ -274,8 +274,9 @@ impl<T> DoubleEndedIterator for Iter<'_, T> {
         let back = self
             .back
             .get_or_insert_with(|| End::back(root, left.last()));
-        // The slot around the bound may hold an entry that begins above it only
-        // where the bound lies in the hole before a leaf's first entry.
+        // The first slot that ends at or above the bound may begin above it: where the
+        // bound lies in the hole before a leaf's first entry, or before any of a sparse
+        // leaf.
         let entry = loop {
             match back.next_back() {
                 Some((range, _)) if range.first() > left.last() => {}

@@ -1,21 +1,58 @@
 //! Leaves: entries, and the holes between them, in ascending order.
 //!
-//! Word 0 is the index before the first entry (wrapped round where that begins
-//! at 0); words `1..=SLOTS` are the last indices of the slots; then come the
-//! entries. So slot `i` begins one above word `i`. A slot whose bit in `owned`
+//! Words `1..=slots` are the last indices of the slots; then come the entries.
+//!
+//! Dense: word 0 is the index before the first entry (wrapped round where that
+//! begins at 0). So slot `i` begins one above word `i`. A slot whose bit in `owned`
 //! is clear is a hole.
+//!
+//! Sparse: behind the entries come the indices before each of them. Every slot is
+//! an entry; there is a hole where one begins more than one above the last index
+//! of the slot before it.
 
 use core::mem::{ManuallyDrop, MaybeUninit};
+use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::{Held, LEAF_SLOTS, Node, Word, count_below};
+use super::{Held, Kind, LEAF_SLOTS, LeafRun, Node, SPARSE_SLOTS, Word, count_below};
 use crate::{Entry, IndexRange};
 
 const LASTS: usize = 1;
-const ENTRIES: usize = 1 + LEAF_SLOTS;
+/// The word of the entry in slot 0 of a dense leaf.
+const ENTRIES: usize = LASTS + LEAF_SLOTS;
+/// The word of the entry in slot 0 of a sparse leaf.
+const SPARSE_ENTRIES: usize = LASTS + SPARSE_SLOTS;
+/// The word of the index before slot 0 of a sparse leaf.
+const SPARSE_BEFORES: usize = SPARSE_ENTRIES + SPARSE_SLOTS;
 
 impl<T> Node<T> {
+    /// Whether this is a leaf without slots for holes.
+    #[inline(always)]
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.kind == Kind::Sparse
+    }
+
+    /// The word of the entry in `slot`.
+    #[inline(always)]
+    fn entry_word(&self, slot: usize) -> usize {
+        if self.is_sparse() {
+            SPARSE_ENTRIES + slot
+        } else {
+            ENTRIES + slot
+        }
+    }
+
+    /// The index before `slot`, wrapped round.
+    #[inline(always)]
+    pub(super) fn before(&self, slot: usize) -> u64 {
+        self.index(if self.is_sparse() {
+            SPARSE_BEFORES + slot
+        } else {
+            slot
+        })
+    }
+
     /// The first index of the first entry. The leaf is not empty.
     #[inline]
     pub(crate) fn lower(&self) -> u64 {
@@ -33,7 +70,7 @@ impl<T> Node<T> {
     #[inline]
     pub(crate) fn first(&self, slot: usize) -> u64 {
         debug_assert!(self.is_leaf() && slot < self.count());
-        self.index(slot).wrapping_add(1)
+        self.before(slot).wrapping_add(1)
     }
 
     /// The last index of the last entry. The leaf is not empty.
@@ -49,11 +86,16 @@ impl<T> Node<T> {
         IndexRange::ascending(self.first(slot), self.last(slot))
     }
 
-    /// The lowest slot that ends at or above `index`; `count()` if none does.
+    /// The lowest slot that ends at or above `index`; `count()` if none does. It may
+    /// begin above `index`: the first slot, and any of a sparse leaf.
     #[inline(always)]
     pub(crate) fn leaf_slot(&self, index: u64) -> usize {
         debug_assert!(self.is_leaf());
-        let slot = count_below(self.indices::<LEAF_SLOTS>(LASTS), index);
+        let slot = if self.is_sparse() {
+            count_below(self.indices::<SPARSE_SLOTS>(LASTS), index)
+        } else {
+            count_below(self.indices::<LEAF_SLOTS>(LASTS), index)
+        };
         // Behind the slots in use come bounds that are `u64::MAX` (L3).
         slot.min(self.count())
     }
@@ -64,7 +106,7 @@ impl<T> Node<T> {
         if !self.holds(slot) {
             return None;
         }
-        let entry: *const T = self.word(ENTRIES + slot).cast();
+        let entry: *const T = self.word(self.entry_word(slot)).cast();
         // SAFETY: the bit says that the word holds an entry, which lies at its start;
         // entries change through `&mut` only.
         Some(unsafe { &*entry })
@@ -75,8 +117,9 @@ impl<T> Node<T> {
         if !self.holds(slot) {
             return None;
         }
+        let word = self.entry_word(slot);
         // SAFETY: the bit says that the word holds an entry.
-        let entry = unsafe { &mut self.words.get_mut()[ENTRIES + slot].entry };
+        let entry = unsafe { &mut self.words.get_mut()[word].entry };
         // SAFETY: and an entry is written before its bit is set.
         Some(unsafe { entry.assume_init_mut() })
     }
@@ -119,14 +162,61 @@ impl<T> Node<T> {
         self.owned
     }
 
+    /// How many entries there are.
+    #[inline]
+    pub(crate) fn entries(&self) -> usize {
+        self.owned.count_ones() as usize
+    }
+
+    /// How many slots from `slots` a dense leaf would use for them, the first and
+    /// last of which are entries.
+    #[inline]
+    pub(crate) fn dense_slots(&self, slots: Range<usize>) -> usize {
+        if !self.is_sparse() {
+            return slots.len();
+        }
+        let holes = slots.clone().skip(1);
+        let holes = holes.filter(|&slot| self.before(slot) != self.last(slot - 1));
+        slots.len() + holes.count()
+    }
+
+    /// The hole in `slot`, or, where holes take none, between it and the one before.
+    pub(crate) fn hole(&self, slot: usize) -> Option<IndexRange> {
+        if self.is_sparse() {
+            let end = self.last(slot.checked_sub(1)?);
+            return IndexRange::new(end + 1, self.before(slot));
+        }
+        self.entry(slot).is_none().then(|| self.slot_range(slot))
+    }
+
+    /// The length of the longest hole between entries.
+    #[inline]
+    pub(crate) fn longest_hole(&self) -> u64 {
+        let mut longest = 0;
+        if self.is_sparse() {
+            for slot in 1..self.count() {
+                longest = longest.max(self.before(slot) - self.last(slot - 1));
+            }
+            return longest;
+        }
+        let mut holes = !self.owned & ((1 << self.count()) - 1);
+        while holes != 0 {
+            let slot = holes.trailing_zeros() as usize;
+            holes &= holes - 1;
+            longest = longest.max(self.last(slot) - self.before(slot));
+        }
+        longest
+    }
+
     /// Takes the entry out of `slot`, which is a hole from now on.
     pub(crate) fn take_entry(&mut self, slot: usize) -> Option<T> {
         if !self.holds(slot) {
             return None;
         }
         self.owned &= !(1 << slot);
+        let word = self.entry_word(slot);
         // SAFETY: the bit said that the word holds an entry.
-        let entry = unsafe { &self.words.get_mut()[ENTRIES + slot].entry };
+        let entry = unsafe { &self.words.get_mut()[word].entry };
         // SAFETY: the entry was written before its bit was set; with the bit
         // cleared nobody reads this copy again.
         Some(unsafe { entry.assume_init_read() })
@@ -139,15 +229,83 @@ impl<T> Node<T> {
     /// - The slot is given up: this node is replaced or spliced without it.
     pub(crate) unsafe fn hold(&self, slot: usize) -> Held<T> {
         assert!(self.holds(slot));
-        let entry: *const MaybeUninit<T> = self.word(ENTRIES + slot).cast();
+        let entry: *const MaybeUninit<T> = self.word(self.entry_word(slot)).cast();
         // SAFETY: the bit says that the word holds an entry, which lies at its start;
         // entries change through `&mut` only. What is read is no value of `T`, so it
         // owns nothing.
         Held(unsafe { entry.read() })
     }
 
+    /// Whether another entry, which begins at `first`, fits behind all others.
+    #[inline]
+    pub(crate) fn has_room(&self, first: u64) -> bool {
+        if self.is_sparse() {
+            return self.count() < SPARSE_SLOTS;
+        }
+        let hole = self.count > 0 && self.upper() + 1 < first;
+        self.count() + usize::from(hole) < LEAF_SLOTS
+    }
+
+    /// Sees to it that another entry, which begins at `first`, fits behind all
+    /// others, by making it a leaf of the other kind; `false` if that is no help.
+    pub(crate) fn make_room(&mut self, first: u64) -> bool {
+        let kind = if self.is_sparse() {
+            let hole = usize::from(self.upper() + 1 < first);
+            if self.dense_slots(0..self.count()) + hole >= LEAF_SLOTS {
+                return false;
+            }
+            Kind::Dense
+        } else {
+            if self.entries() >= SPARSE_SLOTS {
+                return false;
+            }
+            Kind::Sparse
+        };
+        let mut patch = Patch::new();
+        (patch.keep, patch.tail) = (self.count(), self.count());
+        self.recast(kind, &mut patch);
+        true
+    }
+
+    /// The word of `slot`, which need not be an entry's.
+    #[inline]
+    pub(super) fn entry_or_not(&self, slot: usize) -> MaybeUninit<Held<T>> {
+        assert!(self.is_leaf() && slot < self.count());
+        let word: *const MaybeUninit<Held<T>> = self.word(self.entry_word(slot)).cast();
+        // SAFETY: a word of ours; an entry is no larger and lies at its start. What is
+        // read is no value of `T`, so it may be of a hole.
+        unsafe { word.read() }
+    }
+
+    /// Fills `slot`, above all others in use, with an entry, given the index before
+    /// it and its last one; in a dense leaf also the slot before, if that is a hole.
+    #[inline]
+    pub(super) fn fill_slot(&mut self, slot: usize, bounds: (u64, u64), held: Held<T>) {
+        let (before, last) = bounds;
+        // In a dense leaf it is the last index of the slot before.
+        let at = if self.is_sparse() {
+            SPARSE_BEFORES + slot
+        } else {
+            slot
+        };
+        self.set_index(at, before);
+        self.set_index(LASTS + slot, last);
+        self.set_entry(slot, held);
+        self.owned |= 1 << slot;
+        self.count = slot as u8 + 1;
+    }
+
     /// Adds `value` over `range` behind all entries, with the hole before it.
+    #[inline]
     pub(crate) fn push_entry(&mut self, range: IndexRange, value: T) {
+        if self.is_sparse() {
+            let slot = self.count();
+            self.push_slot(range.last());
+            self.set_index(SPARSE_BEFORES + slot, range.first().wrapping_sub(1));
+            self.set_entry(slot, Held::new(value));
+            self.owned |= 1 << slot;
+            return;
+        }
         if self.count == 0 {
             self.set_index(0, range.first().wrapping_sub(1));
         } else if self.upper() + 1 < range.first() {
@@ -165,7 +323,7 @@ impl<T> Node<T> {
     where
         T: Entry + Clone,
     {
-        assert!(self.is_leaf() && leaf.is_leaf() && self.count == leaf.count);
+        assert!(leaf.is_leaf() && self.kind == leaf.kind && self.count == leaf.count);
         leaf.prefetch_entries();
         let mut left = leaf.owned;
         while left != 0 {
@@ -192,7 +350,7 @@ impl<T> Node<T> {
         }
         for slot in 0..self.count() {
             if self.holds(slot) {
-                let entry: *const *const u8 = self.word(ENTRIES + slot).cast();
+                let entry: *const *const u8 = self.word(self.entry_word(slot)).cast();
                 // SAFETY: the bit says that the word holds an entry, and `IS_POINTER` that
                 // it can be read as a pointer, which is not followed.
                 super::prefetch_line(unsafe { entry.read() });
@@ -201,14 +359,14 @@ impl<T> Node<T> {
     }
 
     fn set_entry(&mut self, slot: usize, held: Held<T>) {
-        let entry = ManuallyDrop::new(held.0);
-        self.words.get_mut()[ENTRIES + slot] = Word { entry };
+        let (entry, word) = (ManuallyDrop::new(held.0), self.entry_word(slot));
+        self.words.get_mut()[word] = Word { entry };
     }
 
     fn push_slot(&mut self, last: u64) {
         let slot = self.count();
         assert!(
-            self.is_leaf() && slot < LEAF_SLOTS,
+            self.is_leaf() && slot < self.kind.slots(),
             "a leaf has no more slots"
         );
         debug_assert!(slot == 0 || self.last(slot - 1) < last);
@@ -216,41 +374,99 @@ impl<T> Node<T> {
         self.count += 1;
     }
 
-    /// Replaces slots `keep..tail` by those of `patch`. What they held is given
-    /// up: the caller has taken it, or lets this node be a copy.
-    pub(crate) fn splice(&mut self, patch: &mut Patch<T>) {
-        let Patch {
-            keep,
-            tail,
-            before,
-            ref mut slots,
-        } = *patch;
-        let (count, added) = (self.count(), slots.len());
-        let end = keep + added;
+    /// Replaces slots `keep..tail` by what is in `patch`, in a leaf of `kind`. What
+    /// they held is given up: the caller has taken it, or lets this node be a copy.
+    #[inline]
+    pub(crate) fn splice(&mut self, kind: Kind, patch: &mut Patch<T>) {
+        assert!(self.is_leaf() && patch.keep <= patch.tail && patch.tail <= self.count());
+        if kind != self.kind {
+            self.recast(kind, patch);
+        } else if self.is_sparse() {
+            self.splice_sparse(patch);
+        } else {
+            self.splice_dense(patch);
+        }
+    }
+
+    fn splice_sparse(&mut self, patch: &mut Patch<T>) {
+        let (keep, tail, count) = (patch.keep, patch.tail, self.count());
+        let end = keep + patch.entries.len();
         let new_count = end + count - tail;
-        assert!(self.is_leaf() && keep <= tail && tail <= count && new_count <= LEAF_SLOTS);
-        let words = self.words.get_mut();
+        assert!(new_count <= SPARSE_SLOTS);
         if end != tail && tail < count {
+            let words = self.words.get_mut();
+            for of in [LASTS, SPARSE_ENTRIES, SPARSE_BEFORES] {
+                move_words(words, of + tail..of + count, of + end);
+            }
+        }
+        self.owned = (1 << new_count) - 1;
+        for (slot, (range, held)) in (keep..).zip(patch.entries.drain(..)) {
+            self.set_index(SPARSE_BEFORES + slot, range.first().wrapping_sub(1));
+            self.set_index(LASTS + slot, range.last());
+            self.set_entry(slot, held);
+        }
+        self.set_count(new_count);
+    }
+
+    fn splice_dense(&mut self, patch: &mut Patch<T>) {
+        let (keep, tail, count) = (patch.keep, patch.tail, self.count());
+        // The index before the first slot that stays behind the patch.
+        let tail_before = (tail < count).then(|| self.before(tail));
+        let end = keep + patch.dense_slots((keep > 0).then(|| self.last(keep - 1)), tail_before);
+        let new_count = end + count - tail;
+        assert!(new_count <= LEAF_SLOTS);
+        if end != tail && tail < count {
+            let words = self.words.get_mut();
             move_words(words, LASTS + tail..LASTS + count, LASTS + end);
             move_words(words, ENTRIES + tail..ENTRIES + count, ENTRIES + end);
         }
-        if let Some(index) = before {
-            words[0] = Word { index };
-        }
         let stay = u32::from(self.owned);
         self.owned = ((stay & ((1 << keep) - 1)) | ((stay >> tail) << end)) as u16;
-        for (slot, (last, held)) in (keep..).zip(slots.drain(..)) {
-            self.set_index(LASTS + slot, last);
-            if let Some(held) = held {
-                self.set_entry(slot, held);
-                self.owned |= 1 << slot;
-            }
+        let mut slot = keep;
+        for (range, held) in patch.entries.drain(..) {
+            let before = range.first().wrapping_sub(1);
+            slot += usize::from(slot > 0 && self.index(slot) != before);
+            // The last index of the slot before this one: of a hole, or the same again.
+            self.set_index(slot, before);
+            self.set_index(LASTS + slot, range.last());
+            self.set_entry(slot, held);
+            self.owned |= 1 << slot;
+            slot += 1;
         }
+        if let Some(before) = tail_before {
+            // As above.
+            self.set_index(end, before);
+        }
+        self.set_count(new_count);
+    }
+
+    /// Sets the number of slots in use, which are filled in.
+    fn set_count(&mut self, count: usize) {
         // INVARIANT: L3.
-        for slot in new_count..count {
+        for slot in count..self.count() {
             self.set_index(LASTS + slot, u64::MAX);
         }
-        self.count = new_count as u8;
+        self.count = count as u8;
+    }
+
+    /// Makes it a leaf of `kind`, with what is in `patch` in the place of slots
+    /// `keep..tail`.
+    #[cold]
+    fn recast(&mut self, kind: Kind, patch: &mut Patch<T>) {
+        let mut run = LeafRun::new();
+        // SAFETY: the node is emptied just below.
+        unsafe { run.push_slots(self, 0..patch.keep) };
+        for (range, held) in patch.entries.drain(..) {
+            run.push(range, held);
+        }
+        // SAFETY: as above.
+        unsafe { run.push_slots(self, patch.tail..self.count()) };
+        self.kind = kind;
+        self.owned = 0;
+        self.count = 0;
+        self.words.get_mut()[..=kind.slots()].fill_with(|| Word { index: u64::MAX });
+        let count = run.len();
+        run.fill(self, 0..count);
     }
 
     /// Drops slots from the end, whose entries have been taken, until `slots` are left.
@@ -258,7 +474,7 @@ impl<T> Node<T> {
     pub(crate) fn truncate_leaf(&mut self, slots: usize) {
         let mut patch = Patch::new();
         (patch.keep, patch.tail) = (slots, self.count());
-        self.splice(&mut patch);
+        self.splice(self.kind, &mut patch);
     }
 
     /// Breaks the leaf: `slot` ends at `last`, whatever its neighbours say.
@@ -268,7 +484,7 @@ impl<T> Node<T> {
     }
 }
 
-fn move_words<T>(words: &mut [Word<T>], from: core::ops::Range<usize>, to: usize) {
+fn move_words<T>(words: &mut [Word<T>], from: Range<usize>, to: usize) {
     let count = from.len();
     assert!(from.end <= words.len() && to + count <= words.len());
     let words = words.as_mut_ptr();
@@ -283,14 +499,12 @@ fn move_words<T>(words: &mut [Word<T>], from: core::ops::Range<usize>, to: usize
 
 /// What takes the place of some slots of a leaf.
 pub(crate) struct Patch<T> {
-    /// So many slots from the first stay.
+    /// So many slots from the first stay; the last of them is an entry.
     pub(crate) keep: usize,
-    /// From this slot on all stay.
+    /// From this slot on all stay; it is an entry, or `count()`.
     pub(crate) tail: usize,
-    /// The index before the first entry, wrapped round, if that changes.
-    pub(crate) before: Option<u64>,
-    /// The last index of each slot between them, and its entry.
-    pub(crate) slots: ArrayVec<(u64, Option<Held<T>>), 7>,
+    /// The entries that come between them.
+    pub(crate) entries: ArrayVec<(IndexRange, Held<T>), 3>,
 }
 
 impl<T> Patch<T> {
@@ -299,126 +513,21 @@ impl<T> Patch<T> {
         Self {
             keep: 0,
             tail: 0,
-            before: None,
-            slots: ArrayVec::new_const(),
-        }
-    }
-}
-
-/// Slots of leaves in a row, to be laid out over new leaves.
-pub(crate) struct LeafRun<T> {
-    /// As word 0 of a leaf.
-    before: u64,
-    len: usize,
-    /// One bit for each slot that holds an entry.
-    owned: u64,
-    lasts: [MaybeUninit<u64>; LeafRun::<()>::MAX],
-    entries: [MaybeUninit<Held<T>>; LeafRun::<()>::MAX],
-}
-
-impl LeafRun<()> {
-    /// The slots of three leaves, what a write puts there, and holes between all.
-    const MAX: usize = 3 * LEAF_SLOTS + 10;
-}
-
-impl<T> LeafRun<T> {
-    pub(crate) fn new() -> Self {
-        const { assert!(LeafRun::<()>::MAX < u64::BITS as usize) };
-        Self {
-            before: 0,
-            len: 0,
-            owned: 0,
-            lasts: [const { MaybeUninit::uninit() }; LeafRun::<()>::MAX],
-            entries: [const { MaybeUninit::uninit() }; LeafRun::<()>::MAX],
+            entries: ArrayVec::new_const(),
         }
     }
 
-    /// How many slots there are.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether `slot` holds an entry.
-    pub(crate) fn holds(&self, slot: usize) -> bool {
-        self.owned & (1 << slot) != 0
-    }
-
-    /// The last index of `slot`.
-    pub(crate) fn last(&self, slot: usize) -> u64 {
-        assert!(slot < self.len);
-        // SAFETY: the slots below `len` are written.
-        unsafe { self.lasts[slot].assume_init() }
-    }
-
-    /// Adds an entry, with the hole before it.
-    pub(crate) fn push(&mut self, range: IndexRange, held: Held<T>) {
-        self.make_adjacent(range.first());
-        self.entries[self.len] = MaybeUninit::new(held);
-        self.owned |= 1 << self.len;
-        self.lasts[self.len] = MaybeUninit::new(range.last());
-        self.len += 1;
-    }
-
-    /// Adds slots of `leaf`, the first and last of which are entries.
-    ///
-    /// # Safety
-    ///
-    /// - The slots are given up: the leaf is replaced, and dropped without them.
-    pub(crate) unsafe fn push_slots(&mut self, leaf: &Node<T>, slots: core::ops::Range<usize>) {
-        let (from, count) = (slots.start, slots.len());
-        if count == 0 {
-            return;
+    /// How many slots it takes in a dense leaf, between the last index of what
+    /// stays before it and the index before what stays behind it.
+    #[inline]
+    fn dense_slots(&self, end: Option<u64>, tail_before: Option<u64>) -> usize {
+        let (mut slots, mut end) = (self.entries.len(), end);
+        for (range, _) in &self.entries {
+            let before = range.first().wrapping_sub(1);
+            slots += usize::from(end.is_some_and(|end| end != before));
+            end = Some(range.last());
         }
-        self.make_adjacent(leaf.first(from));
-        assert!(slots.end <= leaf.count() && self.len + count <= LeafRun::<()>::MAX);
-        let lasts = &leaf.indices::<LEAF_SLOTS>(LASTS)[slots];
-        for (to, &last) in self.lasts[self.len..].iter_mut().zip(lasts) {
-            *to = MaybeUninit::new(last);
-        }
-        let words: *const MaybeUninit<Held<T>> = leaf.word(ENTRIES + from).cast();
-        for at in 0..count {
-            // SAFETY: within the leaf's words, as checked above.
-            let word = unsafe { words.cast::<Word<T>>().add(at) };
-            // SAFETY: an entry is no larger than a word and lies at its start; the copy
-            // is no value of `T`, so it may be of a hole.
-            self.entries[self.len + at] = unsafe { word.cast::<MaybeUninit<Held<T>>>().read() };
-        }
-        let bits = (u64::from(leaf.owned) >> from) & ((1 << count) - 1);
-        self.owned |= bits << self.len;
-        self.len += count;
-    }
-
-    /// Sees to it that the next slot begins at `first`.
-    fn make_adjacent(&mut self, first: u64) {
-        let end = first.wrapping_sub(1);
-        if self.len == 0 {
-            self.before = end;
-        } else if self.last(self.len - 1) != end {
-            self.lasts[self.len] = MaybeUninit::new(end);
-            self.len += 1;
-        }
-    }
-
-    /// Writes slots `slots`, the first and last of which are entries, into `leaf`,
-    /// which is empty. Every slot goes into one leaf at most.
-    pub(crate) fn fill(&mut self, leaf: &mut Node<T>, slots: core::ops::Range<usize>) {
-        assert!(leaf.count == 0 && slots.end <= self.len && slots.len() <= LEAF_SLOTS);
-        let before = match slots.start.checked_sub(1) {
-            Some(slot) => self.last(slot),
-            None => self.before,
-        };
-        leaf.set_index(0, before);
-        for (at, slot) in slots.clone().enumerate() {
-            leaf.set_index(LASTS + at, self.last(slot));
-            if self.holds(slot) {
-                // SAFETY: the bit says that the slot holds an entry. It is cleared, so the
-                // entry is not read again.
-                let held = unsafe { self.entries[slot].assume_init_read() };
-                self.owned &= !(1 << slot);
-                leaf.set_entry(at, held);
-                leaf.owned |= 1 << at;
-            }
-        }
-        leaf.count = slots.len() as u8;
+        let is_hole = end.zip(tail_before).is_some_and(|(end, before)| end != before);
+        slots + usize::from(is_hole)
     }
 }

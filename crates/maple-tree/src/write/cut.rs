@@ -1,7 +1,7 @@
 //! What a write leaves of a leaf: whole slots, and the pieces of entries it cuts.
 
 use crate::IndexRange;
-use crate::node::{Held, Kept, LEAF_SLOTS, Node, Patch};
+use crate::node::{Held, Kept, Kind, LEAF_SLOTS, Node, Patch, SPARSE_SLOTS, leaves_for};
 
 /// A piece of the entry in `slot` that lies outside of the written range.
 #[derive(Clone, Copy)]
@@ -80,7 +80,7 @@ impl LeafCut {
         }
         let (mut after, mut tail) = (None, slot + 1);
         if leaf.first(slot) > last {
-            // Only the hole before the first entry lies below a leaf's first slot.
+            // It lies in the hole before the first entry, or before any of a sparse leaf.
             tail = slot;
         } else if leaf.entry(slot).is_some() && leaf.last(slot) > last {
             after = IndexRange::new(last + 1, leaf.last(slot)).map(|range| Piece { slot, range });
@@ -119,9 +119,54 @@ impl LeafCut {
         self.before.iter().len() + stored.iter().len() + self.after.iter().len()
     }
 
-    /// How many slots the leaf uses once `stored` lies between what is left,
-    /// and the last index of its last entry.
-    pub(super) fn tally<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Tally {
+    /// How many entries there are in the leaf once `stored` lies between what is left.
+    fn entries<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> usize {
+        leaf.entries() + self.laid(stored) - self.overlapped(leaf)
+    }
+
+    /// The last index of the last of them.
+    pub(super) fn end<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Option<u64> {
+        if self.tail < leaf.count() {
+            return Some(leaf.upper());
+        }
+        let piece = self.before.map(|piece| piece.range);
+        let range = self.after.map(|piece| piece.range).or(stored).or(piece);
+        let kept = || self.keep.checked_sub(1).map(|slot| leaf.last(slot));
+        range.map(IndexRange::last).or_else(kept)
+    }
+
+    /// The kind of leaf that holds them, which are `least` at least. The leaf stays
+    /// what it is for as long as they fit.
+    #[inline]
+    pub(super) fn kind<T>(
+        &self,
+        leaf: &Node<T>,
+        stored: Option<IndexRange>,
+        least: usize,
+    ) -> Option<Kind> {
+        let entries = || self.entries(leaf, stored);
+        let slots = || self.tally(leaf, stored).slots;
+        if leaf.is_sparse() {
+            let entries = entries();
+            return if entries < least {
+                None
+            } else if entries <= SPARSE_SLOTS {
+                Some(Kind::Sparse)
+            } else {
+                (slots() <= LEAF_SLOTS).then_some(Kind::Dense)
+            };
+        }
+        let slots = slots();
+        if slots > LEAF_SLOTS {
+            return (entries() <= SPARSE_SLOTS).then_some(Kind::Sparse);
+        }
+        // A hole is between two entries.
+        (slots.div_ceil(2) >= least || entries() >= least).then_some(Kind::Dense)
+    }
+
+    /// What the leaf holds once `stored` lies between what is left.
+    #[inline]
+    fn tally<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Tally {
         let mut tally = Tally::default();
         tally.push_slots(leaf, 0, self.keep);
         for range in [self.before.map(|piece| piece.range), stored] {
@@ -147,14 +192,13 @@ impl LeafCut {
         (stored, second): (Option<(IndexRange, T)>, Option<T>),
     ) {
         (patch.keep, patch.tail) = (self.keep, self.tail);
-        let end = self.keep.checked_sub(1).map(|slot| leaf.last(slot));
-        let mut patch = Patching { patch, end };
         if let Some(piece) = self.before {
             // SAFETY: the entry is given up (contract); it lives on in its first piece.
-            patch.push(piece.range, unsafe { leaf.hold(piece.slot) });
+            let held = unsafe { leaf.hold(piece.slot) };
+            patch.entries.push((piece.range, held));
         }
         if let Some((range, value)) = stored {
-            patch.push(range, Held::new(value));
+            patch.entries.push((range, Held::new(value)));
         }
         if let Some(piece) = self.after {
             let held = match second {
@@ -162,44 +206,16 @@ impl LeafCut {
                 // SAFETY: the entry is given up (contract), and has one piece.
                 None => unsafe { leaf.hold(piece.slot) },
             };
-            patch.push(piece.range, held);
-        }
-        if self.tail < leaf.count() {
-            patch.make_adjacent(leaf.first(self.tail));
+            patch.entries.push((piece.range, held));
         }
     }
 }
 
-/// A [`Patch`] that is being made.
-struct Patching<'p, T> {
-    patch: &'p mut Patch<T>,
-    /// The index before the next slot, once there is an entry.
-    end: Option<u64>,
-}
-
-impl<T> Patching<'_, T> {
-    /// Sees to it that the next slot begins at `first`.
-    #[inline]
-    fn make_adjacent(&mut self, first: u64) {
-        let end = first.wrapping_sub(1);
-        match self.end {
-            None => self.patch.before = Some(end),
-            Some(before) if before != end => self.patch.slots.push((end, None)),
-            Some(_) => {}
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, range: IndexRange, held: Held<T>) {
-        self.make_adjacent(range.first());
-        self.patch.slots.push((range.last(), Some(held)));
-        self.end = Some(range.last());
-    }
-}
-
-/// Counts the slots that entries take, the holes between them included.
+/// Counts entries, and the slots that they take in dense leaves, the holes between
+/// them included.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
+    pub(super) entries: usize,
     pub(super) slots: usize,
     /// The last index of the last entry, once there is one.
     pub(super) end: Option<u64>,
@@ -207,30 +223,28 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts an entry over `range`, which lies above all before it.
+    #[inline]
     pub(super) fn push(&mut self, range: IndexRange) {
-        self.slots += self.cost(range);
+        let hole = self.end.is_some_and(|end| end + 1 < range.first());
+        self.slots += 1 + usize::from(hole);
+        self.entries += 1;
         self.end = Some(range.last());
     }
 
-    /// How many slots an entry over `range` would take: itself, and the hole before it.
-    fn cost(self, range: IndexRange) -> usize {
-        match self.end {
-            Some(end) if end + 1 < range.first() => 2,
-            _ => 1,
-        }
-    }
-
     /// Counts slots `from..to` of a leaf, the first and last of which are entries.
+    #[inline]
     pub(super) fn push_slots<T>(&mut self, leaf: &Node<T>, from: usize, to: usize) {
         if from < to {
-            self.push(leaf.slot_range(from));
-            self.slots += to - from - 1;
+            let hole = self.end.is_some_and(|end| end + 1 < leaf.first(from));
+            self.slots += usize::from(hole) + leaf.dense_slots(from..to);
+            let entries = u32::from(leaf.occupancy() >> from) & ((1 << (to - from)) - 1);
+            self.entries += entries.count_ones() as usize;
             self.end = Some(leaf.last(to - 1));
         }
     }
 
-    /// Whether so many slots fit into a leaf.
-    pub(super) fn fits(self) -> bool {
-        self.slots <= LEAF_SLOTS
+    /// How many leaves it takes.
+    pub(super) fn leaves(self) -> usize {
+        leaves_for(self.entries, self.slots)
     }
 }

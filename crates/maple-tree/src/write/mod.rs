@@ -363,7 +363,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     fn plant_leaf(&mut self, range: IndexRange, value: T) {
         reached(Reached::FirstLeaf);
-        let mut leaf = self.pool.take::<T>(Kind::Leaf);
+        let mut leaf = self.pool.take::<T>(Kind::Dense);
         leaf.push_entry(range, value);
         self.root.replace(Some(leaf.into_link()));
         (self.height, self.len) = (1, 1);

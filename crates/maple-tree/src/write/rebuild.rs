@@ -222,17 +222,17 @@ struct LevelBuilder<'p, T, S: NodeSource> {
 }
 
 impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
-    /// Lays the slots of `run` out over new leaves for the indices of `range`.
+    /// Lays the entries of `run` out over new leaves for the indices of `range`.
     fn lay_leaves(&mut self, run: &mut LeafRun<T>, level: Level, range: IndexRange) -> Carry<T> {
         let mut carry = Carry::new();
         let (mut from, mut min) = (0, range.first());
         for piece in 0..level.pieces() {
             let left = level.pieces() - piece;
-            // A leaf begins and ends with an entry: a hole between two takes no slot.
-            from += usize::from(!run.holds(from));
-            let mut end = from + share(run.len() - from, left, (level.fill, LEAF_SLOTS));
-            end -= usize::from(!run.holds(end - 1));
-            let mut leaf = self.pool.take(Kind::Leaf);
+            let end = match level.fill {
+                Fill::Even => run.even_end(from, (level.pieces(), left)),
+                Fill::Packed => run.packed_end(from),
+            };
+            let mut leaf = self.pool.take(run.kind_of(&(from..end)));
             run.fill(&mut leaf, from..end);
             let last = if left == 1 {
                 range.last()

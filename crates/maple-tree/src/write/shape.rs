@@ -6,7 +6,7 @@ use super::cut::{LeafCut, Tally};
 use super::frontier::{Below, Frontier};
 use super::plan::Request;
 use super::way::Side;
-use crate::node::{HEIGHT_MAX, LEAF_MIN, LEAF_SLOTS, Path};
+use crate::node::{HEIGHT_MAX, LEAF_ENTRIES_MIN, Node, Path, leaves_for};
 
 /// One level of a rebuild.
 #[derive(Clone, Copy)]
@@ -111,7 +111,7 @@ fn leaf_level<T>(frontier: &mut Frontier<'_, T>, request: Request) -> Level {
     let mut alone = Tally::default();
     tally(&mut alone);
     let (neighbour, fill) = leaf_neighbour(frontier, alone);
-    let mut slots = alone.slots;
+    let mut pieces = alone.leaves();
     if let Some(side) = neighbour {
         frontier.take_in(side);
         let mut all = Tally::default();
@@ -124,11 +124,11 @@ fn leaf_level<T>(frontier: &mut Frontier<'_, T>, request: Request) -> Level {
             let leaf = frontier.last().node();
             all.push_slots(leaf, 0, leaf.count());
         }
-        slots = all.slots;
+        pieces = all.leaves();
     }
     Level {
         neighbour,
-        pieces: slots.div_ceil(LEAF_SLOTS) as u8,
+        pieces: pieces as u8,
         fill,
     }
 }
@@ -137,10 +137,10 @@ fn leaf_level<T>(frontier: &mut Frontier<'_, T>, request: Request) -> Level {
 fn leaf_neighbour<T>(frontier: &Frontier<'_, T>, tally: Tally) -> (Option<Side>, Fill) {
     let is_right_edge = frontier.last().is_right_edge();
     if is_right_edge {
-        if tally.slots == 0 {
+        if tally.entries == 0 {
             return (frontier.nearest(), Fill::Even);
         }
-        if tally.fits() {
+        if tally.leaves() == 1 {
             return (None, Fill::Even);
         }
     } else {
@@ -149,23 +149,23 @@ fn leaf_neighbour<T>(frontier: &Frontier<'_, T>, tally: Tally) -> (Option<Side>,
             // The next leaf's first hole grows: it is rebuilt too.
             return (Some(Side::Right), Fill::Even);
         }
-        if tally.slots < LEAF_MIN {
+        if tally.entries < LEAF_ENTRIES_MIN {
             return (frontier.nearest(), Fill::Even);
         }
     }
-    if tally.fits() || !frontier.is_one() {
+    if tally.leaves() == 1 || !frontier.is_one() {
         return (None, Fill::Even);
     }
     let leaf = frontier.last().node();
     if is_right_edge && tally.end > Some(leaf.upper()) {
         return (None, Fill::Packed);
     }
-    // One more for the hole between the two leaves, one to be of use for long.
-    let most = (2 * LEAF_SLOTS).checked_sub(tally.slots + 2);
-    (
-        most.and_then(|most| frontier.roomy_sibling(most)),
-        Fill::Even,
-    )
+    let is_roomy = |leaf: &Node<T>| {
+        // One slot more for the hole between the two leaves, one to be of use for long.
+        let slots = tally.slots + leaf.dense_slots(0..leaf.count()) + 2;
+        leaves_for(tally.entries + leaf.entries() + 1, slots) <= 2
+    };
+    (frontier.roomy_sibling(is_roomy), Fill::Even)
 }
 
 /// Lays the branches out; the frontier grows by the neighbour. `None` if they
@@ -196,7 +196,7 @@ fn branch_level<T>(frontier: &mut Frontier<'_, T>, below: Below, carried: usize)
             None
         } else {
             let most = (2 * slots).checked_sub(children + 1);
-            most.and_then(|most| frontier.roomy_sibling(most))
+            most.and_then(|most| frontier.roomy_sibling(|node| node.count() <= most))
         }
     } else {
         None
