@@ -43,14 +43,15 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
     /// Adds an entry, which lies above all before it.
     #[inline]
     pub(crate) fn push(&mut self, range: IndexRange, value: T) -> Result<(), OutOfNodes> {
-        let has_room = self
-            .levels
-            .first()
-            .is_some_and(|level| level.open.has_room(range.first()));
-        if !has_room {
+        let value = match self.levels.first_mut() {
+            Some(level) => level.open.push_entry(range, value),
+            None => Err(value),
+        };
+        if let Err(value) = value {
             self.make_room(range.first())?;
+            let pushed = self.levels[0].open.push_entry(range, value);
+            pushed.ok().expect("room was just made");
         }
-        self.levels[0].open.push_entry(range, value);
         self.last = range.last();
         self.len += 1;
         Ok(())

@@ -147,7 +147,7 @@ impl<'a, T> End<'a, T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<(IndexRange, &'a T)> {
         while self.slots == 0 {
             if !self.path.next_leaf() {
@@ -211,7 +211,7 @@ impl<'a, T> Iter<'a, T> {
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (IndexRange, &'a T);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let root = self.root?;
         let first = self.first;
@@ -250,7 +250,7 @@ impl<'a, T> Iterator for Iter<'a, T> {
             if leaf.upper() > last {
                 break;
             }
-            folded = leaf.fold_entries(front.slots, folded, &mut f);
+            folded = leaf.fold_entries(front.slots.trailing_zeros() as usize, folded, &mut f);
             front.slots = 0;
             if leaf.upper() == last || !front.path.next_leaf() {
                 return folded;

@@ -286,7 +286,7 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
             _ => node.kind().min(),
         };
         let held = if node.is_leaf() {
-            node.entries()
+            node.entries_in(0..node.count())
         } else {
             node.count()
         };
@@ -322,8 +322,9 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
             is_entry(0) && is_entry(last) && holes_apart,
             near,
         );
-        let ascend = (1..node.count())
-            .all(|slot| node.last(slot - 1) < node.first(slot) && node.first(slot) <= node.last(slot));
+        let ascend = (1..node.count()).all(|slot| {
+            node.last(slot - 1) < node.first(slot) && node.first(slot) <= node.last(slot)
+        });
         let within =
             near <= node.lower() && node.lower() <= node.last(0) && node.upper() <= range.last();
         self.expect(Invariant::SlotsAscend, ascend && within, near);

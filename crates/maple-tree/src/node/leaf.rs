@@ -6,9 +6,10 @@
 //! begins at 0). So slot `i` begins one above word `i`. A slot whose bit in `owned`
 //! is clear is a hole.
 //!
-//! Sparse: behind the entries come the indices before each of them. Every slot is
-//! an entry; there is a hole where one begins more than one above the last index
-//! of the slot before it.
+//! Sparse: every slot is an entry, and has its own word for the index before it;
+//! there is a hole where that is not the last index of the slot before. A sparse
+//! leaf has fewer slots than a dense one: these words are where a dense leaf has
+//! more last indices, and where it has more entries.
 
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::Range;
@@ -19,12 +20,23 @@ use super::{Held, Kind, LEAF_SLOTS, LeafRun, Node, SPARSE_SLOTS, Word, count_bel
 use crate::{Entry, IndexRange};
 
 const LASTS: usize = 1;
-/// The word of the entry in slot 0 of a dense leaf.
 const ENTRIES: usize = LASTS + LEAF_SLOTS;
-/// The word of the entry in slot 0 of a sparse leaf.
-const SPARSE_ENTRIES: usize = LASTS + SPARSE_SLOTS;
-/// The word of the index before slot 0 of a sparse leaf.
-const SPARSE_BEFORES: usize = SPARSE_ENTRIES + SPARSE_SLOTS;
+/// Where a sparse leaf keeps the indices before its first slots.
+const LOW_BEFORES: usize = LASTS + SPARSE_SLOTS;
+/// How many of them there is room for.
+const LOW_SLOTS: usize = LEAF_SLOTS - SPARSE_SLOTS;
+/// Where it keeps those before the other slots.
+const HIGH_BEFORES: usize = ENTRIES + SPARSE_SLOTS;
+
+/// The word of the index before `slot` of a sparse leaf.
+#[inline(always)]
+const fn sparse_before(slot: usize) -> usize {
+    if slot < LOW_SLOTS {
+        LOW_BEFORES + slot
+    } else {
+        HIGH_BEFORES - LOW_SLOTS + slot
+    }
+}
 
 impl<T> Node<T> {
     /// Whether this is a leaf without slots for holes.
@@ -33,24 +45,14 @@ impl<T> Node<T> {
         self.kind == Kind::Sparse
     }
 
-    /// The word of the entry in `slot`.
-    #[inline(always)]
-    fn entry_word(&self, slot: usize) -> usize {
-        if self.is_sparse() {
-            SPARSE_ENTRIES + slot
-        } else {
-            ENTRIES + slot
-        }
-    }
-
     /// The index before `slot`, wrapped round.
     #[inline(always)]
     pub(super) fn before(&self, slot: usize) -> u64 {
-        self.index(if self.is_sparse() {
-            SPARSE_BEFORES + slot
+        if self.is_sparse() {
+            self.index(sparse_before(slot))
         } else {
-            slot
-        })
+            self.index(slot)
+        }
     }
 
     /// The first index of the first entry. The leaf is not empty.
@@ -106,10 +108,18 @@ impl<T> Node<T> {
         if !self.holds(slot) {
             return None;
         }
-        let entry: *const T = self.word(self.entry_word(slot)).cast();
+        let entry: *const T = self.word(ENTRIES + slot).cast();
         // SAFETY: the bit says that the word holds an entry, which lies at its start;
         // entries change through `&mut` only.
         Some(unsafe { &*entry })
+    }
+
+    /// The entry at `index`.
+    #[inline(always)]
+    pub(crate) fn entry_around(&self, index: u64) -> Option<&T> {
+        let slot = self.leaf_slot(index);
+        let value = self.entry(slot)?;
+        (self.first(slot) <= index).then_some(value)
     }
 
     /// The entry in `slot`, or `None` for a hole.
@@ -117,9 +127,8 @@ impl<T> Node<T> {
         if !self.holds(slot) {
             return None;
         }
-        let word = self.entry_word(slot);
         // SAFETY: the bit says that the word holds an entry.
-        let entry = unsafe { &mut self.words.get_mut()[word].entry };
+        let entry = unsafe { &mut self.words.get_mut()[ENTRIES + slot].entry };
         // SAFETY: and an entry is written before its bit is set.
         Some(unsafe { entry.assume_init_mut() })
     }
@@ -130,16 +139,24 @@ impl<T> Node<T> {
         Some((self.slot_range(slot), self.entry(slot)?))
     }
 
-    /// Calls `f` with each entry in `slots`, one bit each, in ascending order.
+    /// Calls `f` with each entry in slot `from` and above, in ascending order.
     #[inline]
     pub(crate) fn fold_entries<'a, B>(
         &'a self,
-        slots: u16,
+        from: usize,
         init: B,
         mut f: impl FnMut(B, (IndexRange, &'a T)) -> B,
     ) -> B {
         let mut folded = init;
-        let mut left = slots & self.owned;
+        if self.is_sparse() {
+            for slot in from..self.count() {
+                if let Some(entry) = self.entry_at(slot) {
+                    folded = f(folded, entry);
+                }
+            }
+            return folded;
+        }
+        let mut left = u32::from(self.owned) & (u32::MAX << from);
         while left != 0 {
             let slot = left.trailing_zeros() as usize;
             left &= left - 1;
@@ -162,22 +179,38 @@ impl<T> Node<T> {
         self.owned
     }
 
-    /// How many entries there are.
-    #[inline]
-    pub(crate) fn entries(&self) -> usize {
-        self.owned.count_ones() as usize
+    /// How many slots a dense leaf would use for `slots`, the first and last of which
+    /// are entries.
+    #[inline(always)]
+    pub(crate) fn dense_slots(&self, slots: Range<usize>) -> usize {
+        if self.is_sparse() && slots.len() > 1 {
+            slots.len() + self.holes_in(slots)
+        } else {
+            slots.len()
+        }
     }
 
-    /// How many slots from `slots` a dense leaf would use for them, the first and
-    /// last of which are entries.
+    /// How many holes there are between `slots` of a sparse leaf.
+    fn holes_in(&self, slots: Range<usize>) -> usize {
+        // PERF: without a branch for each.
+        let mut holes = 0_u32;
+        for slot in 1..SPARSE_SLOTS {
+            let is_hole = self.index(slot) != self.index(sparse_before(slot));
+            holes |= u32::from(is_hole) << slot;
+        }
+        // One before each slot but the first.
+        let holes = (holes >> (slots.start + 1)) & ((1 << (slots.len() - 1)) - 1);
+        holes.count_ones() as usize
+    }
+
+    /// How many entries there are in `slots`.
     #[inline]
-    pub(crate) fn dense_slots(&self, slots: Range<usize>) -> usize {
-        if !self.is_sparse() {
+    pub(crate) fn entries_in(&self, slots: Range<usize>) -> usize {
+        if self.is_sparse() {
             return slots.len();
         }
-        let holes = slots.clone().skip(1);
-        let holes = holes.filter(|&slot| self.before(slot) != self.last(slot - 1));
-        slots.len() + holes.count()
+        let entries = (u32::from(self.owned) >> slots.start) & ((1 << slots.len()) - 1);
+        entries.count_ones() as usize
     }
 
     /// The hole in `slot`, or, where holes take none, between it and the one before.
@@ -203,7 +236,7 @@ impl<T> Node<T> {
         while holes != 0 {
             let slot = holes.trailing_zeros() as usize;
             holes &= holes - 1;
-            longest = longest.max(self.last(slot) - self.before(slot));
+            longest = longest.max(self.index(LASTS + slot) - self.index(slot));
         }
         longest
     }
@@ -214,9 +247,8 @@ impl<T> Node<T> {
             return None;
         }
         self.owned &= !(1 << slot);
-        let word = self.entry_word(slot);
         // SAFETY: the bit said that the word holds an entry.
-        let entry = unsafe { &self.words.get_mut()[word].entry };
+        let entry = unsafe { &self.words.get_mut()[ENTRIES + slot].entry };
         // SAFETY: the entry was written before its bit was set; with the bit
         // cleared nobody reads this copy again.
         Some(unsafe { entry.assume_init_read() })
@@ -229,7 +261,7 @@ impl<T> Node<T> {
     /// - The slot is given up: this node is replaced or spliced without it.
     pub(crate) unsafe fn hold(&self, slot: usize) -> Held<T> {
         assert!(self.holds(slot));
-        let entry: *const MaybeUninit<T> = self.word(self.entry_word(slot)).cast();
+        let entry: *const MaybeUninit<T> = self.word(ENTRIES + slot).cast();
         // SAFETY: the bit says that the word holds an entry, which lies at its start;
         // entries change through `&mut` only. What is read is no value of `T`, so it
         // owns nothing.
@@ -256,7 +288,7 @@ impl<T> Node<T> {
             }
             Kind::Dense
         } else {
-            if self.entries() >= SPARSE_SLOTS {
+            if self.entries_in(0..self.count()) >= SPARSE_SLOTS {
                 return false;
             }
             Kind::Sparse
@@ -267,54 +299,85 @@ impl<T> Node<T> {
         true
     }
 
-    /// The word of `slot`, which need not be an entry's.
+    /// Calls `visit` with the index before each of `slots`, its last index, and its
+    /// word, which is an entry's where its bit is set.
     #[inline]
-    pub(super) fn entry_or_not(&self, slot: usize) -> MaybeUninit<Held<T>> {
-        assert!(self.is_leaf() && slot < self.count());
-        let word: *const MaybeUninit<Held<T>> = self.word(self.entry_word(slot)).cast();
-        // SAFETY: a word of ours; an entry is no larger and lies at its start. What is
-        // read is no value of `T`, so it may be of a hole.
-        unsafe { word.read() }
+    pub(super) fn for_each_word(
+        &self,
+        slots: Range<usize>,
+        mut visit: impl FnMut(u64, u64, MaybeUninit<T>),
+    ) {
+        assert!(self.is_leaf() && slots.end <= self.count());
+        for slot in slots {
+            let word: *const MaybeUninit<T> = self.word(ENTRIES + slot).cast();
+            // SAFETY: a word of ours; an entry is no larger and lies at its start. What is
+            // read is no value of `T`, so it may be of a hole.
+            let word = unsafe { word.read() };
+            visit(self.before(slot), self.index(LASTS + slot), word);
+        }
     }
 
-    /// Fills `slot`, above all others in use, with an entry, given the index before
-    /// it and its last one; in a dense leaf also the slot before, if that is a hole.
+    /// Fills this leaf, which is empty, with entries in ascending order, each given
+    /// with the index before it and its last one.
     #[inline]
-    pub(super) fn fill_slot(&mut self, slot: usize, bounds: (u64, u64), held: Held<T>) {
-        let (before, last) = bounds;
-        // In a dense leaf it is the last index of the slot before.
-        let at = if self.is_sparse() {
-            SPARSE_BEFORES + slot
+    pub(super) fn fill(&mut self, entries: impl Iterator<Item = (u64, u64, Held<T>)>) {
+        assert!(self.is_leaf() && self.count == 0);
+        let words = self.words.get_mut();
+        let (mut slot, mut owned, mut end) = (0, 0_u32, None);
+        if self.kind == Kind::Sparse {
+            for (before, index, held) in entries {
+                assert!(slot < SPARSE_SLOTS, "a leaf has no more slots");
+                words[sparse_before(slot)] = Word { index: before };
+                words[LASTS + slot] = Word { index };
+                let entry = ManuallyDrop::new(held.0);
+                words[ENTRIES + slot] = Word { entry };
+                slot += 1;
+            }
+            owned = (1 << slot) - 1;
         } else {
+            for (before, index, held) in entries {
+                slot += usize::from(end.is_some_and(|end| end != before));
+                assert!(slot < LEAF_SLOTS, "a leaf has no more slots");
+                // The last index of the slot before: of a hole, or the same again.
+                words[slot] = Word { index: before };
+                words[LASTS + slot] = Word { index };
+                let entry = ManuallyDrop::new(held.0);
+                words[ENTRIES + slot] = Word { entry };
+                owned |= 1 << slot;
+                end = Some(index);
+                slot += 1;
+            }
+        }
+        self.owned = owned as u16;
+        self.count = slot as u8;
+    }
+
+    /// Adds `value` over `range` behind all entries, with the hole before it. Where
+    /// there is no room it is handed back.
+    #[inline]
+    pub(crate) fn push_entry(&mut self, range: IndexRange, value: T) -> Result<(), T> {
+        debug_assert!(self.is_leaf());
+        let before = range.first().wrapping_sub(1);
+        let mut slot = self.count();
+        let at = if self.is_sparse() {
+            if slot >= SPARSE_SLOTS {
+                return Err(value);
+            }
+            sparse_before(slot)
+        } else {
+            slot += usize::from(slot > 0 && self.index(slot) != before);
+            if slot >= LEAF_SLOTS {
+                return Err(value);
+            }
+            // The last index of the slot before: of a hole, or the same again.
             slot
         };
         self.set_index(at, before);
-        self.set_index(LASTS + slot, last);
-        self.set_entry(slot, held);
-        self.owned |= 1 << slot;
-        self.count = slot as u8 + 1;
-    }
-
-    /// Adds `value` over `range` behind all entries, with the hole before it.
-    #[inline]
-    pub(crate) fn push_entry(&mut self, range: IndexRange, value: T) {
-        if self.is_sparse() {
-            let slot = self.count();
-            self.push_slot(range.last());
-            self.set_index(SPARSE_BEFORES + slot, range.first().wrapping_sub(1));
-            self.set_entry(slot, Held::new(value));
-            self.owned |= 1 << slot;
-            return;
-        }
-        if self.count == 0 {
-            self.set_index(0, range.first().wrapping_sub(1));
-        } else if self.upper() + 1 < range.first() {
-            self.push_slot(range.first() - 1);
-        }
-        let slot = self.count();
-        self.push_slot(range.last());
+        self.set_index(LASTS + slot, range.last());
         self.set_entry(slot, Held::new(value));
         self.owned |= 1 << slot;
+        self.count = slot as u8 + 1;
+        Ok(())
     }
 
     /// Fills the slots of this leaf, an outline of `leaf`, with clones of its
@@ -350,7 +413,7 @@ impl<T> Node<T> {
         }
         for slot in 0..self.count() {
             if self.holds(slot) {
-                let entry: *const *const u8 = self.word(self.entry_word(slot)).cast();
+                let entry: *const *const u8 = self.word(ENTRIES + slot).cast();
                 // SAFETY: the bit says that the word holds an entry, and `IS_POINTER` that
                 // it can be read as a pointer, which is not followed.
                 super::prefetch_line(unsafe { entry.read() });
@@ -359,19 +422,8 @@ impl<T> Node<T> {
     }
 
     fn set_entry(&mut self, slot: usize, held: Held<T>) {
-        let (entry, word) = (ManuallyDrop::new(held.0), self.entry_word(slot));
-        self.words.get_mut()[word] = Word { entry };
-    }
-
-    fn push_slot(&mut self, last: u64) {
-        let slot = self.count();
-        assert!(
-            self.is_leaf() && slot < self.kind.slots(),
-            "a leaf has no more slots"
-        );
-        debug_assert!(slot == 0 || self.last(slot - 1) < last);
-        self.set_index(LASTS + slot, last);
-        self.count += 1;
+        let entry = ManuallyDrop::new(held.0);
+        self.words.get_mut()[ENTRIES + slot] = Word { entry };
     }
 
     /// Replaces slots `keep..tail` by what is in `patch`, in a leaf of `kind`. What
@@ -394,14 +446,18 @@ impl<T> Node<T> {
         let new_count = end + count - tail;
         assert!(new_count <= SPARSE_SLOTS);
         if end != tail && tail < count {
-            let words = self.words.get_mut();
-            for of in [LASTS, SPARSE_ENTRIES, SPARSE_BEFORES] {
-                move_words(words, of + tail..of + count, of + end);
+            self.move_tail(tail, end);
+            let mut befores = [0; SPARSE_SLOTS];
+            for (before, slot) in befores.iter_mut().zip(tail..count) {
+                *before = self.before(slot);
+            }
+            for (slot, before) in (end..new_count).zip(befores) {
+                self.set_index(sparse_before(slot), before);
             }
         }
         self.owned = (1 << new_count) - 1;
         for (slot, (range, held)) in (keep..).zip(patch.entries.drain(..)) {
-            self.set_index(SPARSE_BEFORES + slot, range.first().wrapping_sub(1));
+            self.set_index(sparse_before(slot), range.first().wrapping_sub(1));
             self.set_index(LASTS + slot, range.last());
             self.set_entry(slot, held);
         }
@@ -416,9 +472,7 @@ impl<T> Node<T> {
         let new_count = end + count - tail;
         assert!(new_count <= LEAF_SLOTS);
         if end != tail && tail < count {
-            let words = self.words.get_mut();
-            move_words(words, LASTS + tail..LASTS + count, LASTS + end);
-            move_words(words, ENTRIES + tail..ENTRIES + count, ENTRIES + end);
+            self.move_tail(tail, end);
         }
         let stay = u32::from(self.owned);
         self.owned = ((stay & ((1 << keep) - 1)) | ((stay >> tail) << end)) as u16;
@@ -438,6 +492,15 @@ impl<T> Node<T> {
             self.set_index(end, before);
         }
         self.set_count(new_count);
+    }
+
+    /// Moves the last indices and entries of the slots from `tail` on to `end`.
+    #[inline]
+    fn move_tail(&mut self, tail: usize, end: usize) {
+        let count = self.count();
+        let words = self.words.get_mut();
+        move_words(words, LASTS + tail..LASTS + count, LASTS + end);
+        move_words(words, ENTRIES + tail..ENTRIES + count, ENTRIES + end);
     }
 
     /// Sets the number of slots in use, which are filled in.
@@ -465,8 +528,7 @@ impl<T> Node<T> {
         self.owned = 0;
         self.count = 0;
         self.words.get_mut()[..=kind.slots()].fill_with(|| Word { index: u64::MAX });
-        let count = run.len();
-        run.fill(self, 0..count);
+        self.fill(run.take(run.len()));
     }
 
     /// Drops slots from the end, whose entries have been taken, until `slots` are left.
@@ -527,7 +589,9 @@ impl<T> Patch<T> {
             slots += usize::from(end.is_some_and(|end| end != before));
             end = Some(range.last());
         }
-        let is_hole = end.zip(tail_before).is_some_and(|(end, before)| end != before);
+        let is_hole = end
+            .zip(tail_before)
+            .is_some_and(|(end, before)| end != before);
         slots + usize::from(is_hole)
     }
 }

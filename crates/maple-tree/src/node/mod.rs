@@ -16,14 +16,16 @@
 //! tree are those that [`validate`](crate::MapleTree::validate) lists.
 //!
 //! ```text
-//!  word  dense leaf        sparse leaf       branch, 16 children   branch, 10 with gaps
-//!  0     lower - 1         not used          pivot 0               pivot 0
-//!  ..    last index of     last index of     ..14                  ..8
-//!        slot 0..=14       slot 0..=9        child 0..=15          child 0..=9
-//!        entry of          entry of                                gap 0..=9
-//!        slot 0..=14       slot 0..=9
-//!                          index before
-//!                          slot 0..=9
+//!  word  dense leaf         sparse leaf        branch, 16 children  branch, 10 with gaps
+//!  0     lower - 1          not used           pivot 0              pivot 0
+//!  ..    last index of      last index of      ..14                 ..8
+//!        slot 0..=14        slot 0..=9         child 0..=15         child 0..=9
+//!                           index before                            gap 0..=9
+//!                           slot 0..=4
+//!        entry of           entry of
+//!        slot 0..=14        slot 0..=9
+//!                           index before
+//!                           slot 5..=9
 //! ```
 //!
 //! Before the words come eight bytes: count of links, bits of the slots that
@@ -60,7 +62,7 @@ pub(crate) use gone::{Gone, Kept, release};
 pub(crate) use held::Held;
 pub(crate) use leaf::Patch;
 pub(crate) use path::{Path, Root, Slots, Steps};
-pub(crate) use run::{LeafRun, leaves_for};
+pub(crate) use run::{LeafRun, Shares, leaves_for};
 
 /// Words of a node behind its header.
 const WORDS: usize = 31;

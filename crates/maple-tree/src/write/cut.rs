@@ -1,5 +1,7 @@
 //! What a write leaves of a leaf: whole slots, and the pieces of entries it cuts.
 
+use core::ops::Range;
+
 use crate::IndexRange;
 use crate::node::{Held, Kept, Kind, LEAF_SLOTS, Node, Patch, SPARSE_SLOTS, leaves_for};
 
@@ -31,6 +33,7 @@ pub(super) struct LeafCut {
 }
 
 impl LeafCut {
+    #[inline(always)]
     pub(super) fn new<T>(leaf: &Node<T>, written: IndexRange) -> Self {
         let (keep, before) = Self::front(leaf, written.first());
         let (after, tail) = Self::back(leaf, written.last());
@@ -43,6 +46,7 @@ impl LeafCut {
     }
 
     /// Whether no entry lies within the range.
+    #[inline(always)]
     pub(super) fn is_vacant<T>(&self, leaf: &Node<T>) -> bool {
         let is_hole = || self.tail == self.keep + 1 && leaf.entry(self.keep).is_none();
         let is_cut = self.before.is_some() || self.after.is_some();
@@ -50,6 +54,7 @@ impl LeafCut {
     }
 
     /// The slot of the entry over exactly `written`, if there is one.
+    #[inline(always)]
     pub(super) fn exact_fit<T>(&self, leaf: &Node<T>, written: IndexRange) -> Option<usize> {
         let slot = leaf.leaf_slot(written.first());
         let is_cut = self.before.is_some() || self.after.is_some();
@@ -61,6 +66,7 @@ impl LeafCut {
     }
 
     /// What is left below `first`.
+    #[inline(always)]
     pub(super) fn front<T>(leaf: &Node<T>, first: u64) -> (usize, Option<Piece>) {
         let slot = leaf.leaf_slot(first);
         let ends_in_hole = slot > 0 && leaf.entry(slot - 1).is_none();
@@ -73,6 +79,7 @@ impl LeafCut {
     }
 
     /// What is left above `last`.
+    #[inline(always)]
     pub(super) fn back<T>(leaf: &Node<T>, last: u64) -> (Option<Piece>, usize) {
         let slot = leaf.leaf_slot(last);
         if slot == leaf.count() {
@@ -97,7 +104,7 @@ impl LeafCut {
     }
 
     /// The slots whose entries go, in a leaf that the range begins and ends in.
-    pub(super) fn dropped(&self) -> core::ops::Range<usize> {
+    pub(super) fn dropped(&self) -> Range<usize> {
         let from = self.before.map_or(self.keep, |piece| piece.slot + 1);
         let to = self.after.map_or(self.tail, |piece| piece.slot);
         from..to.max(from)
@@ -109,9 +116,9 @@ impl LeafCut {
     }
 
     /// How many entries overlap the range.
+    #[inline(always)]
     pub(super) fn overlapped<T>(&self, leaf: &Node<T>) -> usize {
-        let touched = (leaf.occupancy() >> self.keep) & ((1 << (self.tail - self.keep)) - 1);
-        touched.count_ones() as usize
+        leaf.entries_in(self.keep..self.tail)
     }
 
     /// How many entries there will be where those were.
@@ -120,11 +127,13 @@ impl LeafCut {
     }
 
     /// How many entries there are in the leaf once `stored` lies between what is left.
+    #[inline(always)]
     fn entries<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> usize {
-        leaf.entries() + self.laid(stored) - self.overlapped(leaf)
+        leaf.entries_in(0..leaf.count()) + self.laid(stored) - self.overlapped(leaf)
     }
 
     /// The last index of the last of them.
+    #[inline(always)]
     pub(super) fn end<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Option<u64> {
         if self.tail < leaf.count() {
             return Some(leaf.upper());
@@ -137,7 +146,7 @@ impl LeafCut {
 
     /// The kind of leaf that holds them, which are `least` at least. The leaf stays
     /// what it is for as long as they fit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn kind<T>(
         &self,
         leaf: &Node<T>,
@@ -145,7 +154,7 @@ impl LeafCut {
         least: usize,
     ) -> Option<Kind> {
         let entries = || self.entries(leaf, stored);
-        let slots = || self.tally(leaf, stored).slots;
+        let slots = || self.slots(leaf, stored);
         if leaf.is_sparse() {
             let entries = entries();
             return if entries < least {
@@ -164,17 +173,27 @@ impl LeafCut {
         (slots.div_ceil(2) >= least || entries() >= least).then_some(Kind::Dense)
     }
 
-    /// What the leaf holds once `stored` lies between what is left.
-    #[inline]
-    fn tally<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Tally {
-        let mut tally = Tally::default();
-        tally.push_slots(leaf, 0, self.keep);
-        for range in [self.before.map(|piece| piece.range), stored] {
-            range.into_iter().for_each(|range| tally.push(range));
+    /// How many slots a dense leaf uses for them.
+    #[inline(always)]
+    fn slots<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> usize {
+        let mut slots = leaf.dense_slots(0..self.keep) + leaf.dense_slots(self.tail..leaf.count());
+        let mut end = (self.keep > 0).then(|| leaf.last(self.keep - 1));
+        if let Some(Piece { range, .. }) = self.before {
+            slots += 1 + usize::from(end.is_some_and(|end| end + 1 < range.first()));
+            end = Some(range.last());
         }
-        self.after.iter().for_each(|piece| tally.push(piece.range));
-        tally.push_slots(leaf, self.tail, leaf.count());
-        tally
+        if let Some(range) = stored {
+            slots += 1 + usize::from(end.is_some_and(|end| end + 1 < range.first()));
+            end = Some(range.last());
+        }
+        if let Some(Piece { range, .. }) = self.after {
+            slots += 1 + usize::from(end.is_some_and(|end| end + 1 < range.first()));
+            end = Some(range.last());
+        }
+        if self.tail < leaf.count() {
+            slots += usize::from(end.is_some_and(|end| end + 1 < leaf.first(self.tail)));
+        }
+        slots
     }
 
     /// Makes `patch` what takes the place of slots `keep..tail`: the pieces, and
@@ -217,30 +236,52 @@ impl LeafCut {
 pub(super) struct Tally {
     pub(super) entries: usize,
     pub(super) slots: usize,
+    /// The first index of the first entry, once there is one.
+    first: u64,
     /// The last index of the last entry, once there is one.
-    pub(super) end: Option<u64>,
+    last: u64,
 }
 
 impl Tally {
     /// Counts an entry over `range`, which lies above all before it.
     #[inline]
     pub(super) fn push(&mut self, range: IndexRange) {
-        let hole = self.end.is_some_and(|end| end + 1 < range.first());
-        self.slots += 1 + usize::from(hole);
-        self.entries += 1;
-        self.end = Some(range.last());
+        self.append(Self {
+            entries: 1,
+            slots: 1,
+            first: range.first(),
+            last: range.last(),
+        });
     }
 
-    /// Counts slots `from..to` of a leaf, the first and last of which are entries.
+    /// Counts `slots` of a leaf, the first and last of which are entries.
     #[inline]
-    pub(super) fn push_slots<T>(&mut self, leaf: &Node<T>, from: usize, to: usize) {
-        if from < to {
-            let hole = self.end.is_some_and(|end| end + 1 < leaf.first(from));
-            self.slots += usize::from(hole) + leaf.dense_slots(from..to);
-            let entries = u32::from(leaf.occupancy() >> from) & ((1 << (to - from)) - 1);
-            self.entries += entries.count_ones() as usize;
-            self.end = Some(leaf.last(to - 1));
+    pub(super) fn push_slots<T>(&mut self, leaf: &Node<T>, slots: Range<usize>) {
+        if !slots.is_empty() {
+            self.append(Self {
+                entries: leaf.entries_in(slots.clone()),
+                first: leaf.first(slots.start),
+                last: leaf.last(slots.end - 1),
+                slots: leaf.dense_slots(slots),
+            });
         }
+    }
+
+    /// Counts what `above` did, which is not nothing and lies above all before it.
+    #[inline]
+    pub(super) fn append(&mut self, above: Self) {
+        let hole = self.entries > 0 && self.last + 1 < above.first;
+        if self.entries == 0 {
+            self.first = above.first;
+        }
+        self.entries += above.entries;
+        self.slots += usize::from(hole) + above.slots;
+        self.last = above.last;
+    }
+
+    /// The last index of the last entry, once there is one.
+    pub(super) fn end(self) -> Option<u64> {
+        (self.entries > 0).then_some(self.last)
     }
 
     /// How many leaves it takes.

@@ -6,13 +6,13 @@
 
 use arrayvec::ArrayVec;
 
-use super::FOUND;
 use super::cut::LeafCut;
 use super::gaps::{leaf_gap, raise_gap};
 use super::plan::{Plan, Request};
 use super::rebuild::{CLONES, Cut, Rebuilt, clone_entries, copy_branch};
 use super::shape::Shape;
 use super::way::Way;
+use super::{FOUND, ROOM};
 use crate::clone_fn::CloneFn;
 use crate::error::OutOfNodes;
 use crate::iter::Iter;
@@ -147,7 +147,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         let (depth, range) = (self.path.depth, self.path.range);
         let leaf = self.path.node_mut(depth);
         let Some(value) = value else { return };
-        leaf.push_entry(self.request.range, value);
+        leaf.push_entry(self.request.range, value).ok().expect(ROOM);
         *self.len += 1;
         if self.branches == Kind::Gaps {
             let gap = leaf_gap(leaf, range);
@@ -298,7 +298,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         let clones = clone_entries(self.path.leaf(), self.clone_fn);
         let mut copy = self.pool.take(self.path.leaf().kind());
         for (range, value) in clones {
-            copy.push_entry(range, value);
+            copy.push_entry(range, value).ok().expect(ROOM);
         }
         copy
     }

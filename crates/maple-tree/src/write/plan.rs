@@ -63,7 +63,19 @@ pub(super) struct Needs {
 impl Plan {
     #[inline(always)]
     pub(super) fn new<T>(path: &Path<'_, '_, T>, request: Request) -> Self {
+        // PERF: compiled once for each kind, which is asked once then.
+        if path.leaf().is_sparse() {
+            Self::in_leaf::<true, T>(path, request)
+        } else {
+            Self::in_leaf::<false, T>(path, request)
+        }
+    }
+
+    /// As `new`; `SPARSE` is what the leaf is.
+    #[inline(always)]
+    fn in_leaf<const SPARSE: bool, T>(path: &Path<'_, '_, T>, request: Request) -> Self {
         let (leaf, range) = (path.leaf(), path.range);
+        assert!(leaf.is_sparse() == SPARSE);
         if !range.contains(request.range.last()) {
             // A hole belongs to one leaf.
             return match request.puts {
