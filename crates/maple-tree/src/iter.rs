@@ -228,7 +228,7 @@ impl<'a, T> Iter<'a, T> {
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (IndexRange, &'a T);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         match self.entries.next() {
             None => self.next_of_next_leaf(),
@@ -258,8 +258,9 @@ impl<T> DoubleEndedIterator for Iter<'_, T> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let (root, left) = (self.root?, self.left()?);
         let back = self.back.get_or_insert_with(|| Back::at(root, left.last()));
-        // The slot around the bound may hold an entry that begins above it only
-        // where the bound lies in the hole before a leaf's first entry.
+        // The first slot that ends at or above the bound may begin above it: where the
+        // bound lies in the hole before a leaf's first entry, or before any of a sparse
+        // leaf.
         let entry = loop {
             match back.next() {
                 Some((range, _)) if range.first() > left.last() => {}

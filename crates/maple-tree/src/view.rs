@@ -33,9 +33,7 @@ impl<'a, T> View<'a, T> {
             node = node.child(node.child_slot(index));
             node.prefetch();
         }
-        let slot = node.leaf_slot(index);
-        let value = node.entry(slot)?;
-        (node.first(slot) <= index).then_some(value)
+        node.entry_around(index)
     }
 
     /// The entry or gap around `index`.

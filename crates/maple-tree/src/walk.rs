@@ -40,7 +40,11 @@ fn segment_of<T>(leaf: &Node<T>, index: u64, range: impl FnOnce() -> IndexRange)
     }
     let bounds = leaf.slot_range(slot);
     if index < bounds.first() {
-        return gap(range().first(), bounds.first() - 1);
+        let first = match slot.checked_sub(1) {
+            Some(before) => leaf.last(before) + 1,
+            None => range().first(),
+        };
+        return gap(first, bounds.first() - 1);
     }
     match leaf.entry(slot) {
         Some(value) => Segment::Entry(bounds, value),

@@ -6,13 +6,13 @@
 
 use arrayvec::ArrayVec;
 
-use super::FOUND;
 use super::cut::LeafCut;
 use super::gaps::{leaf_gap, raise_gap};
 use super::plan::{Plan, Request};
 use super::rebuild::{CLONES, Cut, Rebuilt, clone_entries, copy_branch};
 use super::shape::Shape;
 use super::way::Way;
+use super::{FOUND, ROOM};
 use crate::clone_fn::CloneFn;
 use crate::error::OutOfNodes;
 use crate::iter::Iter;
@@ -115,8 +115,8 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             Plan::Occupied | Plan::Nothing => reached(Reached::NothingToDo),
             Plan::ExactFit(slot) => self.replace_entry(*slot, value),
             Plan::Append => self.append(value),
-            Plan::OneLeaf(cut) => self.edit_leaf(cut, value),
-            Plan::ShortenedLeaf(cut) => self.shorten_leaf(cut, value),
+            Plan::OneLeaf(cut, kind) => self.edit_leaf((cut, *kind), value),
+            Plan::ShortenedLeaf(cut, kind) => self.shorten_leaf((cut, *kind), value),
             Plan::Rebuild(shape) => self.rebuild(shape, value),
         }
     }
@@ -129,7 +129,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             drop(entry.map(|(old, new)| core::mem::replace(old, new)));
             return;
         }
-        let range = self.path.leaf().slot_range(slot);
+        let (range, kind) = (self.path.leaf().slot_range(slot), self.path.leaf().kind());
         let cut = LeafCut {
             keep: slot,
             before: None,
@@ -137,7 +137,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             tail: slot + 1,
         };
         let gap = (depth > 0).then(|| self.kept_gap(depth - 1));
-        self.replace_leaf(&cut, Some(range).zip(value), gap);
+        self.replace_leaf((&cut, kind), Some(range).zip(value), gap);
     }
 
     /// Adds an entry behind all others, in place.
@@ -147,7 +147,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         let (depth, range) = (self.path.depth, self.path.range);
         let leaf = self.path.node_mut(depth);
         let Some(value) = value else { return };
-        leaf.push_entry(self.request.range, value);
+        leaf.push_entry(self.request.range, value).ok().expect(ROOM);
         *self.len += 1;
         if self.branches == Kind::Gaps {
             let gap = leaf_gap(leaf, range);
@@ -162,16 +162,16 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
 
     /// Changes one leaf, and the gaps above it.
     #[inline]
-    fn edit_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
+    fn edit_leaf(&mut self, (cut, kind): (&LeafCut, Kind), value: Option<T>) {
         reached(Reached::OneLeaf);
         let stored = self.request.stored().zip(value);
         let len = self.len_with(cut);
         if !self.path.is_alone(self.path.depth) {
-            self.replace_leaf(cut, stored, None);
+            self.replace_leaf((cut, kind), stored, None);
             *self.len = len;
             return;
         }
-        let displaced = self.splice_leaf(cut, stored);
+        let displaced = self.splice_leaf((cut, kind), stored);
         *self.len = len;
         if self.branches == Kind::Gaps {
             let gap = leaf_gap(self.path.leaf(), self.path.range);
@@ -185,7 +185,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     #[inline]
     fn splice_leaf(
         &mut self,
-        cut: &LeafCut,
+        (cut, kind): (&LeafCut, Kind),
         stored: Option<(IndexRange, T)>,
     ) -> ArrayVec<Held<T>, LEAF_SLOTS> {
         // Cloning may panic, so it comes before anything changes.
@@ -200,7 +200,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         let mut patch = Patch::new();
         // SAFETY: and what stays of the cut slots is in the patch that it gets.
         unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
-        self.path.node_mut(self.path.depth).splice(&mut patch);
+        self.path.node_mut(self.path.depth).splice(kind, &mut patch);
         displaced
     }
 
@@ -220,11 +220,11 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
 
     /// Changes one leaf in place so that it ends before the index it ended at;
     /// the first hole of the next one grows.
-    fn shorten_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
+    fn shorten_leaf(&mut self, (cut, kind): (&LeafCut, Kind), value: Option<T>) {
         reached(Reached::Shortened);
         let stored = self.request.stored().zip(value);
         let len = self.len_with(cut);
-        let displaced = self.splice_leaf(cut, stored);
+        let displaced = self.splice_leaf((cut, kind), stored);
         *self.len = len;
         let (leaf, range) = (self.path.leaf(), self.path.range);
         let upper = leaf.upper();
@@ -252,7 +252,12 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
 
     /// Builds a leaf aside, as `cut` and `stored` say, and puts it in the place
     /// of the one on the path. `gap` is its longest gap, where that is known.
-    fn replace_leaf(&mut self, cut: &LeafCut, stored: Option<(IndexRange, T)>, gap: Option<u64>) {
+    fn replace_leaf(
+        &mut self,
+        (cut, kind): (&LeafCut, Kind),
+        stored: Option<(IndexRange, T)>,
+        gap: Option<u64>,
+    ) {
         let depth = self.path.depth;
         let kept = if self.is_taken {
             Kept::NONE
@@ -268,14 +273,14 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
             // SAFETY: as above.
             let mut copy = unsafe { self.pool.take_copy(leaf) };
-            copy.splice(&mut patch);
+            copy.splice(kind, &mut patch);
             copy
         } else {
             let mut copy = self.clone_leaf();
             displaced.extend(cut.dropped().filter_map(|slot| copy.take_entry(slot)));
             // SAFETY: the copy is spliced without the slots that are read here.
             unsafe { cut.fill(&mut patch, &copy, (stored, second)) };
-            copy.splice(&mut patch);
+            copy.splice(kind, &mut patch);
             copy
         };
         let gap = match gap {
@@ -291,9 +296,9 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     fn clone_leaf(&mut self) -> Fresh<T> {
         // Cloning may panic: the node is taken once nothing can.
         let clones = clone_entries(self.path.leaf(), self.clone_fn);
-        let mut copy = self.pool.take(Kind::Leaf);
+        let mut copy = self.pool.take(self.path.leaf().kind());
         for (range, value) in clones {
-            copy.push_entry(range, value);
+            copy.push_entry(range, value).ok().expect(ROOM);
         }
         copy
     }

@@ -363,8 +363,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     fn plant_leaf(&mut self, range: IndexRange, value: T) {
         reached(Reached::FirstLeaf);
-        let mut leaf = self.pool.take::<T>(Kind::Leaf);
-        leaf.push_entry(range, value);
+        let mut leaf = self.pool.take::<T>(Kind::Dense);
+        leaf.push_entry(range, value).ok().expect(ROOM);
         self.root.replace(Some(leaf.into_link()));
         (self.height, self.len) = (1, 1);
     }
@@ -387,6 +387,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         Ok(path.into_node_mut(depth))
     }
 }
+
+/// Why an entry fits into a leaf.
+const ROOM: &str = "the plan found room for it";
 
 /// Why a tree is not empty.
 const FOUND: &str = "the entry was looked up before";

@@ -29,7 +29,7 @@ use crate::IndexRange;
 use crate::clone_fn::CloneFn;
 use crate::node::{
     BRANCH_SLOTS_MAX, BranchRun, Child, Gone, HEIGHT_MAX, Held, Kept, Kind, LEAF_SLOTS, LeafRun,
-    Link,
+    Link, Shares,
 };
 use crate::paths::{Path as Reached, reached};
 use crate::pool::Pool;
@@ -161,7 +161,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         gather_leaves(&frontier, parts, (&mut leaves, &mut clones, stored));
         let min = frontier.first().range().first();
         let range = IndexRange::ascending(min, frontier.last().range().last());
-        let mut carry = builder.lay_leaves(&mut leaves, shape.leaves, range);
+        let mut carry = builder.lay_leaves(&mut leaves, shape, range);
         builder.cut_leaves(&frontier, parts, self.is_taken);
         for level in &shape.branches {
             carry = builder.lay_branches(&mut frontier, *level, carry);
@@ -222,19 +222,19 @@ struct LevelBuilder<'p, T, S: NodeSource> {
 }
 
 impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
-    /// Lays the slots of `run` out over new leaves for the indices of `range`.
-    fn lay_leaves(&mut self, run: &mut LeafRun<T>, level: Level, range: IndexRange) -> Carry<T> {
+    /// Lays the entries of `run` out over new leaves for the indices of `range`.
+    fn lay_leaves(&mut self, run: &mut LeafRun<T>, shape: &Shape, range: IndexRange) -> Carry<T> {
         let mut carry = Carry::new();
-        let (mut from, mut min) = (0, range.first());
-        for piece in 0..level.pieces() {
-            let left = level.pieces() - piece;
-            // A leaf begins and ends with an entry: a hole between two takes no slot.
-            from += usize::from(!run.holds(from));
-            let mut end = from + share(run.len() - from, left, (level.fill, LEAF_SLOTS));
-            end -= usize::from(!run.holds(end - 1));
-            let mut leaf = self.pool.take(Kind::Leaf);
-            run.fill(&mut leaf, from..end);
-            let last = if left == 1 {
+        let (pieces, mut min) = (shape.leaves.pieces(), range.first());
+        let mut shares = Shares::evenly(pieces, shape.slots);
+        for piece in 1..=pieces {
+            let (end, kind) = match shape.leaves.fill {
+                Fill::Even => run.next_share(&mut shares),
+                Fill::Packed => run.next_full(),
+            };
+            let mut leaf = self.pool.take(kind);
+            run.fill(&mut leaf, end);
+            let last = if piece == pieces {
                 range.last()
             } else {
                 leaf.upper()
@@ -249,9 +249,8 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
                 last,
                 gap,
             });
-            (from, min) = (end, last.wrapping_add(1));
+            min = last.wrapping_add(1);
         }
-        debug_assert!(from == run.len());
         carry
     }
 
