@@ -112,7 +112,12 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
             return Ok(());
         }
         let full = self.reserve()?;
-        let leaf = self.tree.pool.take(Kind::Dense);
+        // What comes next is likely to be as what came before.
+        let kind = self
+            .levels
+            .first()
+            .map_or(Kind::Dense, |level| level.open.kind());
+        let leaf = self.tree.pool.take(kind);
         self.advance(full, leaf);
         Ok(())
     }
