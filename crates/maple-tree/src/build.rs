@@ -41,7 +41,7 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
     }
 
     /// Adds an entry, which lies above all before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, range: IndexRange, value: T) -> Result<(), OutOfNodes> {
         let value = match self.levels.first_mut() {
             Some(level) => level.open.push_entry(range, value),

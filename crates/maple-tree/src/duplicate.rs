@@ -6,7 +6,7 @@ use crate::build::Builder;
 use crate::clone_fn::CloneFn;
 use crate::error::{DuplicateError, OutOfNodes};
 use crate::limbo::Limbo;
-use crate::node::{Fresh, HEIGHT_MAX, LEAF_SLOTS, Link, Node, Root};
+use crate::node::{Entries, Fresh, HEIGHT_MAX, LEAF_SLOTS, Link, Node, Root};
 use crate::pool::Pool;
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
@@ -130,7 +130,8 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
         while let Some(path) = &mut leaves {
             let leaf = path.leaf();
             leaf.prefetch_entries();
-            for (range, value) in (0..leaf.count()).filter_map(|slot| leaf.entry_at(slot)) {
+            let mut entries = Entries::of(leaf);
+            while let Some((range, value)) = entries.next() {
                 if let Some(value) = f(range, value).map_err(DuplicateError::Refused)? {
                     builder.push(range, value)?;
                 }

@@ -7,7 +7,7 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::ops::RangeBounds;
 
-use crate::node::Node;
+use crate::node::{Entries, Node};
 use crate::source::NodeSource;
 use crate::tree::{MapleTree, Segment};
 use crate::walk::LeafPath;
@@ -113,15 +113,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 /// One end of an iterator: a leaf, and the entries of it that are left.
 struct End<'a, T> {
     path: LeafPath<'a, T>,
-    /// One bit for each slot still to be yielded.
-    slots: u16,
+    entries: Entries<'a, T>,
 }
 
 impl<T> Clone for End<'_, T> {
     fn clone(&self) -> Self {
         Self {
             path: self.path.clone(),
-            slots: self.slots,
+            entries: self.entries.clone(),
         }
     }
 }
@@ -129,47 +128,35 @@ impl<T> Clone for End<'_, T> {
 impl<'a, T> End<'a, T> {
     fn front(root: &'a Node<T>, index: u64) -> Self {
         let path = LeafPath::to(root, index);
-        let leaf = path.leaf();
-        let below = (1_u32 << leaf.leaf_slot(index)) - 1;
-        Self {
-            slots: leaf.occupancy() & !(below as u16),
-            path,
-        }
+        let entries = Entries::from(path.leaf(), path.leaf().leaf_slot(index));
+        Self { path, entries }
     }
 
     fn back(root: &'a Node<T>, index: u64) -> Self {
         let path = LeafPath::to(root, index);
-        let leaf = path.leaf();
-        let through = (2_u32 << leaf.leaf_slot(index)) - 1;
-        Self {
-            slots: leaf.occupancy() & through as u16,
-            path,
-        }
+        let entries = Entries::through(path.leaf(), path.leaf().leaf_slot(index));
+        Self { path, entries }
     }
 
     #[inline(always)]
     fn next(&mut self) -> Option<(IndexRange, &'a T)> {
-        while self.slots == 0 {
+        while self.entries.is_empty() {
             if !self.path.next_leaf() {
                 return None;
             }
-            self.slots = self.path.leaf().occupancy();
+            self.entries = Entries::of(self.path.leaf());
         }
-        let slot = self.slots.trailing_zeros() as usize;
-        self.slots &= self.slots - 1;
-        self.path.leaf().entry_at(slot)
+        self.entries.next()
     }
 
     fn next_back(&mut self) -> Option<(IndexRange, &'a T)> {
-        while self.slots == 0 {
+        while self.entries.is_empty() {
             if !self.path.previous_leaf() {
                 return None;
             }
-            self.slots = self.path.leaf().occupancy();
+            self.entries = Entries::of(self.path.leaf());
         }
-        let slot = self.slots.ilog2() as usize;
-        self.slots &= !(1 << slot);
-        self.path.leaf().entry_at(slot)
+        self.entries.next_back()
     }
 }
 
@@ -250,12 +237,11 @@ impl<'a, T> Iterator for Iter<'a, T> {
             if leaf.upper() > last {
                 break;
             }
-            folded = leaf.fold_entries(front.slots.trailing_zeros() as usize, folded, &mut f);
-            front.slots = 0;
+            folded = front.entries.clone().fold(folded, &mut f);
             if leaf.upper() == last || !front.path.next_leaf() {
                 return folded;
             }
-            front.slots = front.path.leaf().occupancy();
+            front.entries = Entries::of(front.path.leaf());
         }
         // The bounds end within this leaf, or before it.
         while let Some((range, value)) = front.next() {

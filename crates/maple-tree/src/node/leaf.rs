@@ -20,7 +20,7 @@ use super::{Held, Kind, LEAF_SLOTS, LeafRun, Node, SPARSE_SLOTS, Word, count_bel
 use crate::{Entry, IndexRange};
 
 const LASTS: usize = 1;
-const ENTRIES: usize = LASTS + LEAF_SLOTS;
+pub(super) const ENTRIES: usize = LASTS + LEAF_SLOTS;
 /// Where a sparse leaf keeps the indices before its first slots.
 const LOW_BEFORES: usize = LASTS + SPARSE_SLOTS;
 /// How many of them there is room for.
@@ -131,40 +131,6 @@ impl<T> Node<T> {
         let entry = unsafe { &mut self.words.get_mut()[ENTRIES + slot].entry };
         // SAFETY: and an entry is written before its bit is set.
         Some(unsafe { entry.assume_init_mut() })
-    }
-
-    /// The entry in `slot`, with its bounds.
-    #[inline]
-    pub(crate) fn entry_at(&self, slot: usize) -> Option<(IndexRange, &T)> {
-        Some((self.slot_range(slot), self.entry(slot)?))
-    }
-
-    /// Calls `f` with each entry in slot `from` and above, in ascending order.
-    #[inline]
-    pub(crate) fn fold_entries<'a, B>(
-        &'a self,
-        from: usize,
-        init: B,
-        mut f: impl FnMut(B, (IndexRange, &'a T)) -> B,
-    ) -> B {
-        let mut folded = init;
-        if self.is_sparse() {
-            for slot in from..self.count() {
-                if let Some(entry) = self.entry_at(slot) {
-                    folded = f(folded, entry);
-                }
-            }
-            return folded;
-        }
-        let mut left = u32::from(self.owned) & (u32::MAX << from);
-        while left != 0 {
-            let slot = left.trailing_zeros() as usize;
-            left &= left - 1;
-            if let Some(entry) = self.entry_at(slot) {
-                folded = f(folded, entry);
-            }
-        }
-        folded
     }
 
     #[inline]

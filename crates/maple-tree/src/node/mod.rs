@@ -42,6 +42,7 @@
 )]
 
 mod branch;
+mod entries;
 mod fresh;
 mod gone;
 mod held;
@@ -57,6 +58,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use branch::{BranchRun, Child};
+pub(crate) use entries::Entries;
 pub(crate) use fresh::Fresh;
 pub(crate) use gone::{Gone, Kept, release};
 pub(crate) use held::Held;
