@@ -3,7 +3,9 @@
 use arrayvec::ArrayVec;
 
 use crate::error::{DuplicateError, OutOfNodes};
-use crate::node::{Child, Fresh, HEIGHT_MAX, Kind, LEAF_ENTRIES_MIN, LEAF_SLOTS, Node, Root};
+use crate::node::{
+    Child, Entries, Fresh, HEIGHT_MAX, Kind, LEAF_ENTRIES_MIN, LEAF_SLOTS, Node, Root,
+};
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
 use crate::write::gaps::{branch_gap, leaf_gap};
@@ -41,7 +43,7 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
     }
 
     /// Adds an entry, which lies above all before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, range: IndexRange, value: T) -> Result<(), OutOfNodes> {
         let value = match self.levels.first_mut() {
             Some(level) => level.open.push_entry(range, value),
@@ -69,13 +71,8 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         let open = self.levels.first().map(|level| level.open.occupancy());
         let is_at_edge = open.is_none_or(|held| held.count_ones() as usize >= LEAF_ENTRIES_MIN);
         let (mut is_outline, mut filled) = (false, 0);
-        let mut left = leaf.occupancy();
-        while left != 0 {
-            let slot = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let Some((range, value)) = leaf.entry_at(slot) else {
-                break;
-            };
+        let mut entries = Entries::of(leaf);
+        while let Some((slot, (range, value))) = entries.next_slot() {
             let made = f(range, value).map_err(DuplicateError::Refused)?;
             match made {
                 Some(value) if is_outline => {

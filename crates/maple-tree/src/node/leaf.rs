@@ -11,10 +11,8 @@
 //! leaf has fewer slots than a dense one: these words are where a dense leaf has
 //! more last indices, and where it has more entries.
 
-use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::Range;
-use core::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 
@@ -22,7 +20,7 @@ use super::{Held, Kind, LEAF_SLOTS, LeafRun, Node, SPARSE_SLOTS, Word, count_bel
 use crate::{Entry, IndexRange};
 
 const LASTS: usize = 1;
-const ENTRIES: usize = LASTS + LEAF_SLOTS;
+pub(super) const ENTRIES: usize = LASTS + LEAF_SLOTS;
 /// Where a sparse leaf keeps the indices before its first slots.
 const LOW_BEFORES: usize = LASTS + SPARSE_SLOTS;
 /// How many of them there is room for.
@@ -133,25 +131,6 @@ impl<T> Node<T> {
         let entry = unsafe { &mut self.words.get_mut()[ENTRIES + slot].entry };
         // SAFETY: and an entry is written before its bit is set.
         Some(unsafe { entry.assume_init_mut() })
-    }
-
-    /// The entry in `slot`, with its bounds.
-    #[inline]
-    pub(crate) fn entry_at(&self, slot: usize) -> Option<(IndexRange, &T)> {
-        Some((self.slot_range(slot), self.entry(slot)?))
-    }
-
-    /// The entries in the slots from `slot` on, in ascending order.
-    #[inline]
-    pub(crate) fn entries_from(&self, slot: usize) -> LeafEntries<'_, T> {
-        debug_assert!(self.is_leaf());
-        let below = (1_u32 << slot) - 1;
-        LeafEntries {
-            leaf: NonNull::from(self),
-            // INVARIANT: E1.
-            slots: self.owned & !(below as u16),
-            _borrows: PhantomData,
-        }
     }
 
     #[inline]
@@ -550,81 +529,6 @@ impl<T> Node<T> {
     #[cfg(test)]
     pub(crate) fn set_last(&mut self, slot: usize, last: u64) {
         self.set_index(LASTS + slot, last);
-    }
-}
-
-/// Some entries of a leaf.
-///
-/// # Invariants
-///
-/// - **E1** Where a bit is set in `slots`, `leaf` is a leaf that is borrowed for
-///   `'a`, and holds an entry in that slot.
-pub(crate) struct LeafEntries<'a, T> {
-    leaf: NonNull<Node<T>>,
-    slots: u16,
-    _borrows: PhantomData<&'a Node<T>>,
-}
-
-// SAFETY: it is a shared reference to a node, and nothing else.
-unsafe impl<T: Sync> Send for LeafEntries<'_, T> {}
-
-// SAFETY: as above.
-unsafe impl<T: Sync> Sync for LeafEntries<'_, T> {}
-
-impl<T> Clone for LeafEntries<'_, T> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<T> LeafEntries<'_, T> {
-    /// No entry of no leaf.
-    pub(crate) const NONE: Self = Self {
-        leaf: NonNull::dangling(),
-        slots: 0,
-        _borrows: PhantomData,
-    };
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots == 0
-    }
-
-    /// The first index of the first entry that is left.
-    pub(crate) fn lower(&self) -> Option<u64> {
-        Some(self.clone().next()?.0.first())
-    }
-
-    /// Leaves out what begins above `last`.
-    pub(crate) fn keep_to(&mut self, last: u64) {
-        if self.slots == 0 {
-            return;
-        }
-        // SAFETY: E1: a bit is set.
-        let leaf = unsafe { self.leaf.as_ref() };
-        let slot = leaf.leaf_slot(last);
-        let reaches = slot < leaf.count() && leaf.first(slot) <= last;
-        let kept = (1_u32 << (slot + usize::from(reaches))) - 1;
-        self.slots &= kept as u16;
-    }
-}
-
-impl<'a, T> Iterator for LeafEntries<'a, T> {
-    type Item = (IndexRange, &'a T);
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.slots == 0 {
-            return None;
-        }
-        // SAFETY: E1: a bit is set.
-        let leaf: &'a Node<T> = unsafe { self.leaf.as_ref() };
-        let slot = self.slots.trailing_zeros() as usize;
-        self.slots &= self.slots - 1;
-        let entry: *const T = leaf.word(ENTRIES + slot).cast();
-        // SAFETY: E1: the word holds an entry, which lies at its start; entries change
-        // through `&mut` only.
-        let entry = unsafe { &*entry };
-        Some((leaf.slot_range(slot), entry))
     }
 }
 

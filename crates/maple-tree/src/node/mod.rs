@@ -42,6 +42,7 @@
 )]
 
 mod branch;
+mod entries;
 mod fresh;
 mod gone;
 mod held;
@@ -57,10 +58,11 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use branch::{BranchRun, Child};
+pub(crate) use entries::Entries;
 pub(crate) use fresh::Fresh;
 pub(crate) use gone::{Gone, Kept, release};
 pub(crate) use held::Held;
-pub(crate) use leaf::{LeafEntries, Patch};
+pub(crate) use leaf::Patch;
 pub(crate) use path::{Path, Root, Slots, Steps};
 pub(crate) use run::{LeafRun, Shares, leaves_for};
 

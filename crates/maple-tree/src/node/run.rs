@@ -160,12 +160,16 @@ impl<T> LeafRun<T> {
         (end, Kind::of_leaf(end - self.taken, slots))
     }
 
-    /// Up to which entry those not taken fit into one leaf, and its kind.
-    pub(crate) fn next_full(&self) -> (usize, Kind) {
+    /// Up to which entry those not taken fit into one leaf, and its kind, where the
+    /// leaf before is of `before`.
+    pub(crate) fn next_full(&self, before: Kind) -> (usize, Kind) {
         let (dense, slots) = self.end_within(LEAF_SLOTS);
         let sparse = self.len.min(self.taken + SPARSE_SLOTS);
         if sparse > dense {
             (sparse, Kind::Sparse)
+        } else if dense == self.taken + 1 {
+            // One entry says nothing of those that will come.
+            (dense, before)
         } else {
             (dense, Kind::of_leaf(dense - self.taken, slots))
         }

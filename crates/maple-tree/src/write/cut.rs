@@ -178,17 +178,18 @@ impl LeafCut {
     fn slots<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> usize {
         let mut slots = leaf.dense_slots(0..self.keep) + leaf.dense_slots(self.tail..leaf.count());
         let mut end = (self.keep > 0).then(|| leaf.last(self.keep - 1));
-        if let Some(Piece { range, .. }) = self.before {
+        let mut lay = |range: IndexRange| {
             slots += 1 + usize::from(end.is_some_and(|end| end + 1 < range.first()));
             end = Some(range.last());
+        };
+        if let Some(piece) = self.before {
+            lay(piece.range);
         }
         if let Some(range) = stored {
-            slots += 1 + usize::from(end.is_some_and(|end| end + 1 < range.first()));
-            end = Some(range.last());
+            lay(range);
         }
-        if let Some(Piece { range, .. }) = self.after {
-            slots += 1 + usize::from(end.is_some_and(|end| end + 1 < range.first()));
-            end = Some(range.last());
+        if let Some(piece) = self.after {
+            lay(piece.range);
         }
         if self.tail < leaf.count() {
             slots += usize::from(end.is_some_and(|end| end + 1 < leaf.first(self.tail)));

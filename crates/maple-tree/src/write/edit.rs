@@ -17,7 +17,9 @@ use crate::clone_fn::CloneFn;
 use crate::error::OutOfNodes;
 use crate::iter::Iter;
 use crate::limbo::Limbo;
-use crate::node::{BranchRun, Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Patch, Path, Steps};
+use crate::node::{
+    BranchRun, Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Node, Patch, Path, Steps,
+};
 use crate::paths::{Path as Reached, reached};
 use crate::pool::Pool;
 use crate::source::NodeSource;
@@ -190,6 +192,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     ) -> ArrayVec<Held<T>, LEAF_SLOTS> {
         // Cloning may panic, so it comes before anything changes.
         let second = self.second_piece(cut);
+        note_kind(self.path.leaf(), kind);
         let (leaf, mut displaced) = (self.path.leaf(), ArrayVec::new());
         if !self.is_taken && core::mem::needs_drop::<T>() {
             for slot in cut.dropped().filter(|&slot| leaf.entry(slot).is_some()) {
@@ -265,6 +268,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             cut.kept()
         };
         let second = self.second_piece(cut);
+        note_kind(self.path.leaf(), kind);
         let (mut patch, mut displaced) = (Patch::new(), Displaced::new());
         let leaf = if depth < self.path.shared {
             let leaf = self.path.leaf();
@@ -394,6 +398,16 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             dispose(gone, self.is_watched, (self.pool, self.limbo));
         }
         self.pool.trim_chain();
+    }
+}
+
+fn note_kind<T>(leaf: &Node<T>, kind: Kind) {
+    if leaf.kind() != kind {
+        reached(if kind == Kind::Sparse {
+            Reached::TurnsSparse
+        } else {
+            Reached::TurnsDense
+        });
     }
 }
 

@@ -84,10 +84,14 @@ impl Plan {
             };
         }
         let is_right_edge = range.last() == u64::MAX;
-        if is_right_edge && request.puts != Puts::Nothing && leaf.upper() < request.range.first() {
-            if leaf.has_room(request.range.first()) && path.is_alone(path.depth) {
-                return Self::Append;
-            }
+        let first = request.range.first();
+        if is_right_edge
+            && request.puts != Puts::Nothing
+            && leaf.upper() < first
+            && leaf.has_room(first)
+            && path.is_alone(path.depth)
+        {
+            return Self::Append;
         }
         let cut = LeafCut::new(leaf, request.range);
         let is_vacant = cut.is_vacant(leaf);

@@ -37,10 +37,16 @@ use crate::source::NodeSource;
 
 /// One level hands at most this many new nodes to the one above.
 ///
-/// Leaves: both ends of the run keep 14 slots each at most, the write and the
-/// pieces it cuts add three, holes two: 33 slots; with a neighbour there are 31
-/// at most. Branches: both ends keep one less than they hold, and as many come
-/// from below as here; with a neighbour it is less. Either fits into three.
+/// Leaves: nothing goes into one leaf of each kind more than what both ends of the
+/// run keep, pieces of cut entries included, the stored entry, and two holes beside
+/// it. Two dense ends: 15 slots each, 33 in all. Two sparse ones: 10 entries each,
+/// 21 in all. One of each: sparse leaves hold the other 10 entries with 9 holes
+/// between them, 37 slots in all. Three leaves of one kind have 45 slots, or take 30
+/// entries (small nodes: 5 + 5 + 3 slots, 4 + 4 + 1 entries, 5 + 7 + 3 slots; 15
+/// and 12). A neighbour is taken in where three entries are kept at most, or one end
+/// keeps nothing, so it counts as an end. Branches: both ends keep one less than they hold,
+/// and as many come from below as here; with a neighbour it is less. Either fits into
+/// three.
 pub(crate) const CARRY_MAX: usize = 3;
 
 /// New nodes for the level above.
@@ -227,10 +233,11 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
         let mut carry = Carry::new();
         let (pieces, mut min) = (shape.leaves.pieces(), range.first());
         let mut shares = Shares::evenly(pieces, shape.slots);
+        let mut before = Kind::Dense;
         for piece in 1..=pieces {
             let (end, kind) = match shape.leaves.fill {
                 Fill::Even => run.next_share(&mut shares),
-                Fill::Packed => run.next_full(),
+                Fill::Packed => run.next_full(before),
             };
             let mut leaf = self.pool.take(kind);
             run.fill(&mut leaf, end);
@@ -249,7 +256,7 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
                 last,
                 gap,
             });
-            min = last.wrapping_add(1);
+            (before, min) = (kind, last.wrapping_add(1));
         }
         carry
     }
