@@ -78,8 +78,11 @@ impl<'a, T> Entries<'a, T> {
     /// The leaf, while an entry is left.
     #[inline(always)]
     fn leaf(&self) -> Option<&'a Node<T>> {
-        // SAFETY: E1, where a bit is set.
-        (self.left != 0).then(|| unsafe { self.leaf.as_ref() })
+        if self.left == 0 {
+            return None;
+        }
+        // SAFETY: E1: a bit is set.
+        Some(unsafe { self.leaf.as_ref() })
     }
 
     /// The first index of the first entry.
