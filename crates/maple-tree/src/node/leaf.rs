@@ -122,6 +122,13 @@ impl<T> Node<T> {
         (self.first(slot) <= index).then_some(value)
     }
 
+    /// The slot of the entry at `index`.
+    #[inline(always)]
+    pub(crate) fn slot_of_entry(&self, index: u64) -> Option<usize> {
+        let slot = self.leaf_slot(index);
+        (self.holds(slot) && self.first(slot) <= index).then_some(slot)
+    }
+
     /// The entry in `slot`, or `None` for a hole.
     pub(crate) fn entry_mut(&mut self, slot: usize) -> Option<&mut T> {
         if !self.holds(slot) {

@@ -22,6 +22,8 @@ pub(super) struct Piece {
 /// ```
 #[derive(Clone, Copy)]
 pub(super) struct LeafCut {
+    /// The slot that the first written index lies in, or before.
+    slot: usize,
     /// So many slots from the first stay as they are; the last of them is an entry.
     pub(super) keep: usize,
     /// What is left of an entry that the range begins in.
@@ -35,13 +37,35 @@ pub(super) struct LeafCut {
 impl LeafCut {
     #[inline(always)]
     pub(super) fn new<T>(leaf: &Node<T>, written: IndexRange) -> Self {
-        let (keep, before) = Self::front(leaf, written.first());
-        let (after, tail) = Self::back(leaf, written.last());
+        let slot = leaf.leaf_slot(written.first());
+        let (keep, before) = Self::front_at(leaf, slot, written.first());
+        // PERF: most writes begin and end in one slot, which is found once then.
+        let ends_there = slot == leaf.count() || written.last() <= leaf.last(slot);
+        let end = if ends_there {
+            slot
+        } else {
+            leaf.leaf_slot(written.last())
+        };
+        let (after, tail) = Self::back_at(leaf, end, written.last());
         Self {
+            slot,
             keep,
             before,
             after,
             tail,
+        }
+    }
+
+    /// The cut that takes the entry in `slot` away, or puts another in its place.
+    #[inline(always)]
+    pub(super) fn of_entry<T>(leaf: &Node<T>, slot: usize) -> Self {
+        let range = leaf.slot_range(slot);
+        Self {
+            slot,
+            keep: Self::front_at(leaf, slot, range.first()).0,
+            before: None,
+            after: None,
+            tail: Self::back_at(leaf, slot, range.last()).1,
         }
     }
 
@@ -56,7 +80,7 @@ impl LeafCut {
     /// The slot of the entry over exactly `written`, if there is one.
     #[inline(always)]
     pub(super) fn exact_fit<T>(&self, leaf: &Node<T>, written: IndexRange) -> Option<usize> {
-        let slot = leaf.leaf_slot(written.first());
+        let slot = self.slot;
         let is_cut = self.before.is_some() || self.after.is_some();
         let fits = !is_cut
             && slot < leaf.count()
@@ -66,9 +90,13 @@ impl LeafCut {
     }
 
     /// What is left below `first`.
-    #[inline(always)]
     pub(super) fn front<T>(leaf: &Node<T>, first: u64) -> (usize, Option<Piece>) {
-        let slot = leaf.leaf_slot(first);
+        Self::front_at(leaf, leaf.leaf_slot(first), first)
+    }
+
+    /// What is left below `first`, which lies in `slot`, or before it.
+    #[inline(always)]
+    fn front_at<T>(leaf: &Node<T>, slot: usize, first: u64) -> (usize, Option<Piece>) {
         let ends_in_hole = slot > 0 && leaf.entry(slot - 1).is_none();
         let keep = slot - usize::from(ends_in_hole);
         if slot == leaf.count() || leaf.entry(slot).is_none() || leaf.first(slot) >= first {
@@ -79,9 +107,13 @@ impl LeafCut {
     }
 
     /// What is left above `last`.
-    #[inline(always)]
     pub(super) fn back<T>(leaf: &Node<T>, last: u64) -> (Option<Piece>, usize) {
-        let slot = leaf.leaf_slot(last);
+        Self::back_at(leaf, leaf.leaf_slot(last), last)
+    }
+
+    /// What is left above `last`, which lies in `slot`, or before it.
+    #[inline(always)]
+    fn back_at<T>(leaf: &Node<T>, slot: usize, last: u64) -> (Option<Piece>, usize) {
         if slot == leaf.count() {
             return (None, slot);
         }

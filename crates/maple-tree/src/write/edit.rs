@@ -83,23 +83,36 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     #[inline(always)]
     pub(super) fn prepare(&mut self) -> Result<Plan, OutOfNodes> {
         let plan = Plan::new(&self.path, self.request);
+        self.reserve(&plan)?;
+        Ok(plan)
+    }
+
+    /// As [`prepare`](Self::prepare), to erase the entry in `slot` of the leaf.
+    #[inline(always)]
+    pub(super) fn prepare_erase(&mut self, slot: usize) -> Result<Plan, OutOfNodes> {
+        self.request.range = self.path.leaf().slot_range(slot);
+        let plan = Plan::erase(&self.path, self.request, slot);
+        self.reserve(&plan)?;
+        Ok(plan)
+    }
+
+    #[inline(always)]
+    fn reserve(&mut self, plan: &Plan) -> Result<(), OutOfNodes> {
         let needs = plan.needs(&self.path);
         let nodes = needs.nodes_with(self.limbo, self.is_watched);
         if self.is_watched {
             // Each write takes new nodes, and none comes back at once.
-            self.pool.reserve_of_many(nodes, usize::MAX)?;
+            self.pool.reserve_of_many(nodes, usize::MAX)
         } else {
-            self.pool.reserve(nodes)?;
+            self.pool.reserve(nodes)
         }
-        Ok(plan)
     }
 
-    /// Takes the only entry in the range out, which the write is to erase; where
-    /// somebody else may look at it, a clone of it. Until the write is through the
-    /// tree owns what was taken.
-    pub(super) fn take_out(&mut self, range: IndexRange) -> Result<Held<T>, T> {
+    /// Takes the entry in `slot` out, which the write is to erase; where somebody
+    /// else may look at it, a clone of it. Until the write is through the tree owns
+    /// what was taken.
+    pub(super) fn take_out(&mut self, slot: usize) -> Result<Held<T>, T> {
         let leaf = self.path.leaf();
-        let slot = leaf.leaf_slot(range.first());
         if self.path.is_alone(self.path.depth) {
             self.is_taken = true;
             // SAFETY: the leaf is spliced or replaced without the slot, and what it held
@@ -132,12 +145,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             return;
         }
         let (range, kind) = (self.path.leaf().slot_range(slot), self.path.leaf().kind());
-        let cut = LeafCut {
-            keep: slot,
-            before: None,
-            after: None,
-            tail: slot + 1,
-        };
+        let cut = LeafCut::of_entry(self.path.leaf(), slot);
         let gap = (depth > 0).then(|| self.kept_gap(depth - 1));
         self.replace_leaf((&cut, kind), Some(range).zip(value), gap);
     }

@@ -71,6 +71,16 @@ impl Plan {
         }
     }
 
+    /// What erasing the entry in `slot` of the leaf, which the request's range is, will do.
+    #[inline(always)]
+    pub(super) fn erase<T>(path: &Path<'_, '_, T>, request: Request, slot: usize) -> Self {
+        if path.leaf().is_sparse() {
+            Self::of_cut::<true, T>(path, request, LeafCut::of_entry(path.leaf(), slot))
+        } else {
+            Self::of_cut::<false, T>(path, request, LeafCut::of_entry(path.leaf(), slot))
+        }
+    }
+
     /// As `new`; `SPARSE` is what the leaf is.
     #[inline(always)]
     fn in_leaf<const SPARSE: bool, T>(path: &Path<'_, '_, T>, request: Request) -> Self {
@@ -105,6 +115,19 @@ impl Plan {
             }
             _ => {}
         }
+        Self::of_cut::<SPARSE, T>(path, request, cut)
+    }
+
+    /// What a write that cuts the leaf so, and stores or empties something, will do.
+    #[inline(always)]
+    fn of_cut<const SPARSE: bool, T>(
+        path: &Path<'_, '_, T>,
+        request: Request,
+        cut: LeafCut,
+    ) -> Self {
+        let (leaf, range) = (path.leaf(), path.range);
+        assert!(leaf.is_sparse() == SPARSE);
+        let is_right_edge = range.last() == u64::MAX;
         let least = if is_right_edge { 1 } else { LEAF_ENTRIES_MIN };
         if let Some(kind) = cut.kind(leaf, request.stored(), least) {
             if is_right_edge || cut.end(leaf, request.stored()) == Some(range.last()) {
