@@ -152,6 +152,7 @@
 //!
 //! ```text
 //!  leaf    | owners, bits, count | lower | last 0 .. last 14   | entry 0 .. entry 14 |
+//!  leaf    | owners, bits, count | last 0 .. 9 | entry 0 .. 9  | first 0 .. first 9  |
 //!  branch  | owners,       count | pivot 0 .. pivot 14         | child 0 .. child 15 |
 //!  branch  | owners,       count | pivot 0 .. 8 | child 0 .. 9 | gap 0 .. gap 9      |
 //!

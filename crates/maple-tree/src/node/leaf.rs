@@ -165,7 +165,7 @@ impl<T> Node<T> {
 
     /// How many holes there are between `slots` of a sparse leaf.
     fn holes_in(&self, slots: Range<usize>) -> usize {
-        // PERF: without a branch for each.
+        // PERF: without a branch for each. Slots that are not in use are looked at too (L3).
         let mut holes = 0_u32;
         for slot in 1..SPARSE_SLOTS {
             let is_hole = self.index(slot) != self.index(sparse_before(slot));
@@ -520,7 +520,9 @@ impl<T> Node<T> {
         self.kind = kind;
         self.owned = 0;
         self.count = 0;
-        self.words.get_mut()[..=kind.slots()].fill_with(|| Word { index: u64::MAX });
+        // INVARIANT: L3.
+        let words = self.words.get_mut();
+        words.fill_with(|| Word { index: u64::MAX });
         self.fill(run.take(run.len()));
     }
 

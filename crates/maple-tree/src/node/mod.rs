@@ -172,10 +172,12 @@ impl core::fmt::Debug for NodeMemory {
 /// # Invariants of the layout
 ///
 /// - **L1** The first `count` slots are filled in: their pivots (but the last
-///   one's of a branch), and the child, or the entry where its bit is set.
+///   one's of a branch), and the child, or the entry where its bit is set; in a
+///   sparse leaf also the index before each.
 /// - **L2** `count` is at most `kind.slots()`.
 /// - **L3** Every pivot (but the last one's of a branch) and last index that
-///   L1 does not speak of is `u64::MAX`; every other child is null.
+///   L1 does not speak of is `u64::MAX`; every other child is null, and every other
+///   index before a slot of a sparse leaf some number.
 #[repr(C, align(256))]
 pub(crate) struct Node<T> {
     refs: AtomicU32,
