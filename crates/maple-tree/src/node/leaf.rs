@@ -92,14 +92,19 @@ impl<T> Node<T> {
     /// begin above `index`: the first slot, and any of a sparse leaf.
     #[inline(always)]
     pub(crate) fn leaf_slot(&self, index: u64) -> usize {
+        // Behind the slots in use come bounds that are `u64::MAX` (L3).
+        self.lasts_below(index).min(self.count())
+    }
+
+    /// How many of the last indices are below `index`.
+    #[inline(always)]
+    fn lasts_below(&self, index: u64) -> usize {
         debug_assert!(self.is_leaf());
-        let slot = if self.is_sparse() {
+        if self.is_sparse() {
             count_below(self.indices::<SPARSE_SLOTS>(LASTS), index)
         } else {
             count_below(self.indices::<LEAF_SLOTS>(LASTS), index)
-        };
-        // Behind the slots in use come bounds that are `u64::MAX` (L3).
-        slot.min(self.count())
+        }
     }
 
     /// The entry in `slot`, or `None` for a hole.
@@ -117,7 +122,8 @@ impl<T> Node<T> {
     /// The entry at `index`.
     #[inline(always)]
     pub(crate) fn entry_around(&self, index: u64) -> Option<&T> {
-        let slot = self.leaf_slot(index);
+        // If it is none in use, it holds nothing.
+        let slot = self.lasts_below(index);
         let value = self.entry(slot)?;
         (self.first(slot) <= index).then_some(value)
     }
