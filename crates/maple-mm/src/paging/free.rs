@@ -4,12 +4,10 @@ use core::iter::Peekable;
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use super::arch::{Arch, Entry};
+use super::arch::Arch;
 use super::gather::{Gather, TlbFlusher};
 use super::memory::PhysMemory;
-use super::table::Table;
 use super::tables::{PageTables, covers, region};
-use super::tally::Class;
 
 /// Which tables may be freed: three different things, each with a name.
 ///
@@ -94,14 +92,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         if place.level > level || !covers(&range.bounds::<A>(), &addresses) {
             return end;
         }
-        let Entry::Table(child, _) = place.entry::<A>() else {
-            return end;
-        };
-        if Table::at(&self.memory, child).tally().is_empty() {
-            place.table.take::<A>(place.index, level);
-            self.counters.remove::<A>(Class::Table, level, 1);
-            gather.table(child, level - 1, addresses);
-        }
+        self.vacate(place, addr, gather);
         end
     }
 }

@@ -148,7 +148,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
                 Step::Entry(level) => (level, A::span(level)),
             };
             self.own(left.from, gather, |at| at > level)?;
-            self.own_or_create(left.to, level, gather)?;
+            let target = self.own_or_create(left.to, level, gather)?;
+            self.vacate(target, left.to, gather);
             left = left.after(len);
         }
         Ok(())
@@ -174,7 +175,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             left.len >= span
                 && left.from.is_multiple_of(span)
                 && left.to.is_multiple_of(span)
-                && self.find(left.to, *level).entry::<A>() == Entry::Empty
+                && self.is_vacant(self.find(left.to, *level))
         };
         (1..A::LEVELS - 1).rev().find(fits).unwrap_or(0)
     }

@@ -201,9 +201,36 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             return Err(PagingError::OutOfRange);
         }
         let place = self.own_or_create(addr, level, gather)?;
+        self.vacate(place, addr, gather);
         match place.entry::<A>() {
             Entry::Empty => Ok(place),
             _ => Err(PagingError::Occupied),
+        }
+    }
+
+    /// Whether nothing is mapped by an entry, though it may lead to a table.
+    pub(super) fn is_vacant(&self, place: Place<'_>) -> bool {
+        match place.entry::<A>() {
+            Entry::Empty => true,
+            Entry::Table(table, _) => Table::at(&self.memory, table).tally().is_empty(),
+            Entry::Leaf(_) => false,
+        }
+    }
+
+    /// Takes a table out that holds nothing, from a table that is this address space's alone.
+    pub(super) fn vacate<F: TlbFlusher>(
+        &self,
+        place: Place<'_>,
+        addr: u64,
+        gather: &mut Gather<A, M, F>,
+    ) {
+        if let Entry::Table(table, _) = place.entry::<A>()
+            && self.is_vacant(place)
+        {
+            place.table.take::<A>(place.index, place.level);
+            self.counters.remove::<A>(Class::Table, place.level, 1);
+            let addresses = region::<A>(addr, place.level);
+            gather.table(table, place.level - 1, addresses);
         }
     }
 
