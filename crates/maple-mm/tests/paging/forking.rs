@@ -34,7 +34,7 @@ fn shared<'m>(parent: &mut Tables<'m, Quad>) -> Tables<'m, Quad> {
 
 #[track_caller]
 fn resolve(tables: &mut Tables<'_, Quad>, addr: u64) -> Resolved {
-    let mut gather = silent(*tables.memory());
+    let mut gather = silent(tables.memory());
     tables
         .resolve_write(addr, Sharing::Private, &mut gather)
         .unwrap()

@@ -72,7 +72,7 @@ fn mapping_what_is_mapped_or_does_not_fit_hands_the_frame_back() {
 }
 
 fn protect(tables: &mut crate::support::Tables<'_, Quad>, rights: LeafFlags) {
-    let mut gather = silent(*tables.memory());
+    let mut gather = silent(tables.memory());
     let key = ProtectionKey::new(5);
     let protection = Protection { rights, key };
     tables
