@@ -199,6 +199,13 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
+    /// Takes all pages of `range` out, each of which is in a table of this address space alone.
+    pub(super) fn zap_own<F: TlbFlusher>(&self, range: &Range<u64>, gather: &mut Gather<A, M, F>) {
+        for (addr, place) in self.leaves(range) {
+            self.zap_leaf(place, addr, gather);
+        }
+    }
+
     /// As [`find`](Self::find), but not into tables that have other owners.
     pub(super) fn find_alone(&self, addr: u64, level: usize) -> Place<'_> {
         let mut place = self.find(addr, A::LEVELS - 1);
