@@ -113,7 +113,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// # Panics
     ///
-    /// If since then these tables were shared, or a huge page was mapped over an edge.
+    /// If since then these tables were shared, or a huge page was mapped over an edge; or if the
+    /// range was prepared for other tables.
     pub fn zap_prepared<F: TlbFlusher>(
         &mut self,
         prepared: Prepared,
