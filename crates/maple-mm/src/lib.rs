@@ -47,6 +47,7 @@ mod maps;
 mod memory;
 mod merge;
 mod modify;
+pub mod paging;
 mod placement;
 #[cfg(planted_mistakes)]
 pub mod planted;
