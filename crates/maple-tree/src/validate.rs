@@ -53,6 +53,8 @@ pub enum Invariant {
     Length,
     /// T10
     Owners,
+    /// L3, of the nodes' layout: what is not in use looks as if it were not there.
+    Padding,
 }
 
 impl Invariant {
@@ -70,6 +72,7 @@ impl Invariant {
             Self::OneKind => "T8",
             Self::Length => "T9",
             Self::Owners => "T10",
+            Self::Padding => "L3",
         }
     }
 }
@@ -292,6 +295,12 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
         };
         let in_bounds = held >= min && node.count() <= node.kind().slots();
         self.expect(Invariant::Occupancy, in_bounds, near);
+        let is_padded = if node.is_leaf() {
+            node.is_leaf_padded()
+        } else {
+            node.is_branch_padded()
+        };
+        self.expect(Invariant::Padding, is_padded, near);
         let is_bottom = visit.depth + 1 == self.tree.height;
         self.expect(Invariant::EqualDepth, node.is_leaf() == is_bottom, near);
         if self.found.is_some() {

@@ -250,6 +250,40 @@ fn a_tree_comes_back_out_and_is_changed_in_place_again() {
     assert_eq!((tree.get(5), tree.len()), (Some(&906), 300));
 }
 
+/// Panics when the last owner drops it, if it is told to.
+#[derive(Clone)]
+struct Fuse(Arc<AtomicBool>);
+
+/// Where the panic comes from.
+struct Lit(Fuse);
+
+impl Drop for Lit {
+    fn drop(&mut self) {
+        let is_lit = self.0.0.load(Ordering::Relaxed);
+        assert!(!is_lit, "the entry's drop panics, as it was told to");
+    }
+}
+
+#[test]
+fn a_drop_that_panics_ends_no_barrier_and_holds_none_up() {
+    let tree = SyncMapleTree::<Arc<Lit>>::new(EpochRcu);
+    let fuse = Fuse(Arc::default());
+    for index in 0..40 {
+        let lit = Arc::new(Lit(fuse.clone()));
+        tree.write().insert(IndexRange::single(index), lit).unwrap();
+    }
+    fuse.0.store(true, Ordering::Relaxed);
+    tree.write().remove(IndexRange::new(5, 5).unwrap()).unwrap();
+    tree.barrier();
+    fuse.0.store(false, Ordering::Relaxed);
+    // An unrelated tree waits for all that any tree cut out.
+    let other = SyncMapleTree::<u64>::new(EpochRcu);
+    other.write().insert(IndexRange::single(1), 1).unwrap();
+    other.barrier();
+    other.synchronize();
+    tree.write().validate().unwrap();
+}
+
 #[test]
 fn on_one_thread_nothing_is_freed_while_a_reader_looks() {
     type Tree = RcuMapleTree<Arc<u64>, LocalRcu, parking_lot::RawMutex, HeapNodes>;

@@ -183,6 +183,24 @@ impl<T> Node<T> {
     }
 
     /// Sets the length of the longest gap below the child in `slot`.
+    /// Whether the pivots, children and gaps that are not in use are what L3 says.
+    pub(crate) fn is_branch_padded(&self) -> bool {
+        let (count, slots) = (self.count(), self.kind.slots());
+        let has_gaps = self.kind == Kind::Gaps;
+        // The last child's pivot is nobody's to say.
+        (count..slots - 1).all(|slot| self.index(slot) == u64::MAX)
+            && (count..slots).all(|slot| {
+                self.child_cell(slot).load(Ordering::Relaxed).is_null()
+                    && (!has_gaps || self.index(Self::gap_word(slot)) == 0)
+            })
+    }
+
+    /// Breaks the branch: `pivot`, which is not in use, is `last`.
+    #[cfg(test)]
+    pub(crate) fn set_unused_pivot(&mut self, pivot: usize, last: u64) {
+        self.set_index(pivot, last);
+    }
+
     #[cfg(test)]
     pub(crate) fn set_gap(&mut self, slot: usize, gap: u64) {
         // SAFETY: ours alone.

@@ -532,6 +532,14 @@ impl<T> Node<T> {
         self.fill(run.take(run.len()));
     }
 
+    /// Whether the last indices that are not in use are what L3 says.
+    pub(crate) fn is_leaf_padded(&self) -> bool {
+        let slots = self.count()..self.kind.slots();
+        slots
+            .into_iter()
+            .all(|slot| self.index(LASTS + slot) == u64::MAX)
+    }
+
     /// Drops slots from the end, whose entries have been taken, until `slots` are left.
     #[cfg(test)]
     pub(crate) fn truncate_leaf(&mut self, slots: usize) {

@@ -4,6 +4,7 @@ extern crate std;
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::thread;
 
@@ -19,6 +20,9 @@ use super::{Rcu, RcuHead};
 ///
 /// All trees share the collector: [`barrier`](Rcu::barrier) waits for what any of them
 /// cut out, and for readers of all.
+///
+/// An entry whose drop panics is reported as any panic is, and goes no further: the
+/// entries behind it in the same node leak, and nobody waits for them.
 ///
 /// `crossbeam-epoch` allocates to keep its list of what to free, once in many
 /// calls, and aborts if it cannot. Who must survive that brings another [`Rcu`].
@@ -42,12 +46,24 @@ struct Deferred {
 unsafe impl Send for Deferred {}
 
 impl Deferred {
+    /// Frees it. A panic of an entry's drop ends here.
+    ///
+    /// The collector frees what it holds in batches, and leaks those behind one that
+    /// panics; a [`barrier`](Rcu::barrier) would wait for them for ever, and whoever
+    /// happened to come by, perhaps for another tree, would be the one who panics.
+    ///
     /// # Safety
     ///
     /// - As for calling `free(head)`.
     unsafe fn run(self) {
-        // SAFETY: the contract.
-        unsafe { (self.free)(self.head) };
+        let free = || {
+            // SAFETY: the contract.
+            unsafe { (self.free)(self.head) };
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(free)) {
+            // The panic was reported when it began. What it carries may panic as well.
+            core::mem::forget(panic);
+        }
     }
 }
 

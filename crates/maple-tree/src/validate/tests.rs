@@ -225,3 +225,32 @@ fn every_invariant_has_an_id() {
         assert_eq!(invariant.id(), alloc::format!("T{}", at + 1));
     }
 }
+
+#[test]
+fn last_index_behind_the_slots_in_use_breaks_l3() {
+    let sparse = if cfg!(small_nodes) { 3 } else { 9 };
+    for (count, distance, kind) in [(4, 1, Kind::Dense), (sparse, 10, Kind::Sparse)] {
+        let mut tree = MapleTree::new();
+        for at in 0..count {
+            tree.insert(IndexRange::single(distance * at), at).unwrap();
+        }
+        tree.validate().unwrap();
+        let leaf = node_at(&mut tree, 0, 0);
+        assert_eq!(leaf.kind(), kind);
+        let slots = leaf.count();
+        leaf.set_last(slots, 0);
+        assert_breaks(&tree, Invariant::Padding);
+    }
+}
+
+#[test]
+fn pivot_behind_the_children_breaks_l3() {
+    let plain: MapleTree<u64> = (0..40).map(|i| (IndexRange::single(3 * i), i)).collect();
+    for mut tree in [tree(), plain] {
+        // The root has fewer children than it could have.
+        let root = node_at(&mut tree, 0, 0);
+        let count = root.count();
+        root.set_unused_pivot(count, 0);
+        assert_breaks(&tree, Invariant::Padding);
+    }
+}
