@@ -26,7 +26,7 @@ type Counts = BTreeMap<String, u64>;
 enum Use {
     /// Print the comparison; a worse count is no failure.
     Show,
-    /// A worse count is a failure.
+    /// A worse count is a failure, and one that is missing too.
     Compare,
     /// They are the new baseline.
     Save,
@@ -63,11 +63,29 @@ fn counted(purpose: Use) -> Checked {
             "the counts in {BASELINE} belong to {theirs}, this is {compiler}"
         )));
     }
-    match (compare(&baseline, &measured()?), purpose) {
-        (worse, Use::Compare) if !worse.is_empty() => {
-            Err(format!("more than {MARGIN} % worse: {}", worse.join(", ")))
-        }
+    match (compare(&baseline, &measured()?).wrong(), purpose) {
+        (Some(wrong), Use::Compare) => Err(wrong),
         _ => Ok(Outcome::Passed),
+    }
+}
+
+/// Where a run falls behind the baseline, by the names of the benchmarks.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Behind {
+    worse: Vec<String>,
+    /// In the baseline, and not in the run: a benchmark that is renamed or lost guards nothing.
+    gone: Vec<String>,
+}
+
+impl Behind {
+    fn wrong(&self) -> Option<String> {
+        let named = |what: &str, names: &[String]| {
+            (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
+        };
+        let worse = named(&format!("more than {MARGIN} % worse"), &self.worse);
+        let gone = named("no longer counted (`--save` if that is meant)", &self.gone);
+        let all: Vec<String> = worse.into_iter().chain(gone).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 }
 
@@ -161,13 +179,13 @@ fn save(counts: &Counts, compiler: &str) -> Checked {
     Ok(Outcome::Passed)
 }
 
-/// Prints each count beside its baseline; returns the names of those that are worse.
-fn compare(baseline: &Counts, counts: &Counts) -> Vec<String> {
+/// Prints each count beside its baseline; returns what is worse and what is gone.
+fn compare(baseline: &Counts, counts: &Counts) -> Behind {
     println!(
         "\n{:<42} {:>12} {:>12} {:>8}",
         "instructions", "baseline", "now", "change"
     );
-    let mut worse = Vec::new();
+    let mut behind = Behind::default();
     for (name, &count) in counts {
         let Some(&before) = baseline.get(name) else {
             println!("{name:<42} {:>12} {count:>12}", "new");
@@ -181,13 +199,14 @@ fn compare(baseline: &Counts, counts: &Counts) -> Vec<String> {
         };
         println!("{name:<42} {before:>12} {count:>12} {change:>+7.1}% {verdict}");
         if verdict == "WORSE" {
-            worse.push(name.clone());
+            behind.worse.push(name.clone());
         }
     }
     for name in baseline.keys().filter(|name| !counts.contains_key(*name)) {
         println!("{name:<42} is no longer counted");
+        behind.gone.push(name.clone());
     }
-    worse
+    behind
 }
 
 #[cfg(test)]
@@ -228,6 +247,18 @@ core::core::lookup gaps_1000:(Fixture :: new(Kind :: Gaps, 1_000))
     fn only_more_than_the_margin_is_worse() {
         let before = counts(&[("a", 1000), ("b", 1000), ("c", 1000)]);
         let now = counts(&[("a", 1030), ("b", 1031), ("c", 500), ("d", 9)]);
-        assert_eq!(compare(&before, &now), ["b"]);
+        let behind = compare(&before, &now);
+        assert_eq!(behind.worse, ["b"]);
+        assert!(behind.gone.is_empty() && behind.wrong().unwrap().contains(": b"));
+        assert_eq!(compare(&before, &before).wrong(), None);
+    }
+
+    #[test]
+    fn a_benchmark_that_disappears_is_a_failure() {
+        let before = counts(&[("a", 1000), ("b", 1000)]);
+        let behind = compare(&before, &counts(&[("a", 1000), ("c", 1000)]));
+        assert!(behind.worse.is_empty());
+        assert_eq!(behind.gone, ["b"]);
+        assert!(behind.wrong().unwrap().contains(": b"));
     }
 }

@@ -203,14 +203,23 @@ fn judge(files: &[Covered], measure: Measure) -> Checked {
     let places: BTreeSet<String> = files.iter().flat_map(places).collect();
     println!("\nby their text, as {REASONS} lists them:");
     let unlisted = Reasons::read(REASONS)?.print(&places);
-    println!("{unlisted} of {} have no reason", places.len());
-    let percent = percent(reached, missed);
-    if percent < LEAST {
-        return Err(format!(
-            "{percent:.1} % of the {what} are reached, {LEAST} % is the least"
-        ));
-    }
+    verdict(percent(reached, missed), unlisted).map_err(|wrong| format!("{what}: {wrong}"))?;
     Ok(Outcome::Passed)
+}
+
+/// What is wrong with a coverage of `percent`, which is `None` where nothing was measured, and
+/// so many places not reached that have no reason.
+fn verdict(percent: Option<f64>, unlisted: usize) -> Result<(), String> {
+    match percent {
+        None => Err("nothing was measured: the report names no file of the tree".to_owned()),
+        Some(percent) if percent < LEAST => Err(format!(
+            "{percent:.1} % are reached, {LEAST} % is the least"
+        )),
+        Some(_) if unlisted > 0 => Err(format!(
+            "{unlisted} places that no test reaches have no reason in {REASONS}"
+        )),
+        Some(_) => Ok(()),
+    }
 }
 
 fn print_lines(file: &Covered) {
@@ -228,15 +237,15 @@ fn places(file: &Covered) -> impl Iterator<Item = String> {
 }
 
 fn row(name: &str, reached: usize, missed: usize) {
-    let (all, percent) = (reached + missed, percent(reached, missed));
-    println!("{name:<28} {reached:>8} {all:>8} {percent:>8.1}");
+    let all = reached + missed;
+    let percent = percent(reached, missed).map_or("-".to_owned(), |it| format!("{it:.1}"));
+    println!("{name:<28} {reached:>8} {all:>8} {percent:>8}");
 }
 
-fn percent(reached: usize, missed: usize) -> f64 {
-    match reached + missed {
-        0 => 100.0,
-        all => 100.0 * reached as f64 / all as f64,
-    }
+/// The share that was reached; of nothing there is none.
+fn percent(reached: usize, missed: usize) -> Option<f64> {
+    let all = reached + missed;
+    (all > 0).then(|| 100.0 * reached as f64 / all as f64)
 }
 
 #[cfg(test)]
@@ -266,5 +275,21 @@ mod tests {
             missed.map(|(line, side)| Missed { line, side })
         );
         assert_eq!(files[0].reached, 1);
+    }
+
+    #[test]
+    fn measuring_nothing_is_a_failure() {
+        assert_eq!(percent(0, 0), None);
+        assert!(verdict(percent(0, 0), 0).is_err());
+        let elsewhere = "SF:other/src/lib.rs\nBRDA:3,0,0,7\nend_of_record\n";
+        assert!(parse(elsewhere, Measure::Branches).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_missed_place_without_a_reason_is_a_failure() {
+        let enough = percent(199, 1);
+        assert_eq!(verdict(enough, 0), Ok(()));
+        assert!(verdict(enough, 1).is_err());
+        assert!(verdict(percent(9, 1), 0).is_err());
     }
 }

@@ -11,7 +11,10 @@ use std::fs;
 /// Among them must be the two that the README promises: one for the tests, one for the main job.
 pub(crate) fn readme_commands() -> Checked {
     let commands = marked_commands(&read("README.md")?);
-    for promised in ["cargo test", "cargo run --release"] {
+    for promised in [
+        "cargo test --workspace --all-features",
+        "cargo run --release",
+    ] {
         if !commands.iter().any(|line| line.starts_with(promised)) {
             let mark = "an ```sh block behind a line `<!-- run -->`";
             return Err(format!("README.md has no `{promised} …` in {mark}"));

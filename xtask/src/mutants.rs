@@ -17,33 +17,56 @@ const REASONS: &str = "crates/maple-tree/surviving-mutants.txt";
 
 /// One pass over the mutations.
 struct Pass {
+    /// The size of the nodes, and where `cargo-mutants` writes what it found, below the target
+    /// directory.
+    nodes: Nodes,
+    place: &'static str,
     /// The tests that are built and run.
     tests: &'static [&'static str],
     /// How long the tests may take on one mutation, in seconds; what never ends is noticed so.
     seconds: u32,
-    /// Whether it is over what the pass before left alone.
-    over: Over,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
-    All,
-    Survivors,
+enum Nodes {
+    Full,
+    /// Few entries make a tall tree: a few seconds of random operations reach every kind of write.
+    Small,
 }
 
-/// Most mutations are noticed by tests of a few seconds; only the others are worth all tests.
+/// The first is over all mutations, most of which few tests of a few seconds notice; the second is
+/// over those that the first did not, which alone are worth all tests.
 const PASSES: [Pass; 2] = [
     Pass {
-        tests: &["--lib", "--test=traces", "--test=allocation_failure"],
+        nodes: Nodes::Small,
+        place: "mutants-small-nodes",
+        tests: &[
+            "--lib",
+            "--test=random_operations",
+            "--test=allocation_failure",
+        ],
         seconds: 120,
-        over: Over::All,
     },
     Pass {
+        nodes: Nodes::Full,
+        place: "mutants",
         tests: &["--lib", "--tests"],
         seconds: 900,
-        over: Over::Survivors,
     },
 ];
+
+/// Where `cargo-mutants` keeps its lists, below the place it is given.
+const LISTS: &str = "mutants.out";
+
+/// What a pass settled, by its lists on the left, is what the next one leaves out, by those on the
+/// right, which are all that `--iterate` looks at: it would go through what never ends once more.
+const SETTLED: [(&[&str], &str); 2] = [
+    (&["caught.txt", "timeout.txt"], "caught.txt"),
+    (&["unviable.txt"], "unviable.txt"),
+];
+
+/// The list of those that no test noticed.
+const MISSED: &str = "missed.txt";
 
 /// The status of `cargo-mutants` where it found survivors or mutations that never end.
 const FOUND_SOME: [i32; 2] = [2, 3];
@@ -53,38 +76,66 @@ pub(crate) fn survivors() -> Checked {
     if let Err(absent) = nightly::needs_subcommand("", "mutants") {
         return Ok(Outcome::Skipped(absent));
     }
-    let place = target().join("mutants");
-    fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    for pass in PASSES {
-        mutate(&pass, &place)?;
-    }
-    let missed = place.join("mutants.out/missed.txt");
-    let missed =
-        fs::read_to_string(&missed).map_err(|error| format!("{}: {error}", missed.display()))?;
+    // Read before the hours that the passes take.
+    let reasons = Reasons::read(REASONS)?;
+    let [first, second] = PASSES;
+    mutate(&first, None)?;
+    mutate(&second, Some(&first))?;
+    let missed = read(&second, MISSED)?;
     let places: BTreeSet<String> = missed.lines().map(without_place).collect();
     println!("\nsurvivors:");
-    match Reasons::read(REASONS)?.print(&places) {
+    match reasons.print(&places) {
         0 => Ok(Outcome::Passed),
         unlisted => Err(format!("{unlisted} survivors have no reason in {REASONS}")),
     }
 }
 
-fn mutate(pass: &Pass, place: &Path) -> Result<(), String> {
+/// Carries out `pass`, over what `before` left alone if there is one.
+fn mutate(pass: &Pass, before: Option<&Pass>) -> Result<(), String> {
+    let place = target().join(pass.place);
+    fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
+    if let Some(before) = before {
+        leave_out(before, &place.join(LISTS))?;
+    }
     let mut cargo = nightly::cargo("");
     cargo
         .args(["mutants", "-p", "maple-tree", "--all-features"])
-        .args(["-f", SOURCES, "--no-shuffle", "--output", &path_of(place)])
+        .args(["-f", SOURCES, "--no-shuffle", "--output", &path_of(&place)])
         .args(["--timeout", &pass.seconds.to_string()])
-        .args((pass.over == Over::Survivors).then_some("--iterate"))
+        .args(before.map(|_| "--iterate"))
         .args(pass.tests.iter().map(|test| format!("--cargo-arg={test}")))
         // Nobody debugs a mutation, and it is built some hundred times.
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env_remove("CARGO_TARGET_DIR");
+    if pass.nodes == Nodes::Small {
+        cargo.env("RUSTFLAGS", "--cfg small_nodes");
+    }
     let status = run(&mut cargo)?.status;
     if status.success() || status.code().is_some_and(|code| FOUND_SOME.contains(&code)) {
         return Ok(());
     }
     Err(format!("`cargo mutants` ended with {status}"))
+}
+
+/// Makes the lists at `lists` those of a run that settled what `before` did, and nothing else.
+fn leave_out(before: &Pass, lists: &Path) -> Result<(), String> {
+    let wrong = |error: std::io::Error| format!("{}: {error}", lists.display());
+    if lists.exists() {
+        fs::remove_dir_all(lists).map_err(wrong)?;
+    }
+    fs::create_dir_all(lists).map_err(wrong)?;
+    for (from, to) in SETTLED {
+        let texts: Result<Vec<String>, String> =
+            from.iter().map(|list| read(before, list)).collect();
+        fs::write(lists.join(to), texts?.concat()).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// A list that `cargo-mutants` wrote in `pass`.
+fn read(pass: &Pass, list: &str) -> Result<String, String> {
+    let file = target().join(pass.place).join(LISTS).join(list);
+    fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// A mutation's text without its line and column: `PATH:LINE:COLUMN: TEXT`.

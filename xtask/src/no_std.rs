@@ -5,12 +5,14 @@
 //! `std` does as well.
 
 use crate::ci::{Checked, Outcome};
-use crate::run::{cargo, command, succeed, target, top, works};
+use crate::run::{command, succeed, target, top, works};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const LIBRARIES: [&str; 2] = ["maple-tree", "maple-mm"];
+/// What is asked of them: nothing, and then every feature that promises to do without `std`.
+const FEATURES: [&[&str]; 2] = [&[], &["--features", "maple-tree/rcu,maple-tree/serde"]];
 const BARE_METAL: &str = "x86_64-unknown-none";
 /// The libraries of a sysroot that remain, by the beginning of their file names.
 const KEPT: [&str; 3] = ["libcore-", "liballoc-", "libcompiler_builtins-"];
@@ -24,11 +26,16 @@ pub(crate) fn host() -> Checked {
     let sysroot = sysroot_without_std(&host)?;
     refuses_std(&sysroot)?;
     let flags = format!("--sysroot {}", sysroot.display());
-    let mut arguments = vec!["check", "--no-default-features", "--target", &host];
-    arguments.extend(LIBRARIES.iter().flat_map(|library| ["-p", library]));
     let built = target().join("no-std");
-    let mut check = command(env!("CARGO"), &arguments);
-    succeed(check.env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", built))?;
+    for features in FEATURES {
+        let mut check = command(env!("CARGO"), &["check", "--target", &host]);
+        check.args(libraries()).args(features);
+        succeed(
+            check
+                .env("RUSTFLAGS", &flags)
+                .env("CARGO_TARGET_DIR", &built),
+        )?;
+    }
     Ok(Outcome::Passed)
 }
 
@@ -40,10 +47,17 @@ pub(crate) fn bare_metal() -> Checked {
             "target {BARE_METAL} is not installed"
         )));
     }
-    let mut arguments = vec!["build", "--no-default-features", "--target", BARE_METAL];
-    arguments.extend(LIBRARIES.iter().flat_map(|library| ["-p", library]));
-    cargo(&arguments)?;
+    for features in FEATURES {
+        let mut build = command(env!("CARGO"), &["build", "--target", BARE_METAL]);
+        succeed(build.args(libraries()).args(features))?;
+    }
     Ok(Outcome::Passed)
+}
+
+/// The arguments that name the libraries.
+fn libraries() -> impl Iterator<Item = &'static str> {
+    let named = LIBRARIES.iter().flat_map(|&library| ["-p", library]);
+    ["--no-default-features"].into_iter().chain(named)
 }
 
 fn declares_no_std(library: &str) -> Result<(), String> {

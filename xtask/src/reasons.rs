@@ -18,15 +18,19 @@ pub(crate) struct Reasons {
 
 impl Reasons {
     /// Reads the list at `file`, from the top of the repository. Empty lines and lines that begin
-    /// with `#` are skipped; where there is no file, nothing is excepted.
+    /// with `#` are skipped.
     ///
     /// # Errors
     ///
-    /// A line without a reason, or a file that cannot be read.
+    /// A line without a reason, or a file that cannot be read; one that does not exist is not
+    /// taken for an empty one, as its name may just be wrong.
     pub(crate) fn read(file: &'static str) -> Result<Self, String> {
         match fs::read_to_string(top().join(file)) {
             Ok(text) => Self::parse(file, &text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::parse(file, ""),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
+                "{file} does not exist: it lists the known exceptions, one a line, \
+                 `PLACE{SEPARATOR}REASON`; where there are none it holds a comment"
+            )),
             Err(error) => Err(format!("{file}: {error}")),
         }
     }
@@ -90,5 +94,21 @@ mod tests {
     #[test]
     fn a_line_without_a_reason_is_refused() {
         assert!(Reasons::parse("list", "a.rs: x").is_err());
+    }
+
+    #[test]
+    fn a_list_that_does_not_exist_is_named() {
+        let error = Reasons::read("no/such/list.txt").err().unwrap();
+        assert!(error.contains("no/such/list.txt does not exist"), "{error}");
+    }
+
+    #[test]
+    fn the_lists_that_the_documents_name_can_be_read() {
+        for file in [
+            "crates/maple-tree/uncovered.txt",
+            "crates/maple-tree/surviving-mutants.txt",
+        ] {
+            assert!(Reasons::read(file).is_ok(), "{file}");
+        }
     }
 }
