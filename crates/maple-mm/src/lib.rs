@@ -42,6 +42,7 @@ mod map;
 mod maps;
 mod merge;
 mod modify;
+pub mod paging;
 mod placement;
 #[cfg(planted_mistakes)]
 pub mod planted;

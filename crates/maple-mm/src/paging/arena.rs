@@ -1,0 +1,325 @@
+//! Physical memory on a host: frames cut out of one large mapping.
+#![expect(unsafe_code, reason = "frames are cut out of one raw allocation")]
+
+use alloc::alloc::{alloc_zeroed, dealloc};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use lock_api::{Mutex, RawMutex};
+
+use super::buddy::{Buddy, History};
+use super::memory::{
+    Content, FRAME_BYTES, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts, PhysAddr,
+    PhysMemory, Words,
+};
+
+/// No allocation is to be refused.
+const NEVER: u64 = u64::MAX;
+
+/// What freed frames are filled with in debug builds. As an entry of a table it is not present on
+/// x86, and its address lies outside any arena.
+const POISON: u64 = 0xfeed_dead_feed_deac;
+
+/// How large an arena is, and where its addresses begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArenaLayout {
+    /// How many frames of 4 KiB; at least one, which becomes the zero page.
+    pub frames: u32,
+    /// The physical address of the first byte, a multiple of 2 MiB.
+    pub base: PhysAddr,
+}
+
+impl ArenaLayout {
+    /// `frames` frames from address zero on.
+    #[must_use]
+    pub const fn of_frames(frames: u32) -> Self {
+        let base = PhysAddr::new(0);
+        Self { frames, base }
+    }
+}
+
+/// Why there is no arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArenaError {
+    /// The layout has no frames, or its base is not a multiple of 2 MiB or leaves no room above.
+    Layout,
+    /// The host has not enough memory; ask for fewer frames.
+    OutOfMemory,
+}
+
+impl fmt::Display for ArenaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Layout => "an arena has a frame at least, and begins at a multiple of 2 MiB",
+            Self::OutOfMemory => "the host has no memory for so many frames",
+        })
+    }
+}
+
+impl core::error::Error for ArenaError {}
+
+/// Frames in one large, lazily zeroed allocation that begins at a multiple of 2 MiB.
+///
+/// What was never used is not touched, so an arena may be far larger than what is in use. A buddy
+/// allocator hands frames out, behind a lock that the caller chooses.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::paging::{Arena, ArenaLayout, Content, FrameSize, PhysMemory};
+/// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(1024))?;
+/// let frame = arena.allocate(FrameSize::HUGE, Content::Zeroed)?;
+/// assert_eq!(arena.in_use(), 512);
+/// arena.release(frame);
+/// assert_eq!(arena.in_use(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Arena<R> {
+    /// What the allocator gave, to be given back.
+    raw: NonNull<u8>,
+    layout: Layout,
+    /// The first multiple of 2 MiB in it.
+    ///
+    /// # Invariants
+    ///
+    /// - **AR1** `infos.len()` frames from here are within `raw` and `layout`, hold initialized
+    ///   bytes, and this program accesses them as `Words` only.
+    first: NonNull<Words>,
+    base: PhysAddr,
+    infos: Box<[FrameInfo]>,
+    free: Mutex<R, Buddy>,
+    zero_page: PhysAddr,
+    in_use: AtomicUsize,
+    /// Allocations until one is refused.
+    until_refusal: AtomicU64,
+}
+
+// SAFETY:
+// - `raw` and `first` own their allocation: nothing of it belongs to the thread that made it.
+// - The other fields are `Send` if the lock is.
+unsafe impl<R: Send> Send for Arena<R> {}
+
+// SAFETY:
+// - What `first` points to is shared as atomic words only (AR1); `raw` is used by `drop` alone.
+// - The other fields are `Sync` if the lock is.
+unsafe impl<R: Send + Sync> Sync for Arena<R> {}
+
+impl<R: RawMutex + Send + Sync> Arena<R> {
+    /// Makes an arena, and its zero page.
+    ///
+    /// # Complexity
+    ///
+    /// O(frames) for 28 bytes of notes each; the frames themselves are not touched.
+    ///
+    /// # Errors
+    ///
+    /// An [`ArenaError`].
+    pub fn new(layout: ArenaLayout) -> Result<Self, ArenaError> {
+        let ArenaLayout { frames, base } = layout;
+        let end = base.as_u64().checked_add(u64::from(frames) * FRAME_BYTES);
+        if frames == 0 || base.as_u64() % FrameSize::HUGE.bytes() != 0 || end.is_none() {
+            return Err(ArenaError::Layout);
+        }
+        let infos = infos(frames).ok_or(ArenaError::OutOfMemory)?;
+        let free = Buddy::new(frames).ok_or(ArenaError::OutOfMemory)?;
+        let (raw, layout, first) = reserve(frames).ok_or(ArenaError::OutOfMemory)?;
+        // INVARIANT: AR1 is what `reserve` promises.
+        let mut arena = Self {
+            raw,
+            layout,
+            first,
+            base,
+            infos,
+            free: Mutex::new(free),
+            zero_page: base,
+            in_use: AtomicUsize::new(0),
+            until_refusal: AtomicU64::new(NEVER),
+        };
+        let taken = arena.allocate(FrameSize::SMALL, Content::Zeroed);
+        arena.zero_page = taken.map_err(|_| ArenaError::Layout)?.into_addr();
+        // The zero page is not counted.
+        arena.in_use.store(0, Ordering::Relaxed);
+        Ok(arena)
+    }
+
+    /// Where the frames are in this program: what a hypervisor maps as the guest's memory.
+    #[must_use]
+    pub const fn base_ptr(&self) -> NonNull<u8> {
+        self.first.cast()
+    }
+
+    /// The physical address of the first byte.
+    #[must_use]
+    pub const fn base(&self) -> PhysAddr {
+        self.base
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.infos.len() as u64 * FRAME_BYTES
+    }
+
+    /// Lets `allocations` more allocations succeed, then refuses all until told otherwise:
+    /// `None` refuses none. For tests of what happens when memory runs out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::paging::{Arena, ArenaLayout, Content, FrameSize, OutOfFrames, PhysMemory};
+    /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(8))?;
+    /// arena.fail_after(Some(1));
+    /// let first = arena.allocate(FrameSize::SMALL, Content::Any)?;
+    /// assert_eq!(arena.allocate(FrameSize::SMALL, Content::Any), Err(OutOfFrames));
+    /// arena.fail_after(None);
+    /// arena.release(first);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fail_after(&self, allocations: Option<u64>) {
+        // Relaxed: a number of its own.
+        let until = allocations.map_or(NEVER, |allocations| allocations.min(NEVER - 1));
+        self.until_refusal.store(until, Ordering::Relaxed);
+    }
+
+    fn is_refused(&self) -> bool {
+        let lowered = self.until_refusal.fetch_update(
+            // Relaxed: as in `fail_after`.
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+            |until| (until != NEVER && until != 0).then(|| until - 1),
+        );
+        lowered == Err(0)
+    }
+
+    fn number(&self, addr: PhysAddr) -> usize {
+        let offset = addr.as_u64().wrapping_sub(self.base.as_u64());
+        let number = (offset / FRAME_BYTES) as usize;
+        assert!(number < self.infos.len(), "{addr:?} is not in this arena");
+        number
+    }
+
+    /// The number of the first piece of the frame that `addr` lies in.
+    fn head(&self, addr: PhysAddr) -> usize {
+        let number = self.number(addr);
+        number - self.infos[number].part().offset as usize
+    }
+
+    fn addr(&self, number: usize) -> PhysAddr {
+        self.base.plus(number as u64 * FRAME_BYTES)
+    }
+
+    fn begin(&self, number: usize, size: FrameSize) {
+        for (offset, info) in self.infos[number..][..size.frames()].iter().enumerate() {
+            let offset = offset as u32;
+            info.begin(Part { size, offset });
+        }
+    }
+}
+
+fn infos(frames: u32) -> Option<Box<[FrameInfo]>> {
+    let mut infos = Vec::new();
+    infos.try_reserve_exact(frames as usize).ok()?;
+    infos.resize_with(frames as usize, FrameInfo::new);
+    Some(infos.into_boxed_slice())
+}
+
+/// Allocates zeroed bytes for `frames` frames that begin at a multiple of 2 MiB.
+fn reserve(frames: u32) -> Option<(NonNull<u8>, Layout, NonNull<Words>)> {
+    // Alignment is made here: allocators that are asked for it write the zeroes.
+    let slack = FrameSize::HUGE.bytes() as usize;
+    let size = (frames as usize).checked_mul(FRAME_BYTES as usize)?;
+    let layout = Layout::from_size_align(size.checked_add(slack)?, 8).ok()?;
+    // SAFETY: `layout` has a size of 2 MiB at least.
+    let raw = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+    let skip = raw.align_offset(slack);
+    // SAFETY: `skip` is below `slack`, so the sum lies within the allocation, with `size` behind.
+    let first = unsafe { raw.add(skip) };
+    Some((raw, layout, first.cast()))
+}
+
+impl<R> Drop for Arena<R> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` came from `alloc_zeroed` with this layout, and is freed once, here.
+        unsafe { dealloc(self.raw.as_ptr(), self.layout) };
+    }
+}
+
+impl<R> fmt::Debug for Arena<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arena")
+            .field("base", &self.base)
+            .field("frames", &self.infos.len())
+            .field("in_use", &self.in_use)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
+    fn allocate(&self, size: FrameSize, content: Content) -> Result<Frame, OutOfFrames> {
+        if self.is_refused() {
+            return Err(OutOfFrames);
+        }
+        let taken = self.free.lock().take(size.order());
+        let (number, history) = taken.ok_or(OutOfFrames)?;
+        let addr = self.addr(number as usize);
+        self.begin(number as usize, size);
+        if content == Content::Zeroed && history == History::Used {
+            self.fill(addr, size, 0);
+        }
+        // Relaxed: a number of its own.
+        self.in_use.fetch_add(size.frames(), Ordering::Relaxed);
+        Ok(Frame::from_counted(addr, size))
+    }
+
+    fn free(&self, addr: PhysAddr) {
+        let head = self.head(addr);
+        let size = self.infos[head].part().size;
+        debug_assert_eq!(self.infos[head].count(), 0, "somebody has the frame still");
+        if cfg!(debug_assertions) {
+            self.fill(self.addr(head), size, POISON);
+        }
+        self.free.lock().give(head as u32, size.order());
+        // Relaxed: a number of its own.
+        self.in_use.fetch_sub(size.frames(), Ordering::Relaxed);
+    }
+
+    fn words(&self, addr: PhysAddr) -> &Words {
+        let number = self.number(addr);
+        // SAFETY: `number` is below the number of frames, which lie within one allocation (AR1).
+        let words = unsafe { self.first.add(number) };
+        // SAFETY:
+        // - The frame is initialized, and accessed as `Words` only (AR1), which are atomic.
+        // - It is aligned: to 4 KiB, from a multiple of 2 MiB on.
+        // - It lives as long as the arena, which the result borrows.
+        unsafe { words.as_ref() }
+    }
+
+    fn info(&self, addr: PhysAddr) -> &FrameInfo {
+        &self.infos[self.head(addr)]
+    }
+
+    fn zero_page(&self) -> PhysAddr {
+        self.zero_page
+    }
+
+    fn contains(&self, addr: PhysAddr) -> bool {
+        addr.as_u64().wrapping_sub(self.base.as_u64()) < self.size()
+    }
+
+    fn in_use(&self) -> usize {
+        // Relaxed: a number of its own.
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    fn split(&self, addr: PhysAddr) -> Parts {
+        let head = self.head(addr);
+        for number in head..head + self.infos[head].part().size.frames() {
+            self.begin(number, FrameSize::SMALL);
+        }
+        Parts::Apart
+    }
+}

@@ -1,0 +1,244 @@
+//! What was taken out of page tables, kept until no processor can know of it any more.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Range;
+
+use super::arch::Arch;
+use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory};
+use super::subtree;
+
+/// How many references wait for one flush.
+const BATCH: usize = 256;
+
+/// From so many pages on, flushing everything is cheaper on x86.
+///
+/// LINUX: `tlb_single_page_flush_ceiling`.
+const X86_SINGLE_PAGES_MOST: u64 = 33;
+
+/// The addresses whose translations have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlushRange {
+    /// `start..end` of the address space.
+    pub addresses: Range<u64>,
+    /// The smallest page that was mapped there, in bytes: one translation for each may be cached.
+    pub stride: u64,
+}
+
+impl FlushRange {
+    /// How many single flushes the range takes.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        let len = self.addresses.end.saturating_sub(self.addresses.start);
+        len.div_ceil(self.stride)
+    }
+
+    /// Whether x86 kernels would rather flush everything: from 34 pages on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::paging::FlushRange;
+    /// let pages = |count: u64| FlushRange { addresses: 0..count * 4096, stride: 4096 };
+    /// assert!(!pages(33).is_worth_full_flush());
+    /// assert!(pages(34).is_worth_full_flush());
+    /// ```
+    #[must_use]
+    pub const fn is_worth_full_flush(&self) -> bool {
+        self.pages() > X86_SINGLE_PAGES_MOST
+    }
+}
+
+/// Makes every processor forget cached translations of one address space.
+///
+/// Each call returns when no processor uses the old translations any more.
+pub trait TlbFlusher {
+    /// Forgets the translations of single pages.
+    fn range(&mut self, range: &FlushRange);
+
+    /// As [`range`](Self::range), after tables on the way to these addresses were taken out:
+    /// whatever the processor keeps of tables (paging-structure caches) is to be forgotten, too.
+    fn freed_tables(&mut self, range: &FlushRange);
+
+    /// Forgets all, tables included.
+    fn full(&mut self);
+}
+
+impl<F: TlbFlusher + ?Sized> TlbFlusher for &mut F {
+    fn range(&mut self, range: &FlushRange) {
+        (**self).range(range);
+    }
+
+    fn freed_tables(&mut self, range: &FlushRange) {
+        (**self).freed_tables(range);
+    }
+
+    fn full(&mut self) {
+        (**self).full();
+    }
+}
+
+/// Nobody caches translations: no processor walks these tables, or none has yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTlb;
+
+impl TlbFlusher for NoTlb {
+    fn range(&mut self, _: &FlushRange) {}
+
+    fn freed_tables(&mut self, _: &FlushRange) {}
+
+    fn full(&mut self) {}
+}
+
+/// What has to be flushed before the batch may be given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pending {
+    Nothing,
+    Range(FlushRange),
+    Tables(FlushRange),
+    Everything,
+}
+
+/// References that were taken out of page tables, and the flush they wait for.
+///
+/// The order is always: unlink, flush, free. When the batch is full it is flushed and freed, and
+/// gathering goes on. It is bounded, so it needs no memory. What is left when it goes away is
+/// flushed and freed then.
+pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher> {
+    memory: M,
+    flusher: F,
+    pending: Pending,
+    /// Addresses of frames and tables; the bits below 4096 say which, see [`Item`].
+    batch: [u64; BATCH],
+    len: usize,
+    arch: PhantomData<fn() -> A>,
+}
+
+/// One reference, in one word.
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Frame(PhysAddr),
+    Table(PhysAddr, usize),
+}
+
+impl Item {
+    const fn pack(self) -> u64 {
+        match self {
+            Self::Frame(addr) => addr.as_u64(),
+            Self::Table(addr, level) => addr.as_u64() | (level as u64 + 1),
+        }
+    }
+
+    const fn unpack(packed: u64) -> Self {
+        let addr = PhysAddr::new(packed).frame_start();
+        match packed % FRAME_BYTES {
+            0 => Self::Frame(addr),
+            level => Self::Table(addr, level as usize - 1),
+        }
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
+    /// An empty batch for an address space in `memory` that `flusher` flushes.
+    #[must_use]
+    pub const fn new(memory: M, flusher: F) -> Self {
+        Self {
+            memory,
+            flusher,
+            pending: Pending::Nothing,
+            batch: [0; BATCH],
+            len: 0,
+            arch: PhantomData,
+        }
+    }
+
+    /// Notes that translations of `addresses` by entries of a table of `level` have changed.
+    pub(super) fn changed(&mut self, addresses: Range<u64>, level: usize) {
+        let stride = A::span(level);
+        self.pending.widen(addresses, stride);
+    }
+
+    /// Notes that all translations may have changed.
+    pub(super) fn all_changed(&mut self) {
+        self.pending = Pending::Everything;
+    }
+
+    /// Takes over the reference of an entry to the frame that `addr` lies in.
+    pub(super) fn frame(&mut self, addr: PhysAddr) {
+        self.push(Item::Frame(addr.frame_start()));
+    }
+
+    /// Takes over the reference of an entry to a table of `level` that mapped `addresses`.
+    pub(super) fn table(&mut self, table: PhysAddr, level: usize, addresses: Range<u64>) {
+        self.tables_changed(addresses);
+        self.push(Item::Table(table, level));
+    }
+
+    /// Notes that tables on the way to `addresses` are not where they were.
+    pub(super) fn tables_changed(&mut self, addresses: Range<u64>) {
+        self.pending.widen(addresses, A::span(0));
+        self.pending.with_tables();
+    }
+
+    fn push(&mut self, item: Item) {
+        if self.len == BATCH {
+            self.flush();
+        }
+        self.batch[self.len] = item.pack();
+        self.len += 1;
+    }
+
+    /// Flushes what has changed so far, then gives up what was gathered.
+    pub fn flush(&mut self) {
+        match core::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Nothing => {}
+            Pending::Range(range) => self.flusher.range(&range),
+            Pending::Tables(range) => self.flusher.freed_tables(&range),
+            Pending::Everything => self.flusher.full(),
+        }
+        for index in 0..core::mem::take(&mut self.len) {
+            match Item::unpack(self.batch[index]) {
+                Item::Frame(addr) => self.memory.release_at(addr),
+                Item::Table(addr, level) => subtree::release::<A, M>(&self.memory, addr, level),
+            }
+        }
+    }
+
+    /// Flushes and frees what is left.
+    pub fn finish(self) {}
+}
+
+impl Pending {
+    fn widen(&mut self, addresses: Range<u64>, stride: u64) {
+        match self {
+            Self::Nothing => *self = Self::Range(FlushRange { addresses, stride }),
+            Self::Range(range) | Self::Tables(range) => {
+                range.addresses.start = range.addresses.start.min(addresses.start);
+                range.addresses.end = range.addresses.end.max(addresses.end);
+                range.stride = range.stride.min(stride);
+            }
+            Self::Everything => {}
+        }
+    }
+
+    fn with_tables(&mut self) {
+        if let Self::Range(range) = self {
+            *self = Self::Tables(range.clone());
+        }
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F: TlbFlusher> Drop for Gather<A, M, F> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F: TlbFlusher> fmt::Debug for Gather<A, M, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gather")
+            .field("pending", &self.pending)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}

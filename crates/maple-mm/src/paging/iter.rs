@@ -1,0 +1,105 @@
+//! Iteration over what is mapped in a range.
+
+use core::ops::Range;
+
+use super::arch::{Arch, Entry};
+use super::memory::PhysMemory;
+use super::path::Place;
+use super::tables::{Mapped, PageTables, region};
+
+/// The entries of all pages in a range, ascending.
+#[derive(Debug)]
+pub(super) struct Leaves<'t, A: Arch, M: PhysMemory> {
+    tables: &'t PageTables<A, M>,
+    left: Range<u64>,
+    /// The table of level 0 that the walk is in.
+    current: Option<Place<'t>>,
+}
+
+impl<'t, A: Arch, M: PhysMemory> Iterator for Leaves<'t, A, M> {
+    type Item = (u64, Place<'t>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left.start < self.left.end {
+            let addr = self.left.start;
+            let place = match self.current.take() {
+                Some(place) => Place {
+                    index: A::index(addr, 0),
+                    ..place
+                },
+                None => self.tables.find(addr, 0),
+            };
+            let addresses = region::<A>(addr, place.level);
+            self.left.start = addresses.end;
+            if place.level == 0 {
+                let table = region::<A>(addr, 1);
+                if place.table.tally().is_empty() {
+                    self.left.start = table.end;
+                } else if addresses.end < table.end {
+                    self.current = Some(place);
+                }
+            }
+            if let Entry::Leaf(_) = place.entry::<A>() {
+                return Some((addresses.start, place));
+            }
+        }
+        None
+    }
+}
+
+/// All pages in a range, ascending: see [`PageTables::pages`].
+#[derive(Debug)]
+pub struct Pages<'t, A: Arch, M: PhysMemory>(Leaves<'t, A, M>);
+
+impl<A: Arch, M: PhysMemory> Iterator for Pages<'_, A, M> {
+    type Item = Mapped;
+
+    fn next(&mut self) -> Option<Mapped> {
+        let (start, place) = self.0.next()?;
+        let Entry::Leaf(leaf) = place.entry::<A>() else {
+            return None;
+        };
+        Some(Mapped {
+            start,
+            size: A::span(place.level),
+            leaf,
+            way: place.way,
+        })
+    }
+}
+
+impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+    /// All pages that have an address in `range`, ascending. A huge page that begins before it is
+    /// the first.
+    ///
+    /// # Complexity
+    ///
+    /// O(tables) for all of them, and O(entries) for each table of the lowest level.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::paging::*;
+    /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?;
+    /// let mut tables = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// let mut gather = tables.gather(NoTlb);
+    /// for addr in [0x5000, 0x7000_0000_0000] {
+    ///     tables.map_zero_page(addr, LeafFlags::READ | LeafFlags::USER, &mut gather)?;
+    /// }
+    /// let starts: Vec<_> = tables.pages(0x1000..1 << 47).map(|page| page.start).collect();
+    /// assert_eq!(starts, [0x5000, 0x7000_0000_0000]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn pages(&self, range: Range<u64>) -> Pages<'_, A, M> {
+        Pages(self.leaves(&range))
+    }
+
+    pub(super) fn leaves(&self, range: &Range<u64>) -> Leaves<'_, A, M> {
+        Leaves {
+            tables: self,
+            left: range.start..range.end.min(A::USER_END),
+            current: None,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Page tables that a processor can walk, the frames they are made of, and sharing them.
+//!
+//! [`PageTables`] maps addresses to frames of a [`PhysMemory`], with the entries of an [`Arch`].
+//! It knows nothing of mappings: which pages are allowed where is decided above it.
+//!
+//! - All memory comes from the [`PhysMemory`]; what needs a frame can fail with a plain error,
+//!   and then what is mapped, and the counters, are as before.
+//! - What is taken out goes through a [`Gather`]: unlinked, then flushed from the processors'
+//!   caches, then freed.
+//! - Two address spaces may share tables ([`PageTables::share_all`]) and frames
+//!   ([`PageTables::copy_range`]). Each is changed through `&mut`, by one thread at a time; those
+//!   that share may be changed by different threads at once.
+//!
+//! # How tables are shared
+//!
+//! A table's frame counts the entries that lead to it. While there are two, nothing in it changes
+//! but that rights to write are taken away, so whoever wants another change below makes the
+//! tables on the way its own first: a copy, whose children are counted once more. So
+//!
+//! - **PT1** an entry that leads to a table with a count above one is not writable. What entries
+//!   below say about writing is not believed: the processor honours the upper entry.
+//! - **PT2** a private page that an entry allows to be written has a count of one, so has its
+//!   table, if the way to it is writable; then nobody else sees the page.
+//!
+//! Both follow from what is done: a count goes above one in `share_all`, which takes the right to
+//! write from the entries of the roots, and in copying a table, which takes it from the entries
+//! of both copies: to tables always, to private pages too. The right is given back only on the
+//! way down to a change, top first, to entries whose table counts one.
+//!
+//! # Examples
+//!
+//! ```
+//! use maple_mm::paging::*;
+//! let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(1024))?;
+//! let mut parent = PageTables::<X86_64<4>, _>::new(&arena)?;
+//! let mut gather = parent.gather(NoTlb);
+//! let rights = LeafFlags::RIGHTS | LeafFlags::USER;
+//! let page = NewPage {
+//!     frame: arena.allocate(FrameSize::SMALL, Content::Zeroed)?,
+//!     attributes: Attributes::new(PageKind::Anon, rights),
+//! };
+//! parent.map(0x7000, page, &mut gather).map_err(|error| error.kind)?;
+//! parent.write(0x7000, b"seed")?;
+//!
+//! let mut child = PageTables::new(&arena)?;
+//! parent.share_all(&mut child, &mut gather)?;
+//! let fault = child.write(0x7000, b"leaf").unwrap_err();
+//! assert_eq!(fault.done, 0);
+//! child.resolve_write(0x7000, Sharing::Private, &mut gather)?;
+//! child.write(0x7000, b"leaf")?;
+//!
+//! let mut seen = [0; 4];
+//! parent.read(0x7000, &mut seen)?;
+//! assert_eq!(&seen, b"seed");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod access;
+mod arch;
+mod arena;
+mod buddy;
+mod error;
+mod fork;
+mod free;
+mod gather;
+mod iter;
+mod memory;
+mod path;
+mod protect;
+mod resolve;
+mod share;
+mod shift;
+mod subtree;
+mod table;
+mod tables;
+mod tally;
+mod validate;
+mod zap;
+
+pub use access::Interrupted;
+pub use arch::{
+    Arch, Attributes, Entry, LEVELS_MOST, Leaf, LeafFlags, MemoryType, PageKind, ProtectionKey,
+    Tiny, Writable, X86_64,
+};
+pub use arena::{Arena, ArenaError, ArenaLayout};
+pub use error::{FaultCause, MapError, PageFault, PagingError};
+pub use fork::{CopyRange, Cow};
+pub use free::{TableRange, TableRanges};
+pub use gather::{FlushRange, Gather, NoTlb, TlbFlusher};
+pub use iter::Pages;
+pub use memory::{
+    Content, FRAME_BYTES, FRAME_WORDS, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts,
+    PhysAddr, PhysMemory, Remaining, Words,
+};
+pub use protect::Protection;
+pub use resolve::{Resolved, Sharing};
+pub use shift::MoveRange;
+pub use tables::{FlagChange, Mapped, NewPage, PageTables, Resident};
+pub use validate::{PagingViolation, validate_family};
+pub use zap::Prepared;

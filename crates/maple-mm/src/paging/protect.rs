@@ -1,0 +1,81 @@
+//! Changing what may be done with the pages of a range.
+
+use core::ops::Range;
+
+use super::arch::{Arch, Leaf, LeafFlags, ProtectionKey};
+use super::error::PagingError;
+use super::gather::{Gather, TlbFlusher};
+use super::memory::PhysMemory;
+use super::table;
+use super::tables::{PageTables, region};
+
+/// What is to be allowed for the pages of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Of [`LeafFlags::RIGHTS`]. Without any, the pages stay and nobody may use them.
+    pub rights: LeafFlags,
+    /// Another protection key.
+    pub key: Option<ProtectionKey>,
+}
+
+impl Protection {
+    /// The right to write is taken away here, and never given: the page may have other owners,
+    /// which the next write finds out ([`PageTables::resolve_write`]).
+    fn apply(self, leaf: Leaf) -> Leaf {
+        let rights = self.rights & LeafFlags::RIGHTS;
+        let mut flags = leaf.attributes.flags;
+        flags.set(LeafFlags::EXECUTE, rights.contains(LeafFlags::EXECUTE));
+        // A page that may be written or executed may be read.
+        flags.set(LeafFlags::READ, !rights.is_empty());
+        if !rights.contains(LeafFlags::WRITE) {
+            flags -= LeafFlags::WRITE;
+        }
+        let mut attributes = leaf.attributes.with_flags(flags);
+        attributes.key = self.key.unwrap_or(attributes.key);
+        Leaf { attributes, ..leaf }
+    }
+}
+
+impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+    /// Changes what may be done with the pages of `range`. The right to write is kept or taken,
+    /// never given.
+    ///
+    /// # Complexity
+    ///
+    /// O(pages + tables); shared tables are copied.
+    ///
+    /// # Errors
+    ///
+    /// [`PagingError::OutOfFrames`] where a shared table could not be copied, or a huge page at an
+    /// edge not be split; [`PagingError::Unsplittable`], [`PagingError::Misaligned`],
+    /// [`PagingError::OutOfRange`]. No right has changed. A call before with the same range makes
+    /// this one infallible, as long as nothing was shared or mapped.
+    pub fn protect<F: TlbFlusher>(
+        &mut self,
+        range: Range<u64>,
+        protection: Protection,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<(), PagingError> {
+        self.prepare_protect(&range, gather)?;
+        for (addr, place) in self.leaves(&range) {
+            table::update_leaf::<A>(place.word(), place.level, |leaf| protection.apply(leaf));
+            gather.changed(region::<A>(addr, place.level), place.level);
+        }
+        Ok(())
+    }
+
+    /// Does all of [`protect`](Self::protect) that can fail: the next call for the same range does
+    /// not, unless pages are mapped or tables shared in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`protect`](Self::protect).
+    pub fn prepare_protect<F: TlbFlusher>(
+        &mut self,
+        range: &Range<u64>,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<(), PagingError> {
+        Self::check_range(range)?;
+        self.own_all(range, gather)
+    }
+}

@@ -1,0 +1,52 @@
+//! Giving a child all pages at once: both address spaces lead to the same tables.
+
+use super::arch::{Arch, Entry, Writable};
+use super::error::PagingError;
+use super::gather::{Gather, TlbFlusher};
+use super::memory::PhysMemory;
+use super::table;
+use super::tables::PageTables;
+
+impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+    /// Gives `child`, which has no tables yet, all that is mapped here. Both roots lead to the
+    /// same tables, and neither may write below; whoever changes something there first makes the
+    /// tables on the way its own.
+    ///
+    /// `gather` is this address space's; everything is flushed with it.
+    ///
+    /// # Complexity
+    ///
+    /// O(root entries), whatever is mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`PagingError::Occupied`] if the child has tables; [`PagingError::Unsupported`] if the
+    /// processor does not honour the right to write of upper entries. Nothing has changed.
+    pub fn share_all<F: TlbFlusher>(
+        &mut self,
+        child: &mut Self,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<(), PagingError> {
+        if !A::UPPER_WRITE_PROTECT {
+            return Err(PagingError::Unsupported);
+        }
+        if child.pgtables_bytes() != 0 {
+            return Err(PagingError::Occupied);
+        }
+        let level = A::LEVELS - 1;
+        let (root, childs) = (self.root_table(), child.root_table());
+        for index in 0..Self::user_entries() {
+            if let Entry::Table(table, _) = root.entry::<A>(index, level) {
+                self.memory.info(table).retain();
+                // INVARIANT: PT1, for both entries.
+                table::write_protect::<A>(&root.words[index], level);
+                childs.put::<A>(index, level, Entry::Table(table, Writable::No));
+            }
+        }
+        child.counters.copy_from(&self.counters);
+        self.shares += 1;
+        child.shares += 1;
+        gather.all_changed();
+        Ok(())
+    }
+}

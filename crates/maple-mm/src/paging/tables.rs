@@ -1,0 +1,408 @@
+//! One address space's page tables: construction, mapping a page, looking one up, counters.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+
+use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind, Writable};
+use super::error::{FaultCause, MapError, PageFault, PagingError};
+use super::gather::{Gather, TlbFlusher};
+use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
+use super::path::Place;
+use super::table::{self, Table};
+use super::tally::{Class, Counters};
+use crate::fault::Access;
+
+/// The page tables of one address space.
+///
+/// `M` is a handle to the memory that frames and tables come from: `&Arena`, an `Arc`, or
+/// whatever a kernel has. Going away, the tables are taken down; no processor may use them then.
+pub struct PageTables<A: Arch, M: PhysMemory> {
+    pub(super) memory: M,
+    pub(super) root: PhysAddr,
+    pub(super) counters: Counters,
+    /// How often the tables were shared; see [`Prepared`](super::Prepared).
+    pub(super) shares: u64,
+    arch: PhantomData<fn() -> A>,
+}
+
+/// A page to be mapped.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NewPage {
+    /// The reference that the entry will be.
+    pub frame: Frame,
+    /// What the entry says.
+    pub attributes: Attributes,
+}
+
+/// What is mapped at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// The first address of the page.
+    pub start: u64,
+    /// The page's size in bytes.
+    pub size: u64,
+    /// What its entry says.
+    pub leaf: Leaf,
+    /// Whether the entries above allow writing: if not, the tables on the way may be shared.
+    pub way: Writable,
+}
+
+impl Mapped {
+    /// Whether a processor would write to the page: all entries on the way allow it.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        self.leaf.is_writable() && matches!(self.way, Writable::Yes)
+    }
+}
+
+/// How much memory is mapped, in pages of 4 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// Private pages; Linux's `RssAnon`.
+    pub anon: u64,
+    /// Pages of files; `RssFile`.
+    pub file: u64,
+    /// Pages of shared memory; `RssShmem`.
+    pub shmem: u64,
+    /// Explicitly huge pages, of any kind; `HugetlbPages`, which Linux does not count as RSS.
+    pub explicit: u64,
+}
+
+impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+    /// Makes tables that map nothing: a root.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub fn new(memory: M) -> Result<Self, OutOfFrames> {
+        let root = memory.allocate(FrameSize::SMALL, Content::Zeroed)?;
+        Ok(Self {
+            root: root.into_addr(),
+            memory,
+            counters: Counters::default(),
+            shares: 0,
+            arch: PhantomData,
+        })
+    }
+
+    /// The root: what a processor's register is loaded with (CR3 on x86).
+    #[must_use]
+    pub const fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// The memory that frames and tables come from.
+    #[must_use]
+    pub const fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// An empty batch for what will be taken out of these tables.
+    #[must_use]
+    pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<A, M, F>
+    where
+        M: Clone,
+    {
+        Gather::new(self.memory.clone(), flusher)
+    }
+
+    /// The root's entries above user space: a kernel's own, which this type never touches.
+    ///
+    /// They are neither copied at fork nor freed, and what they lead to is not counted.
+    #[must_use]
+    pub fn kernel_entries(&self) -> &[AtomicU64] {
+        &self.root_table().words[Self::user_entries()..A::ENTRIES]
+    }
+
+    /// How much is mapped.
+    #[must_use]
+    pub fn resident(&self) -> Resident {
+        Resident {
+            anon: self.counters.get(Class::Anon),
+            file: self.counters.get(Class::File),
+            shmem: self.counters.get(Class::Shmem),
+            explicit: self.counters.get(Class::Explicit),
+        }
+    }
+
+    /// The bytes of all tables below the root, as Linux counts them: each table that can be
+    /// reached, shared or not, and never the root.
+    #[must_use]
+    pub fn pgtables_bytes(&self) -> u64 {
+        self.counters.get(Class::Table) * FRAME_BYTES
+    }
+
+    /// Maps the page that `addr` begins. A frame of 4 KiB is mapped by an entry of level 0, one
+    /// that is as large as a table of entries by one of level 1 (2 MiB on x86). Missing tables are
+    /// made, shared ones on the way are copied.
+    ///
+    /// # Complexity
+    ///
+    /// O(levels), and O(entries) for each shared table on the way.
+    ///
+    /// # Errors
+    ///
+    /// A [`MapError`] with the frame. No tables were added; shared ones may have been copied.
+    pub fn map<F: TlbFlusher>(
+        &mut self,
+        addr: u64,
+        page: NewPage,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<(), MapError> {
+        let NewPage { frame, attributes } = page;
+        match self.place_for(addr, frame.size(), gather) {
+            Ok(place) => {
+                let frame = frame.into_addr();
+                self.put(place, Leaf { frame, attributes });
+                Ok(())
+            }
+            Err(kind) => Err(MapError { kind, frame }),
+        }
+    }
+
+    /// Maps the shared zero page at `addr`. It is not counted as resident, and not writable.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map).
+    pub fn map_zero_page<F: TlbFlusher>(
+        &mut self,
+        addr: u64,
+        flags: LeafFlags,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<(), PagingError> {
+        let place = self.place_for(addr, FrameSize::SMALL, gather)?;
+        let flags = flags - LeafFlags::WRITE - LeafFlags::EXPLICIT;
+        let leaf = Leaf {
+            frame: self.memory.zero_page(),
+            attributes: Attributes::new(PageKind::Special, flags),
+        };
+        self.put(place, leaf);
+        Ok(())
+    }
+
+    fn place_for<F: TlbFlusher>(
+        &self,
+        addr: u64,
+        size: FrameSize,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<Place<'_>, PagingError> {
+        let level = match size.order() {
+            0 => 0,
+            order if order == A::INDEX_BITS => 1,
+            _ => return Err(PagingError::Misaligned),
+        };
+        if !addr.is_multiple_of(size.bytes()) {
+            return Err(PagingError::Misaligned);
+        }
+        if addr >= A::USER_END {
+            return Err(PagingError::OutOfRange);
+        }
+        let place = self.own_or_create(addr, level, gather)?;
+        self.vacate(place, addr, gather);
+        match place.entry::<A>() {
+            Entry::Empty => Ok(place),
+            _ => Err(PagingError::Occupied),
+        }
+    }
+
+    /// Whether nothing is mapped by an entry, though it may lead to a table.
+    pub(super) fn is_vacant(&self, place: Place<'_>) -> bool {
+        match place.entry::<A>() {
+            Entry::Empty => true,
+            Entry::Table(table, _) => Table::at(&self.memory, table).tally().is_empty(),
+            Entry::Leaf(_) => false,
+        }
+    }
+
+    /// Takes a table out that holds nothing, from a table that is this address space's alone.
+    pub(super) fn vacate<F: TlbFlusher>(
+        &self,
+        place: Place<'_>,
+        addr: u64,
+        gather: &mut Gather<A, M, F>,
+    ) {
+        if let Entry::Table(table, _) = place.entry::<A>()
+            && self.is_vacant(place)
+        {
+            place.table.take::<A>(place.index, place.level);
+            self.counters.remove::<A>(Class::Table, place.level, 1);
+            let addresses = region::<A>(addr, place.level);
+            gather.table(table, place.level - 1, addresses);
+        }
+    }
+
+    fn put(&self, place: Place<'_>, leaf: Leaf) {
+        let entry = Entry::Leaf(leaf);
+        if let Some(class) = Class::of(entry) {
+            self.counters.add::<A>(class, place.level, 1);
+        }
+        place.table.put::<A>(place.index, place.level, entry);
+    }
+
+    /// What is mapped at `addr`, whether it may be used or not.
+    ///
+    /// # Complexity
+    ///
+    /// O(levels).
+    #[must_use]
+    pub fn entry(&self, addr: u64) -> Option<Mapped> {
+        if addr >= A::USER_END {
+            return None;
+        }
+        let place = self.find(addr, 0);
+        match place.entry::<A>() {
+            Entry::Leaf(leaf) => Some(Mapped {
+                start: region::<A>(addr, place.level).start,
+                size: A::span(place.level),
+                leaf,
+                way: place.way,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Where a processor in user mode finds the byte at `addr`.
+    ///
+    /// # Complexity
+    ///
+    /// O(levels).
+    ///
+    /// # Errors
+    ///
+    /// The [`PageFault`] that the processor would report.
+    pub fn translate(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
+        let fault = |cause| PageFault {
+            addr,
+            access,
+            cause,
+        };
+        let mapped = self.entry(addr).ok_or(fault(FaultCause::NotPresent))?;
+        let flags = mapped.leaf.attributes.flags;
+        if !flags.contains(LeafFlags::READ) {
+            return Err(fault(FaultCause::NotPresent));
+        }
+        let allowed = match access {
+            Access::Read => true,
+            Access::Write => mapped.is_writable(),
+            Access::Execute => flags.contains(LeafFlags::EXECUTE),
+        };
+        if allowed && flags.contains(LeafFlags::USER) {
+            Ok(mapped.leaf.frame.plus(addr - mapped.start))
+        } else {
+            Err(fault(FaultCause::Protection))
+        }
+    }
+
+    /// Sets and clears flags of the page at `addr`, in this address space only.
+    ///
+    /// # Errors
+    ///
+    /// [`PagingError::NotMapped`]; [`PagingError::OutOfFrames`] where a shared table could not be
+    /// copied; [`PagingError::NotExclusive`] if [`LeafFlags::WRITE`] was to be set for a private
+    /// page that has other owners, or for the zero page: see
+    /// [`resolve_write`](Self::resolve_write). Nothing has changed.
+    pub fn set_flags<F: TlbFlusher>(
+        &mut self,
+        addr: u64,
+        change: FlagChange,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<(), PagingError> {
+        let place = self.own_leaf(addr, gather)?;
+        let Entry::Leaf(leaf) = place.entry::<A>() else {
+            return Err(PagingError::NotMapped);
+        };
+        // What a page is counted as does not change.
+        let set = change.set - LeafFlags::EXPLICIT;
+        let clear = change.clear - LeafFlags::EXPLICIT;
+        if set.contains(LeafFlags::WRITE) && !self.is_exclusive(leaf) {
+            return Err(PagingError::NotExclusive);
+        }
+        table::update_leaf::<A>(place.word(), place.level, |leaf| {
+            leaf.without(clear).with(set)
+        });
+        gather.changed(region::<A>(addr, place.level), place.level);
+        Ok(())
+    }
+
+    /// Whether a page in a table of this address space alone may be made writable.
+    pub(super) fn is_exclusive(&self, leaf: Leaf) -> bool {
+        match leaf.attributes.kind {
+            PageKind::Anon => self.memory.info(leaf.frame).count() == 1,
+            PageKind::File | PageKind::Shmem => true,
+            PageKind::Special => false,
+        }
+    }
+
+    /// Makes the way to the page at `addr` this address space's alone.
+    pub(super) fn own_leaf<F: TlbFlusher>(
+        &self,
+        addr: u64,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<Place<'_>, PagingError> {
+        match self.entry(addr) {
+            Some(_) => Ok(self.own(addr, gather, |_| true)?),
+            None => Err(PagingError::NotMapped),
+        }
+    }
+
+    pub(super) fn root_table(&self) -> Table<'_> {
+        Table::at(&self.memory, self.root)
+    }
+
+    /// How many of the root's entries map user space.
+    pub(super) fn user_entries() -> usize {
+        (A::USER_END / A::span(A::LEVELS - 1)) as usize
+    }
+
+    /// Refuses what is not a range of whole pages in user space.
+    pub(super) fn check_range(range: &Range<u64>) -> Result<(), PagingError> {
+        if !(range.start | range.end).is_multiple_of(FRAME_BYTES) {
+            return Err(PagingError::Misaligned);
+        }
+        if range.start > range.end || range.end > A::USER_END {
+            return Err(PagingError::OutOfRange);
+        }
+        Ok(())
+    }
+}
+
+/// Flags to be set and cleared by [`PageTables::set_flags`]; first cleared, then set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlagChange {
+    /// To be set.
+    pub set: LeafFlags,
+    /// To be cleared.
+    pub clear: LeafFlags,
+}
+
+/// The addresses that the entry for `addr` in a table of `level` maps.
+pub(super) fn region<A: Arch>(addr: u64, level: usize) -> Range<u64> {
+    let span = A::span(level);
+    let start = addr & !(span - 1);
+    start..start + span
+}
+
+/// Whether `outer` has all of `inner`.
+pub(super) const fn covers(outer: &Range<u64>, inner: &Range<u64>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+impl<A: Arch, M: PhysMemory> Drop for PageTables<A, M> {
+    fn drop(&mut self) {
+        self.drop_all();
+        self.memory.release_at(self.root);
+    }
+}
+
+impl<A: Arch, M: PhysMemory> fmt::Debug for PageTables<A, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageTables")
+            .field("root", &self.root)
+            .field("resident", &self.resident())
+            .field("pgtables_bytes", &self.pgtables_bytes())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,11 @@
+//! Page tables: each mechanism by itself, random operations against a plain model, and every
+//! allocation refused once.
+
+mod fails;
+mod forking;
+mod freeing;
+mod mapping;
+mod model;
+mod random;
+mod support;
+mod threads;
