@@ -26,7 +26,7 @@ Try:
   samara replay                            check a run that is built in
   samara show self                         the tree of mappings of a live process
   samara show 1234                         the same by process id, or of a saved maps file
-  samara spawn --plot forks.svg            how fast each way to fork is, at 21 to 51,221 VMAs
+  samara spawn --plot forks.svg            how fast each way to fork an address space is
 
 Exit status: 0 identical, 1 diverged, 2 could not run.
 `samara help COMMAND` tells more.
@@ -206,7 +206,7 @@ impl Touched {
     pub(crate) const fn contains(self, number: u32) -> bool {
         match self {
             Self::None => false,
-            Self::Half => number / 2 % 2 == 0,
+            Self::Half => (number / 2).is_multiple_of(2),
             Self::All => true,
         }
     }

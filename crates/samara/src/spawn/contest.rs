@@ -12,7 +12,10 @@ use super::report::Contestant;
 use crate::cli::Touched;
 
 /// In how many parts the time of each contestant is cut.
-pub(crate) const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 9;
+
+/// How long each forks before it is measured, at most.
+const WARM_UP_MOST: Duration = Duration::from_millis(20);
 
 /// Parents with the same mappings, one for each kind of contestant.
 pub(crate) struct Contest<P> {
@@ -56,7 +59,7 @@ impl<P: Parent> Contest<P> {
         let mut rates = vec![Vec::with_capacity(ROUNDS); contestants.len()];
         for &contestant in contestants {
             // The first of each finds cold caches and memory that was never used.
-            self.burst(contestant, time / 50)?;
+            self.burst(contestant, (time / 50).min(WARM_UP_MOST))?;
         }
         for round in 0..ROUNDS {
             for turn in 0..contestants.len() {

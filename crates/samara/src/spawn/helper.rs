@@ -2,8 +2,9 @@
 //!
 //! A process of its own, fresh from `exec`, so that what `samara` itself has mapped is not
 //! measured. It says `ready` and how many mappings it has, then answers each number of
-//! nanoseconds on its standard input with the forks made in that time and the nanoseconds they
-//! took, and ends with its input; so it never outlives who asks.
+//! nanoseconds on its standard input with the forks made in that time and the nanoseconds that
+//! they took of the processor. It ends with its input, and with who started it: so it never
+//! outlives a run, however that ends.
 #![expect(unsafe_code, reason = "maps memory at fixed addresses, and forks")]
 
 use std::fs::File;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
@@ -25,6 +28,7 @@ use crate::cli::SpawnParentArgs;
 ///
 /// If the mappings can't be made, or the kernel does not fork.
 pub(crate) fn run(args: &SpawnParentArgs) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
     let missing = args.vmas.saturating_sub(own_mappings()?);
     for step in plan::steps(missing, args.touched) {
         make(step).with_context(|| format!("cannot map a page at {:#x}", step.addr))?;
@@ -34,8 +38,11 @@ pub(crate) fn run(args: &SpawnParentArgs) -> Result<()> {
     out.flush()?;
     for line in io::stdin().lock().lines() {
         let time: u64 = line?.trim().parse().context("not a number of ns")?;
-        let Burst { forks, elapsed } = forks_within(Duration::from_nanos(time), fork_once)?;
-        writeln!(out, "{forks} {}", elapsed.as_nanos())?;
+        let Burst {
+            forks,
+            processor_time,
+        } = forks_within(Duration::from_nanos(time), fork_once)?;
+        writeln!(out, "{forks} {}", processor_time.as_nanos())?;
         out.flush()?;
     }
     Ok(())

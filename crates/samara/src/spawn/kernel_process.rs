@@ -61,7 +61,7 @@ impl KernelProcess {
         let (forks, nanoseconds) = answer.split_once(' ').context("half an answer")?;
         Ok(Burst {
             forks: forks.parse()?,
-            elapsed: Duration::from_nanos(nanoseconds.parse()?),
+            processor_time: Duration::from_nanos(nanoseconds.parse()?),
         })
     }
 

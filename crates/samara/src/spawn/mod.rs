@@ -42,11 +42,15 @@ pub(crate) fn run(args: &SpawnArgs) -> Result<Status> {
     let outputs = Outputs::open(args)?;
     let report = measure::<Mappings>(args)?;
     outputs.write(&report)?;
-    Ok(if report.failures.is_empty() {
+    Ok(status(&report))
+}
+
+const fn status(report: &Report) -> Status {
+    if report.failures.is_empty() {
         Status::Identical
     } else {
         Status::Diverged
-    })
+    }
 }
 
 /// Is the process that the kernel forks.

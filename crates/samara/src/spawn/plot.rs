@@ -13,8 +13,8 @@ use super::report::{Kind, Line, Report};
 use super::table::grouped;
 
 /// The picture in pixels, and how much of its width is the chart.
-const SIZE: (u32, u32) = (1000, 600);
-const CHART_WIDTH: i32 = 760;
+const SIZE: (u32, u32) = (1040, 600);
+const CHART_WIDTH: i32 = 780;
 /// Between two lines of the legend.
 const LEGEND_STEP: i32 = 24;
 
@@ -53,14 +53,14 @@ fn draw(whole: &Area<'_>, report: &Report) -> Drawn {
         .margin(16)
         .caption(title, ("sans-serif", 18))
         .x_label_area_size(44)
-        .y_label_area_size(70)
+        .y_label_area_size(84)
         .build_cartesian_2d(vmas.log_scale(), forks.log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .bold_line_style(BLACK.mix(0.12))
         .x_desc("mappings (VMAs)")
-        .y_desc("forks in 10 s")
+        .y_desc("forks in 10 s of processor time")
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 15))
         .x_label_formatter(&|&vmas| grouped(vmas as u32))
@@ -116,7 +116,7 @@ fn name(line: &Line) -> String {
         Kind::Strategy => line.name.clone(),
         Kind::Floor => "floor (only copying)".to_owned(),
         Kind::Kernel => "this kernel (a task too)".to_owned(),
-        Kind::Published => format!("published, {}", line.name),
+        Kind::Published => format!("published {}", line.name),
     }
 }
 

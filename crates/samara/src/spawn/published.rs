@@ -13,7 +13,7 @@ pub(crate) struct Published {
 /// The published lines: fork, exit and wait of a whole process, on hardware that was not named.
 pub(crate) const PUBLISHED: [Published; 3] = [
     Published {
-        name: "Linux before: bulk",
+        name: "v4 base: bulk",
         forks: [
             112_100, 76_261, 54_227, 34_035, 20_195, 11_112, 6_017, 3_161, 1_606, 802, 393,
         ],

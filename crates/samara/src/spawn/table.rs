@@ -14,7 +14,9 @@ pub(crate) fn text(report: &Report) -> String {
     let touched = report.touched_percent;
     let rounds = report.rounds;
     for sizes in report.sizes.chunks(COLUMNS) {
-        let title = format!("Forks in 10 s, each child dropped at once ({touched} % touched)");
+        let title = format!(
+            "Forks in 10 s of processor time, each child dropped at once ({touched} % touched)"
+        );
         block(
             &mut out,
             report,
@@ -152,7 +154,7 @@ pub(crate) fn grouped(number: u32) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
