@@ -81,7 +81,7 @@ impl ForkStrategy {
 ///
 /// # Invariants
 ///
-/// - **F1** `tally` is what the child's mappings will sum up to: the parent's sums, changed for
+/// - **FK1** `tally` is what the child's mappings will sum up to: the parent's sums, changed for
 ///   each mapping met that is not inherited as it is.
 struct Heir<'p, C> {
     parent: &'p AddressSpace,
@@ -130,7 +130,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
             }
             flags -= VmFlags::LOCKED_ANY;
             is_kept &= !flags.contains(VmFlags::WIPEONFORK);
-            // INVARIANT: F1; only the flags count.
+            // INVARIANT: FK1; only the flags count.
             let unlocked = Tally::of(&vma.with_flags(flags), vma.pages());
             self.tally = self.tally.plus(unlocked);
         }
