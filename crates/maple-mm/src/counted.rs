@@ -9,7 +9,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::errno::Errno;
 
@@ -23,7 +23,7 @@ struct Inner<T> {
 ///
 /// # Invariants
 ///
-/// - **C1** `inner` leads to memory of the global allocator with the layout of `Inner<T>`, that
+/// - **CP1** `inner` leads to memory of the global allocator with the layout of `Inner<T>`, that
 ///   holds a value; `count` is the number of `Counted` that lead there.
 ///
 /// # Examples
@@ -60,7 +60,7 @@ impl<T> Counted<T> {
         let count = AtomicUsize::new(1);
         // SAFETY: the memory is ours, and of this layout.
         unsafe { inner.write(Inner { count, value }) };
-        // INVARIANT: C1, one pointer.
+        // INVARIANT: CP1, one pointer.
         Ok(Self {
             inner,
             _owns: PhantomData,
@@ -81,7 +81,7 @@ impl<T> Counted<T> {
     }
 
     fn inner(&self) -> &Inner<T> {
-        // SAFETY: the value is there as long as this pointer is counted (C1).
+        // SAFETY: the value is there as long as this pointer is counted (CP1).
         unsafe { self.inner.as_ref() }
     }
 }
@@ -114,13 +114,14 @@ impl<T> Clone for Counted<T> {
 
 impl<T> Drop for Counted<T> {
     fn drop(&mut self) {
-        // ORDERING: `Release` pairs with the fence of whoever drops the last one.
+        // ORDERING: `Release` pairs with the `Acquire` of whoever drops the last one.
         if self.inner().count.fetch_sub(1, Ordering::Release) != 1 {
             return;
         }
-        // ORDERING: pairs with the `Release` of all other drops.
-        fence(Ordering::Acquire);
-        // SAFETY: this was the last pointer (C1), so nobody looks at the value any more.
+        // ORDERING: `Acquire` pairs with the `Release` of all other drops; a load, since race
+        // detectors do not see fences.
+        self.inner().count.load(Ordering::Acquire);
+        // SAFETY: this was the last pointer (CP1), so nobody looks at the value any more.
         unsafe { ptr::drop_in_place(self.inner.as_ptr()) };
         // SAFETY: the memory came from `new`, so from the same layout, and nothing is in it now.
         unsafe { dealloc(self.inner.as_ptr().cast(), Layout::new::<Inner<T>>()) };

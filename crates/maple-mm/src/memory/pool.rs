@@ -113,7 +113,7 @@ impl VmaPool {
             next = chunk.state_alone().behind;
             let memory = chunk.header().memory;
             bytes += memory.len();
-            // SAFETY: it came from the source (P1), and left the lists with no block handed out,
+            // SAFETY: it came from the source (VP1), and left the lists with no block handed out,
             // so nothing else knows of it.
             unsafe { self.source.free(memory) };
         }
@@ -200,12 +200,12 @@ pub(crate) unsafe fn free(block: NonNull<Block>, place: u32) {
 ///
 /// # Invariants
 ///
-/// - **P1** Each [`Chunk`] names memory of the pool's source that begins with a header and is the
+/// - **VP1** Each [`Chunk`] names memory of the pool's source that begins with a header and is the
 ///   pool's until `release_all` ends it; its state is reached under the lock, or by who alone
 ///   knows of the chunk.
-/// - **P2** A bit of `free` is set where the block is not handed out; `used` is the number of
+/// - **VP2** A bit of `free` is set where the block is not handed out; `used` is the number of
 ///   those that are, and `blocks` their sum.
-/// - **P3** Chunks with some blocks free and some not are in the queue; those of the reserve have
+/// - **VP3** Chunks with some blocks free and some not are in the queue; those of the reserve have
 ///   none handed out; a full chunk is known by its blocks only. `used` and `reserved` count
 ///   them.
 struct Chunks {
@@ -245,7 +245,7 @@ impl Chunks {
         self.take_from(chunk, wanted)
     }
 
-    /// Takes blocks out of a chunk of the queue, which has some (P3).
+    /// Takes blocks out of a chunk of the queue, which has some (VP3).
     fn take_from(&mut self, chunk: Chunk, wanted: usize) -> Run {
         let capacity = chunk.header().capacity;
         let state = self.state(chunk);
@@ -339,7 +339,7 @@ impl Chunks {
 
     fn state(&mut self, chunk: Chunk) -> &mut State {
         let state = chunk.header().state.get();
-        // SAFETY: `self` is borrowed mutably, so the lock is held (P1) and no other state is
+        // SAFETY: `self` is borrowed mutably, so the lock is held (VP1) and no other state is
         // borrowed for as long as the reference lives.
         unsafe { &mut *state }
     }
@@ -374,11 +374,11 @@ struct State {
     behind: Option<Chunk>,
 }
 
-/// The name of a chunk (P1).
+/// The name of a chunk (VP1).
 #[derive(Clone, Copy)]
 struct Chunk(NonNull<Header>);
 
-// SAFETY: it is a name; what it leads to is reached as P1 says, on any thread.
+// SAFETY: it is a name; what it leads to is reached as VP1 says, on any thread.
 unsafe impl Send for Chunk {}
 
 impl Chunk {
@@ -421,12 +421,12 @@ impl Chunk {
     /// The block in `place`, which is one of the chunk's.
     fn block(self, place: usize) -> NonNull<Block> {
         let places: NonNull<Block> = self.0.cast();
-        // SAFETY: the place is one of the chunk's (P2).
+        // SAFETY: the place is one of the chunk's (VP2).
         unsafe { places.add(place) }
     }
 
     fn header<'a>(self) -> &'a Header {
-        // SAFETY: the header is there as long as the chunk is named (P1); it is shared, and what
+        // SAFETY: the header is there as long as the chunk is named (VP1); it is shared, and what
         // changes in it lies in a cell.
         unsafe { self.0.as_ref() }
     }

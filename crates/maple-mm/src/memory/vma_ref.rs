@@ -8,7 +8,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use maple_tree::Entry;
 
@@ -34,7 +34,7 @@ const _: () = assert!(align_of::<Inner>() == align_of::<Block>());
 ///
 /// # Invariants
 ///
-/// - **W1** `inner` leads to a block of a pool that holds a mapping; `count` is the number of
+/// - **VR1** `inner` leads to a block of a pool that holds a mapping; `count` is the number of
 ///   `VmaRef` that lead there.
 ///
 /// # Examples
@@ -88,7 +88,7 @@ impl VmaRef {
         let count = AtomicU32::new(1);
         // SAFETY: the block is ours, and of this size and alignment.
         unsafe { inner.write(Inner { count, place, vma }) };
-        // INVARIANT: W1, one pointer.
+        // INVARIANT: VR1, one pointer.
         Ok(Self {
             inner,
             _owns: PhantomData,
@@ -109,14 +109,14 @@ impl VmaRef {
     }
 
     fn inner(&self) -> &Inner {
-        // SAFETY: the mapping is there as long as this pointer is counted (W1).
+        // SAFETY: the mapping is there as long as this pointer is counted (VR1).
         unsafe { self.inner.as_ref() }
     }
 
     /// Ends the mapping.
     fn release(&self) {
         let place = self.inner().place;
-        // SAFETY: called by the last pointer (W1), so nobody looks at the mapping any more.
+        // SAFETY: called by the last pointer (VR1), so nobody looks at the mapping any more.
         unsafe { ptr::drop_in_place(self.inner.as_ptr()) };
         // SAFETY: both came from `Batch::take` in `new_from`, and nothing is in the block now.
         unsafe { pool::free(self.inner.cast(), place) };
@@ -162,9 +162,10 @@ impl Drop for VmaRef {
             self.release();
             return;
         }
-        // ORDERING: `Release` pairs with the `Acquire` above and the fence below.
+        // ORDERING: `Release` pairs with the `Acquire` above and the one below.
         if count.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
+            // ORDERING: a load, since race detectors do not see fences.
+            count.load(Ordering::Acquire);
             self.release();
         }
     }

@@ -2,7 +2,7 @@
 
 use bitflags::bitflags;
 
-use super::memory::{FRAME_BYTES, FRAME_WORDS, PhysAddr};
+use super::memory::{FRAME_BYTES, PhysAddr};
 
 bitflags! {
     /// What a leaf allows, and what the processor noted in it.
@@ -49,7 +49,7 @@ pub enum PageKind {
 /// How a processor caches a page: an index into its table of memory types, on x86 PWT, PCD and
 /// PAT as bits 0, 1 and 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct MemoryType(u8);
+pub struct MemoryType(pub(super) u8);
 
 impl MemoryType {
     /// Plain memory.
@@ -70,7 +70,7 @@ impl MemoryType {
 
 /// A protection key: four bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ProtectionKey(u8);
+pub struct ProtectionKey(pub(super) u8);
 
 impl ProtectionKey {
     /// The key with a number of four bits; `None` from 16 on.
@@ -214,50 +214,14 @@ pub trait Arch: 'static {
 /// No processor has more levels of tables.
 pub const LEVELS_MOST: usize = 5;
 
-/// x86-64: tables of 512 entries in 4 levels (`X86_64<4>`) or 5 (`X86_64<5>`).
-#[derive(Clone, Copy, Debug)]
-pub struct X86_64<const LEVELS: usize>;
-
-mod x86 {
-    pub(super) const PRESENT: u64 = 1 << 0;
-    pub(super) const WRITE: u64 = 1 << 1;
-    pub(super) const USER: u64 = 1 << 2;
-    pub(super) const WRITE_THROUGH: u64 = 1 << 3;
-    pub(super) const CACHE_DISABLE: u64 = 1 << 4;
-    pub(super) const ACCESSED: u64 = 1 << 5;
-    pub(super) const DIRTY: u64 = 1 << 6;
-    /// Of an entry above level 0: it maps a page.
-    pub(super) const PAGE_SIZE: u64 = 1 << 7;
-    pub(super) const PAT_SMALL: u64 = 1 << 7;
-    pub(super) const GLOBAL: u64 = 1 << 8;
-    /// Of an entry that is not present: there is a page, which nobody may use. The processor
-    /// looks at no bit of such an entry.
-    pub(super) const PROTECTED: u64 = 1 << 8;
-    pub(super) const KIND_SHIFT: u32 = 9;
-    pub(super) const EXPLICIT: u64 = 1 << 11;
-    pub(super) const PAT_HUGE: u64 = 1 << 12;
-    pub(super) const ADDR: u64 = 0x000f_ffff_ffff_f000;
-    pub(super) const KEY_SHIFT: u32 = 59;
-    pub(super) const NO_EXECUTE: u64 = 1 << 63;
-}
-
-/// Flags whose bit means the same whether the page is present or not.
-const X86_FLAGS: [(LeafFlags, u64); 5] = [
-    (LeafFlags::WRITE, x86::WRITE),
-    (LeafFlags::USER, x86::USER),
-    (LeafFlags::ACCESSED, x86::ACCESSED),
-    (LeafFlags::DIRTY, x86::DIRTY),
-    (LeafFlags::EXPLICIT, x86::EXPLICIT),
-];
-
-const KINDS: [PageKind; 4] = [
+pub(super) const KINDS: [PageKind; 4] = [
     PageKind::Anon,
     PageKind::File,
     PageKind::Shmem,
     PageKind::Special,
 ];
 
-const fn kind_bits(kind: PageKind) -> u64 {
+pub(super) const fn kind_bits(kind: PageKind) -> u64 {
     match kind {
         PageKind::Anon => 0,
         PageKind::File => 1,
@@ -266,178 +230,17 @@ const fn kind_bits(kind: PageKind) -> u64 {
     }
 }
 
-const fn kind_of(bits: u64) -> PageKind {
+pub(super) const fn kind_of(bits: u64) -> PageKind {
     KINDS[(bits & 3) as usize]
 }
 
-const fn writable(is: bool) -> Writable {
+pub(super) const fn writable(is: bool) -> Writable {
     if is { Writable::Yes } else { Writable::No }
 }
 
-fn x86_leaf(raw: u64, level: usize) -> Leaf {
-    let mut flags = LeafFlags::empty();
-    for (flag, bit) in X86_FLAGS {
-        flags.set(flag, raw & bit != 0);
-    }
-    let present = raw & x86::PRESENT != 0;
-    flags.set(LeafFlags::READ, present);
-    flags.set(LeafFlags::GLOBAL, present && raw & x86::GLOBAL != 0);
-    flags.set(LeafFlags::EXECUTE, raw & x86::NO_EXECUTE == 0);
-    let (pat, addr) = match level {
-        0 => (x86::PAT_SMALL, x86::ADDR),
-        _ => (x86::PAT_HUGE, x86::ADDR & !x86::PAT_HUGE),
-    };
-    let low = (raw / x86::WRITE_THROUGH) & 3;
-    let index = low as u8 | u8::from(raw & pat != 0) << 2;
-    Leaf {
-        frame: PhysAddr::new(raw & addr),
-        attributes: Attributes {
-            kind: kind_of(raw >> x86::KIND_SHIFT),
-            flags,
-            key: ProtectionKey((raw >> x86::KEY_SHIFT) as u8 & 15),
-            memory_type: MemoryType(index),
-        },
-    }
-}
-
-fn x86_raw(leaf: Leaf, level: usize) -> u64 {
-    let Attributes {
-        kind,
-        flags,
-        key,
-        memory_type,
-    } = leaf.attributes;
-    let mut raw = leaf.frame.as_u64()
-        | kind_bits(kind) << x86::KIND_SHIFT
-        | u64::from(key.0) << x86::KEY_SHIFT;
-    for (flag, bit) in X86_FLAGS {
-        if flags.contains(flag) {
-            raw |= bit;
-        }
-    }
-    raw |= match (
-        flags.contains(LeafFlags::READ),
-        flags.contains(LeafFlags::GLOBAL),
-    ) {
-        (false, _) => x86::PROTECTED,
-        (true, false) => x86::PRESENT,
-        (true, true) => x86::PRESENT | x86::GLOBAL,
-    };
-    if !flags.contains(LeafFlags::EXECUTE) {
-        raw |= x86::NO_EXECUTE;
-    }
-    let (size, pat) = match level {
-        0 => (0, x86::PAT_SMALL),
-        _ => (x86::PAGE_SIZE, x86::PAT_HUGE),
-    };
-    raw |= size;
-    for (bit, set) in [x86::WRITE_THROUGH, x86::CACHE_DISABLE, pat]
-        .into_iter()
-        .enumerate()
-    {
-        if memory_type.0 >> bit & 1 != 0 {
-            raw |= set;
-        }
-    }
-    raw
-}
-
-impl<const LEVELS: usize> Arch for X86_64<LEVELS> {
-    const LEVELS: usize = LEVELS;
-    const INDEX_BITS: u32 = 9;
-    const USER_END: u64 = 1 << (11 + 9 * LEVELS);
-    const UPPER_WRITE_PROTECT: bool = true;
-
-    #[inline]
-    fn decode(raw: u64, level: usize) -> Entry {
-        let present = raw & x86::PRESENT != 0;
-        if !present && raw & x86::PROTECTED == 0 {
-            return Entry::Empty;
-        }
-        if level > 0 && raw & x86::PAGE_SIZE == 0 {
-            let table = PhysAddr::new(raw & x86::ADDR);
-            return Entry::Table(table, writable(raw & x86::WRITE != 0));
-        }
-        Entry::Leaf(x86_leaf(raw, level))
-    }
-
-    #[inline]
-    fn encode(entry: Entry, level: usize) -> u64 {
-        match entry {
-            Entry::Empty => 0,
-            Entry::Table(table, is) => {
-                let write = if is == Writable::Yes { x86::WRITE } else { 0 };
-                table.as_u64() | x86::PRESENT | x86::USER | write
-            }
-            Entry::Leaf(leaf) => x86_raw(leaf, level),
-        }
-    }
-}
-
-/// No real processor: three levels of tables with `1 << BITS` entries, so that a test reaches
-/// every boundary with few pages. Its bits lie elsewhere than those of x86.
-#[derive(Clone, Copy, Debug)]
-pub struct Tiny<const BITS: u32>;
-
-mod tiny {
-    pub(super) const TABLE: u64 = 1 << 1;
-    pub(super) const LEAF: u64 = 1 << 2;
-    pub(super) const WRITE: u64 = 1 << 3;
-    pub(super) const KIND_SHIFT: u32 = 4;
-    pub(super) const ADDR: u64 = 0x0000_0fff_ffff_f000;
-    pub(super) const FLAGS_SHIFT: u32 = 44;
-    pub(super) const KEY_SHIFT: u32 = 52;
-    pub(super) const TYPE_SHIFT: u32 = 56;
-}
-
-impl<const BITS: u32> Arch for Tiny<BITS> {
-    const LEVELS: usize = 3;
-    const INDEX_BITS: u32 = BITS;
-    const USER_END: u64 = FRAME_BYTES << (3 * BITS);
-    const UPPER_WRITE_PROTECT: bool = true;
-
-    fn decode(raw: u64, _: usize) -> Entry {
-        let addr = PhysAddr::new(raw & tiny::ADDR);
-        if raw & tiny::TABLE != 0 {
-            return Entry::Table(addr, writable(raw & tiny::WRITE != 0));
-        }
-        if raw & tiny::LEAF == 0 {
-            return Entry::Empty;
-        }
-        Entry::Leaf(Leaf {
-            frame: addr,
-            attributes: Attributes {
-                kind: kind_of(raw >> tiny::KIND_SHIFT),
-                flags: LeafFlags::from_bits_truncate((raw >> tiny::FLAGS_SHIFT) as u16 & 0xff),
-                key: ProtectionKey((raw >> tiny::KEY_SHIFT) as u8 & 15),
-                memory_type: MemoryType((raw >> tiny::TYPE_SHIFT) as u8 & 7),
-            },
-        })
-    }
-
-    fn encode(entry: Entry, _: usize) -> u64 {
-        match entry {
-            Entry::Empty => 0,
-            Entry::Table(table, is) => {
-                let write = if is == Writable::Yes { tiny::WRITE } else { 0 };
-                table.as_u64() | tiny::TABLE | write
-            }
-            Entry::Leaf(Leaf { frame, attributes }) => {
-                frame.as_u64()
-                    | tiny::LEAF
-                    | kind_bits(attributes.kind) << tiny::KIND_SHIFT
-                    | u64::from(attributes.flags.bits()) << tiny::FLAGS_SHIFT
-                    | u64::from(attributes.key.0) << tiny::KEY_SHIFT
-                    | u64::from(attributes.memory_type.0) << tiny::TYPE_SHIFT
-            }
-        }
-    }
-}
-
-const _: () = assert!(X86_64::<5>::ENTRIES == FRAME_WORDS);
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Tiny, X86_64};
     use super::*;
 
     fn every_leaf(frame: u64) -> impl Iterator<Item = Leaf> {

@@ -74,13 +74,16 @@ mod subtree;
 mod table;
 mod tables;
 mod tally;
+mod tiny;
 mod validate;
+mod x86;
 mod zap;
 
 pub use access::Interrupted;
+pub(crate) use access::{read_bytes, write_bytes};
 pub use arch::{
     Arch, Attributes, Entry, LEVELS_MOST, Leaf, LeafFlags, MemoryType, PageKind, ProtectionKey,
-    Tiny, Writable, X86_64,
+    Writable,
 };
 pub use arena::{Arena, ArenaError, ArenaLayout};
 pub use error::{FaultCause, MapError, PageFault, PagingError};
@@ -96,5 +99,7 @@ pub use protect::Protection;
 pub use resolve::{Resolved, Sharing};
 pub use shift::MoveRange;
 pub use tables::{FlagChange, Mapped, NewPage, PageTables, Resident};
+pub use tiny::Tiny;
 pub use validate::{PagingViolation, validate_family};
+pub use x86::X86_64;
 pub use zap::Prepared;

@@ -5,8 +5,8 @@ use crate::support::{
     space,
 };
 use maple_mm::paging::{
-    Attributes, CopyRange, Cow, FrameSize, Gather, LeafFlags, NewPage, PageKind, PagingError,
-    PhysMemory, Resolved, Sharing, TableRange, X86_64,
+    Attributes, CopyRange, Cow, FlagChange, FrameSize, Gather, LeafFlags, NewPage, PageKind,
+    PagingError, PhysMemory, Resolved, Sharing, TableRange, X86_64,
 };
 
 type Quad = X86_64<4>;
@@ -59,6 +59,24 @@ mod copying {
         child.write(0x5000, &[9; 8]).unwrap();
         assert_eq!(mark_at(&parent, 0x5000), 1);
         check(&[&parent, &child]);
+    }
+
+    #[test]
+    fn the_right_to_write_cannot_be_set_while_others_see_the_page() {
+        let memory = memory(64);
+        let mut parent = space::<Quad>(&memory);
+        map(&mut parent, 0x5000, 1);
+        let child = copied(&mut parent, Cow::Private);
+        let mut gather = silent(&memory);
+        let write = FlagChange {
+            set: LeafFlags::WRITE,
+            clear: LeafFlags::empty(),
+        };
+        let refused = parent.set_flags(0x5000, write, &mut gather);
+        assert_eq!(refused, Err(PagingError::NotExclusive));
+        drop(child);
+        assert_eq!(parent.set_flags(0x5000, write, &mut gather), Ok(()));
+        parent.write(0x5000, &[1]).unwrap();
     }
 
     #[test]
@@ -218,7 +236,18 @@ mod sharing {
         );
         assert_eq!(memory.info(cached.addr()).count(), 3);
         assert!(!memory.info(cached.addr()).is_dirty());
-        drop((child, parent, gather));
+        drop((child, gather));
+        assert!(
+            memory.info(cached.addr()).take_dirty(),
+            "the child's entry was written through"
+        );
+        parent.write(0x5000, &[2]).unwrap_err();
+        let mut gather = silent(&memory);
+        parent
+            .resolve_write(0x5000, Sharing::Shared, &mut gather)
+            .unwrap();
+        parent.zap(0x5000..0x6000, &mut gather).unwrap();
+        drop((parent, gather));
         assert!(memory.info(cached.addr()).take_dirty());
         memory.release(cached);
         assert_eq!(memory.in_use(), 0);

@@ -1,6 +1,7 @@
 //! Page tables: each mechanism by itself, random operations against a plain model, and every
 //! allocation refused once.
 
+mod compare;
 mod fails;
 mod forking;
 mod freeing;

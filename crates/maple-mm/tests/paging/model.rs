@@ -4,26 +4,24 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use maple_mm::Access;
-
 use crate::support::{Memory, PAGE, Tables, USER, silent};
 
 use maple_mm::paging::{
     Arch, Attributes, Content, CopyRange, Cow, Frame, FrameSize, LeafFlags, MapError, MoveRange,
-    NewPage, PageKind, PageTables, PagingError, PhysAddr, PhysMemory, Protection, Resident,
-    Sharing, TableRange, validate_family,
+    NewPage, PageKind, PageTables, PagingError, PhysAddr, PhysMemory, Protection, Sharing,
+    TableRange,
 };
 
 /// The first and the last word of a page.
 pub(crate) type Words = [u64; 2];
 
-const OFFSETS: [u64; 2] = [0, PAGE - 8];
+pub(crate) const OFFSETS: [u64; 2] = [0, PAGE - 8];
 pub(crate) const SPACES: usize = 4;
 pub(crate) const POOL: usize = 3;
 
 /// What a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Value {
+pub(crate) enum Value {
     Own(Words),
     /// A page of the pool of shared memory.
     Shmem(usize),
@@ -34,11 +32,11 @@ enum Value {
 
 /// What may be done with a page, as its mapping says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Page {
-    value: Value,
-    rights: LeafFlags,
+pub(crate) struct Page {
+    pub(crate) value: Value,
+    pub(crate) rights: LeafFlags,
     /// A part of an explicitly huge page.
-    is_explicit: bool,
+    pub(crate) is_explicit: bool,
 }
 
 /// What to map.
@@ -67,17 +65,17 @@ pub(crate) enum Op {
     Drop(usize),
 }
 
-type Pages = BTreeMap<u64, Page>;
+pub(crate) type Pages = BTreeMap<u64, Page>;
 
-struct Space<'m, A: Arch> {
-    tables: Tables<'m, A>,
-    pages: Pages,
+pub(crate) struct Space<'m, A: Arch> {
+    pub(crate) tables: Tables<'m, A>,
+    pub(crate) pages: Pages,
 }
 
 /// The pages that are mapped by who has them besides: a file's, and shared memory.
-struct Pool {
+pub(crate) struct Pool {
     frames: Vec<Frame>,
-    words: Vec<Cell<Words>>,
+    pub(crate) words: Vec<Cell<Words>>,
 }
 
 impl Pool {
@@ -91,16 +89,16 @@ impl Pool {
         }
     }
 
-    fn holds(&self, addr: PhysAddr) -> bool {
+    pub(crate) fn holds(&self, addr: PhysAddr) -> bool {
         self.frames.iter().any(|frame| frame.addr() == addr)
     }
 }
 
 pub(crate) struct World<'m, A: Arch> {
     memory: &'m Memory,
-    spaces: [Option<Space<'m, A>>; SPACES],
-    shmem: Pool,
-    file: Pool,
+    pub(crate) spaces: [Option<Space<'m, A>>; SPACES],
+    pub(crate) shmem: Pool,
+    pub(crate) file: Pool,
 }
 
 impl<'m, A: Arch> World<'m, A> {
@@ -188,13 +186,15 @@ impl<'m, A: Arch> World<'m, A> {
             assert_eq!(mapped.is_ok(), is_free, "{mapped:?}");
         }
         if mapped.is_ok() {
-            let page = Page {
-                value: value_of(what),
+            let page = |piece| Page {
+                value: value_of(what, piece),
                 rights: LeafFlags::RIGHTS,
                 is_explicit: extra == LeafFlags::EXPLICIT,
             };
-            let pages = addresses.step_by(PAGE as usize);
-            space.pages.extend(pages.map(|addr| (addr, page)));
+            let pages = addresses.step_by(PAGE as usize).zip(0..);
+            space
+                .pages
+                .extend(pages.map(|(addr, piece)| (addr, page(piece))));
         }
         out_of_frames_only(mapped)
     }
@@ -218,7 +218,11 @@ impl<'m, A: Arch> World<'m, A> {
         };
         let size = FrameSize::of_order(order).expect("at most 2 MiB");
         let frame = self.memory.allocate(size, Content::Any)?;
-        self.memory.fill(frame.addr(), size, mark);
+        for piece in 0..size.frames() as u64 {
+            let addr = frame.addr().plus(piece * PAGE);
+            self.memory
+                .fill(addr, FrameSize::SMALL, mark_of(mark, piece));
+        }
         Ok((Some(frame), PageKind::Anon, extra))
     }
 
@@ -401,63 +405,6 @@ impl<'m, A: Arch> World<'m, A> {
         parent.tables.share_all(child, &mut silent(child.memory()))
     }
 
-    /// Everything is as the model says, and sound.
-    pub(crate) fn check(&self) {
-        let tables: Vec<_> = self
-            .spaces
-            .iter()
-            .flatten()
-            .map(|space| &space.tables)
-            .collect();
-        let held = |addr| u32::from(self.shmem.holds(addr) || self.file.holds(addr));
-        assert_eq!(validate_family(&tables, held), Ok(()));
-        for space in self.spaces.iter().flatten() {
-            self.check_space(space);
-        }
-    }
-
-    fn check_space(&self, space: &Space<'m, A>) {
-        let mapped = space.tables.pages(0..A::USER_END);
-        let found: Vec<u64> = mapped
-            .flat_map(|page| (page.start..page.start + page.size).step_by(PAGE as usize))
-            .collect();
-        let expected: Vec<u64> = space.pages.keys().copied().collect();
-        assert_eq!(found, expected, "other pages are mapped");
-        let mut resident = Resident::default();
-        for (&addr, page) in &space.pages {
-            self.check_page(&space.tables, addr, page);
-            *match page.value {
-                _ if page.is_explicit => &mut resident.explicit,
-                Value::Own(_) => &mut resident.anon,
-                Value::Shmem(_) => &mut resident.shmem,
-                Value::File(_) => &mut resident.file,
-                Value::Zero => continue,
-            } += 1;
-        }
-        assert_eq!(space.tables.resident(), resident);
-    }
-
-    fn check_page(&self, tables: &Tables<'m, A>, addr: u64, page: &Page) {
-        if page.rights.is_empty() {
-            assert!(tables.fetch_u64(addr).is_err(), "nobody may read {addr:#x}");
-            return;
-        }
-        let words = OFFSETS.map(|offset| tables.fetch_u64(addr + offset));
-        let expected = match page.value {
-            Value::Own(words) => words,
-            Value::Shmem(index) => self.shmem.words[index].get(),
-            Value::File(index) => self.file.words[index].get(),
-            Value::Zero => [0; 2],
-        };
-        assert_eq!(words, expected.map(Ok), "at {addr:#x}");
-        let may = |access| tables.translate(addr, access).is_ok();
-        assert!(!may(Access::Write) || page.rights.contains(LeafFlags::WRITE));
-        assert_eq!(
-            may(Access::Execute),
-            page.rights.contains(LeafFlags::EXECUTE)
-        );
-    }
-
     /// Drops all; nothing may be left.
     pub(crate) fn end(mut self) {
         for number in 0..SPACES {
@@ -513,9 +460,16 @@ fn expect_cut<A: Arch>(
     }
 }
 
-fn value_of(what: What) -> Value {
+/// What a piece of a page begins and ends with: huge pages are not the same all over.
+const fn mark_of(mark: u64, piece: u64) -> u64 {
+    mark + (piece << 32)
+}
+
+fn value_of(what: What, piece: u64) -> Value {
     match what {
-        What::Anon(mark) | What::Huge(mark) | What::Explicit(mark) => Value::Own([mark; 2]),
+        What::Anon(mark) | What::Huge(mark) | What::Explicit(mark) => {
+            Value::Own([mark_of(mark, piece); 2])
+        }
         What::Shmem(index) => Value::Shmem(index),
         What::File(index) => Value::File(index),
         What::Zero => Value::Zero,

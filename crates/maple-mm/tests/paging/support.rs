@@ -21,7 +21,7 @@ pub(crate) fn space<A: Arch>(memory: &Memory) -> Tables<'_, A> {
     PageTables::new(memory).expect("a frame for the root")
 }
 
-pub(crate) fn silent<'m, A: Arch>(memory: &'m Memory) -> Gather<A, &'m Memory, NoTlb> {
+pub(crate) fn silent<A: Arch>(memory: &Memory) -> Gather<A, &Memory, NoTlb> {
     Gather::new(memory, NoTlb)
 }
 
