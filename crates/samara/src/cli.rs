@@ -150,6 +150,9 @@ pub(crate) struct SpawnArgs {
     /// How many of them were written before, in percent
     #[arg(long, value_name = "PERCENT", default_value = "0")]
     pub(crate) touched: Touched,
+    /// How a child gets its pages [default: none, or copy,share where any are touched]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) pages: Vec<Pages>,
     /// Which ways to fork [default: all]
     #[arg(
         long,
@@ -219,6 +222,17 @@ impl Touched {
             Self::All => 100,
         }
     }
+}
+
+/// How a child gets its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pages {
+    /// There are none: mappings only.
+    None,
+    /// An entry in tables of its own for each.
+    Copy,
+    /// It shares the tables, until either side writes.
+    Share,
 }
 
 fn strategy(name: &str) -> Result<ForkStrategy, &'static str> {

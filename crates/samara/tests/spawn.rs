@@ -120,8 +120,20 @@ mod results {
         for touched in ["0", "50", "100"] {
             let report = json(&["--vmas=121", "--seconds=0.01", "--touched", touched]);
             assert_eq!(report["touched_percent"].to_string(), touched);
-            assert_eq!(report["checks_passed"], 6);
+            let ways = if touched == "0" { 6 } else { 12 };
+            assert_eq!(report["checks_passed"], ways);
         }
+    }
+
+    #[test]
+    fn pages_can_be_none_copied_or_shared() {
+        let options = ["--vmas=21", "--seconds=0.01", "--strategy=bulk,snapshot"];
+        let report = json(&[&options[..], &["--pages=share,none"]].concat());
+        let expected = ["bulk", "snapshot", "bulk/share", "snapshot/share"];
+        assert_eq!(names(&report, "strategy"), expected);
+        let report = json(&[&options[..], &["--touched=50"]].concat());
+        let expected = ["bulk/copy", "snapshot/copy", "bulk/share", "snapshot/share"];
+        assert_eq!(names(&report, "strategy"), expected);
     }
 
     #[test]
@@ -276,6 +288,7 @@ mod refusals {
         assert_refused(&["--vmas", "many"], "--vmas");
         assert_refused(&["--touched", "10"], "0, 50, 100");
         assert_refused(&["--strategy", "fastest"], "duplicate-with");
+        assert_refused(&["--pages", "some"], "none, copy, share");
         for seconds in ["0", "-1", "inf", "NaN", "soon", "1e9"] {
             assert_refused(&[&format!("--seconds={seconds}")], "--seconds");
         }

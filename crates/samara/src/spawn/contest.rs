@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::clock::{Burst, forks_within};
 use super::floor::Floor;
 use super::kernel_process::KernelProcess;
-use super::parent::Parent;
+use super::parent::{Parent, Way};
 use super::report::Contestant;
 use crate::cli::Touched;
 
@@ -31,10 +31,11 @@ impl<P: Parent> Contest<P> {
     ///
     /// If one can't be made.
     pub(crate) fn new(size: u32, touched: Touched, contestants: &[Contestant]) -> Result<Self> {
-        let parent = P::make(size, touched)?;
+        let ways: Vec<Way> = contestants.iter().filter_map(|who| who.way()).collect();
+        let parent = P::make(size, touched, &ways)?;
         let has_kernel = contestants.contains(&Contestant::Kernel);
         Ok(Self {
-            floor: Floor::of(parent.space()),
+            floor: Floor::of(parent.mappings()),
             parent,
             kernel: has_kernel
                 .then(|| KernelProcess::start(size, touched))
@@ -74,9 +75,7 @@ impl<P: Parent> Contest<P> {
 
     fn burst(&mut self, contestant: Contestant, time: Duration) -> Result<Burst> {
         match contestant {
-            Contestant::Strategy(strategy) => {
-                forks_within(time, || self.parent.fork(strategy).map(drop))
-            }
+            Contestant::Way(way) => forks_within(time, || self.parent.fork_and_exit(way)),
             Contestant::Floor => forks_within(time, || {
                 self.floor.run();
                 Ok(())
@@ -88,12 +87,9 @@ impl<P: Parent> Contest<P> {
         }
     }
 
-    /// Checks what a contestant makes; there is nothing to check of those that are no strategy.
+    /// Checks what a contestant makes; there is nothing to check of those that are no way.
     pub(crate) fn check(&mut self, contestant: Contestant) -> Option<Result<()>> {
-        match contestant {
-            Contestant::Strategy(strategy) => Some(self.parent.check(strategy)),
-            Contestant::Floor | Contestant::Kernel => None,
-        }
+        contestant.way().map(|way| self.parent.check(way))
     }
 
     /// The nodes of a copy of the parent's tree.

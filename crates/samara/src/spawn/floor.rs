@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use maple_mm::{AddressSpace, Vma, VmaRef};
+use maple_mm::{Mappings, Vma, VmaRef};
 
 /// As large as a node of the tree.
 #[derive(Clone)]
@@ -28,13 +28,13 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    pub(crate) fn of(space: &AddressSpace) -> Self {
-        let nodes = vec![Node([1; 32]); nodes(space)];
+    pub(crate) fn of(tree: &Mappings) -> Self {
+        let nodes = vec![Node([1; 32]); nodes(tree)];
         Self {
             copied_nodes: nodes.clone(),
             nodes,
-            mappings: space.vmas().cloned().collect(),
-            copied_mappings: Vec::with_capacity(space.map_count()),
+            mappings: tree.iter().map(|(_, vma)| vma.clone()).collect(),
+            copied_mappings: Vec::with_capacity(tree.len()),
         }
     }
 
@@ -57,8 +57,8 @@ impl Floor {
 }
 
 /// The number of nodes that a copy of the tree has; the tree itself may keep more in reserve.
-fn nodes(space: &AddressSpace) -> usize {
-    let Ok(tree) = space.tree().duplicate() else {
+fn nodes(tree: &Mappings) -> usize {
+    let Ok(tree) = tree.duplicate() else {
         return 0;
     };
     (tree.memory_usage() - size_of_val(&tree)) / size_of::<Node>()
@@ -68,13 +68,14 @@ fn nodes(space: &AddressSpace) -> usize {
 mod tests {
     use super::*;
     use crate::cli::Touched;
-    use crate::spawn::parent::{Mappings, Parent};
+    use crate::spawn::space::Space;
+    use maple_mm::NoPages;
 
     #[test]
     fn it_copies_what_the_parent_has() {
-        let parent = Mappings::make(121, Touched::None).unwrap();
-        let mut floor = Floor::of(parent.space());
-        let dump = parent.space().tree().dump().to_string();
+        let parent: Space<NoPages> = Space::make(121, Touched::None).unwrap();
+        let mut floor = Floor::of(parent.mappings());
+        let dump = parent.mappings().dump().to_string();
         assert!(
             dump.contains(&format!(" {} nodes", floor.nodes())),
             "{dump}"

@@ -11,6 +11,7 @@ mod plan;
 mod plot;
 mod published;
 mod report;
+mod space;
 mod table;
 
 use std::fs;
@@ -19,7 +20,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use maple_mm::ForkStrategy;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -28,7 +28,7 @@ use crate::output::OutputFile;
 use crate::progress;
 use crate::verdict::Status;
 use contest::{Contest, ROUNDS};
-use parent::{Mappings, Parent};
+use parent::{Model, Parent, Way};
 use published::PUBLISHED;
 use report::{Contestant, Kind, Line, Machine, Point, Report};
 
@@ -40,7 +40,7 @@ use report::{Contestant, Kind, Line, Machine, Point, Report};
 /// that fails is no error but a status.
 pub(crate) fn run(args: &SpawnArgs) -> Result<Status> {
     let outputs = Outputs::open(args)?;
-    let report = measure::<Mappings>(args)?;
+    let report = measure::<Model>(args)?;
     outputs.write(&report)?;
     Ok(status(&report))
 }
@@ -144,9 +144,7 @@ impl<'a> Run<'a> {
             touched_percent: args.touched.percent(),
             sizes,
             nodes: Vec::new(),
-            lines: lines
-                .map(|who| Line::new(who.name().to_owned(), who.kind()))
-                .collect(),
+            lines: lines.map(|who| Line::new(who.name(), who.kind())).collect(),
             checks_passed: 0,
             failures: Vec::new(),
             notes: Vec::new(),
@@ -225,10 +223,7 @@ impl<'a> Run<'a> {
 }
 
 fn contestants(args: &SpawnArgs) -> Vec<Contestant> {
-    let is_asked =
-        |strategy: &ForkStrategy| args.strategy.is_empty() || args.strategy.contains(strategy);
-    let asked = ForkStrategy::ALL.into_iter().filter(is_asked);
-    let mut contestants: Vec<_> = asked.map(Contestant::Strategy).collect();
+    let mut contestants: Vec<_> = Way::all(args).into_iter().map(Contestant::Way).collect();
     contestants.push(Contestant::Floor);
     if args.kernel {
         contestants.push(Contestant::Kernel);

@@ -125,7 +125,7 @@ const fn is_dashed(line: &Line) -> bool {
 }
 
 /// A colour and a width: colours that most colour-blind people can tell apart, and the published
-/// lines in the colour of the strategy that they published.
+/// lines in the colour of the strategy that they published. Ways that copy pages are thin.
 fn style(line: &Line) -> (RGBColor, u32) {
     let of_strategy = |name: &str| match name {
         "store-each" => RGBColor(0xe6, 0x9f, 0x00),
@@ -136,7 +136,11 @@ fn style(line: &Line) -> (RGBColor, u32) {
         _ => RGBColor(0x00, 0x72, 0xb2),
     };
     match line.kind {
-        Kind::Strategy => (of_strategy(&line.name), 2),
+        Kind::Strategy => {
+            let mappings = line.name.split('/').next().unwrap_or_default();
+            let is_copy = line.name.ends_with("/copy");
+            (of_strategy(mappings), if is_copy { 1 } else { 2 })
+        }
         Kind::Floor => (RGBColor(0x88, 0x88, 0x88), 1),
         Kind::Kernel => (BLACK, 2),
         Kind::Published => {

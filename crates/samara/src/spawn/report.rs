@@ -1,7 +1,8 @@
 //! What a run measured, as lines of points; also as JSON.
 
-use maple_mm::ForkStrategy;
 use serde::Serialize;
+
+use super::parent::Way;
 
 /// A whole run.
 #[derive(Debug, Serialize)]
@@ -110,23 +111,31 @@ impl Line {
 /// Who takes part in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
-    Strategy(ForkStrategy),
+    Way(Way),
     Floor,
     Kernel,
 }
 
 impl Contestant {
-    pub(crate) const fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> String {
         match self {
-            Self::Strategy(strategy) => strategy.name(),
-            Self::Floor => "floor",
-            Self::Kernel => "this kernel",
+            Self::Way(way) => way.name(),
+            Self::Floor => "floor".to_owned(),
+            Self::Kernel => "this kernel".to_owned(),
+        }
+    }
+
+    /// The way, if it is one.
+    pub(crate) const fn way(self) -> Option<Way> {
+        match self {
+            Self::Way(way) => Some(way),
+            Self::Floor | Self::Kernel => None,
         }
     }
 
     pub(crate) const fn kind(self) -> Kind {
         match self {
-            Self::Strategy(_) => Kind::Strategy,
+            Self::Way(_) => Kind::Strategy,
             Self::Floor => Kind::Floor,
             Self::Kernel => Kind::Kernel,
         }

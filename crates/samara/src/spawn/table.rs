@@ -6,7 +6,7 @@ use super::report::{Kind, Line, Point, Report};
 
 /// As many columns fit beside the names on a line of a hundred characters.
 const COLUMNS: usize = 11;
-const NAME_WIDTH: usize = 22;
+const NAME_WIDTH: usize = 23;
 
 /// The tables, what the lines mean, and how the checks went.
 pub(crate) fn text(report: &Report) -> String {
@@ -129,8 +129,8 @@ fn checks(out: &mut String, report: &Report) {
     let all = passed + report.failures.len();
     let _ = writeln!(
         out,
-        "checks: {passed} of {all} passed (parent and child: maps text, invariants, counters; \
-         nothing left over)"
+        "checks: {passed} of {all} passed (parent and child: maps text, invariants, counters, \
+         contents; nothing left over)"
     );
 }
 

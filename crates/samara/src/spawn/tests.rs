@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use clap::Parser;
-use maple_mm::AddressSpace;
+use maple_mm::{AddressSpace, ForkStrategy, Mappings};
 
 use super::*;
 use crate::cli::{Cli, Command, Touched};
@@ -19,25 +19,23 @@ fn args(options: &[&str]) -> SpawnArgs {
 struct Broken(AddressSpace);
 
 impl Parent for Broken {
-    type Child = ();
-
-    fn make(_: u32, _: Touched) -> Result<Self> {
+    fn make(_: u32, _: Touched, _: &[Way]) -> Result<Self> {
         Ok(Self(AddressSpace::empty()))
     }
 
-    fn fork(&mut self, _: ForkStrategy) -> Result<()> {
+    fn fork_and_exit(&mut self, _: Way) -> Result<()> {
         Ok(())
     }
 
-    fn check(&mut self, strategy: ForkStrategy) -> Result<()> {
-        match strategy {
+    fn check(&mut self, way: Way) -> Result<()> {
+        match way.mappings {
             ForkStrategy::Bulk => Ok(()),
             _ => bail!("a mapping is missing"),
         }
     }
 
-    fn space(&self) -> &AddressSpace {
-        &self.0
+    fn mappings(&self) -> &Mappings {
+        self.0.tree()
     }
 }
 
@@ -60,9 +58,10 @@ fn a_failed_check_is_named_and_the_others_are_counted() {
 fn every_check_of_the_model_passes() {
     for touched in ["0", "50", "100"] {
         let args = args(&["--vmas=1,2,33,121", "--seconds=0.001", "--touched", touched]);
-        let report = measure::<Mappings>(&args).unwrap();
+        let report = measure::<Model>(&args).unwrap();
         assert_eq!(report.failures, [""; 0]);
-        assert_eq!(report.checks_passed, 4 * ForkStrategy::ALL.len());
+        let ways = ForkStrategy::ALL.len() * if touched == "0" { 1 } else { 2 };
+        assert_eq!(report.checks_passed, 4 * ways);
         assert_eq!(status(&report), Status::Identical);
     }
 }
@@ -70,7 +69,7 @@ fn every_check_of_the_model_passes() {
 #[test]
 fn sizes_are_sorted_and_measured_once() {
     let args = args(&["--vmas=121,21,121", "--seconds=0.001", "--strategy=bulk"]);
-    let report = measure::<Mappings>(&args).unwrap();
+    let report = measure::<Model>(&args).unwrap();
     assert_eq!(report.sizes, [21, 121]);
     assert_eq!(report.nodes.len(), 2);
     // A strategy, the floor and three published lines.
@@ -81,7 +80,7 @@ fn sizes_are_sorted_and_measured_once() {
 #[test]
 fn tables_keep_to_a_hundred_characters() {
     let args = args(&["--seconds=0.001", "--strategy=snapshot"]);
-    let report = measure::<Mappings>(&args).unwrap();
+    let report = measure::<Model>(&args).unwrap();
     for line in table::text(&report)
         .lines()
         .filter(|line| line.contains("k "))
@@ -93,7 +92,7 @@ fn tables_keep_to_a_hundred_characters() {
 #[test]
 fn the_picture_is_xml_and_names_every_line() {
     for sizes in ["--vmas=21", "--vmas=1,821,6421"] {
-        let report = measure::<Mappings>(&args(&[sizes, "--seconds=0.001"])).unwrap();
+        let report = measure::<Model>(&args(&[sizes, "--seconds=0.001"])).unwrap();
         let svg = plot::svg(&report).unwrap();
         let document = roxmltree::Document::parse(&svg).unwrap();
         let texts: Vec<&str> = document
