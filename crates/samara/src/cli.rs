@@ -74,6 +74,7 @@ Example:
   samara spawn
   samara spawn --vmas 821,51221 --strategy duplicate-with,store-each --seconds 2
   samara spawn --kernel --json forks.json --plot forks.svg
+  samara spawn --vmas 21,51221 --touched 100 --resident 0,1024
 
 Each fork makes a child and drops it, as exit and wait do. The ways take turns, so that all are
 measured under the same conditions; the table shows medians. The original figures are printed
@@ -162,6 +163,14 @@ pub(crate) struct SpawnArgs {
             .try_map(|name| strategy(&name))
     )]
     pub(crate) strategy: Vec<ForkStrategy>,
+    /// Also measure forks of a parent with so many MiB resident, and first writes of its child
+    #[arg(
+        long,
+        value_name = "MIB,...",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(0..=65_536)
+    )]
+    pub(crate) resident: Vec<u32>,
     /// How long each way is measured at each size
     #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds)]
     pub(crate) seconds: Duration,

@@ -137,6 +137,38 @@ mod results {
     }
 
     #[test]
+    fn parents_can_have_much_memory_and_children_write() {
+        let options = [
+            "--vmas=21",
+            "--seconds=0.01",
+            "--resident=0,4",
+            "--strategy=bulk",
+        ];
+        let report = json(&options);
+        let resident = report["resident"].as_array().expect("lines");
+        let names: Vec<_> = resident.iter().map(|line| line["name"].clone()).collect();
+        let both = ["duplicate-with/copy", "snapshot/share"];
+        assert_eq!(names, [both, both].concat());
+        for line in resident {
+            let points = line["points"].as_array().expect("points");
+            assert_eq!(points.len(), 3);
+            assert!(
+                points
+                    .iter()
+                    .all(|point| point["microseconds"].as_f64() > Some(0.0))
+            );
+        }
+        // One for the strategy, one for each of the two sizes.
+        assert_eq!(report["checks_passed"], 3);
+        let table = ran(&options);
+        assert!(
+            text(&table).contains("one 2 MiB in twenty"),
+            "{}",
+            text(&table)
+        );
+    }
+
+    #[test]
     fn json_and_plot_replace_files() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
@@ -289,6 +321,7 @@ mod refusals {
         assert_refused(&["--touched", "10"], "0, 50, 100");
         assert_refused(&["--strategy", "fastest"], "duplicate-with");
         assert_refused(&["--pages", "some"], "none, copy, share");
+        assert_refused(&["--resident", "65537"], "--resident");
         for seconds in ["0", "-1", "inf", "NaN", "soon", "1e9"] {
             assert_refused(&[&format!("--seconds={seconds}")], "--seconds");
         }

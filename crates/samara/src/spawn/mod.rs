@@ -11,6 +11,7 @@ mod plan;
 mod plot;
 mod published;
 mod report;
+mod resident;
 mod space;
 mod table;
 
@@ -119,6 +120,10 @@ fn measure<P: Parent>(args: &SpawnArgs) -> Result<Report> {
         run.size::<P>(size)
             .with_context(|| format!("at {size} mappings"))?;
     }
+    for &mebibytes in &args.resident {
+        run.resident(mebibytes)
+            .with_context(|| format!("with {mebibytes} MiB resident"))?;
+    }
     run.bar.finish_and_clear();
     run.finish();
     Ok(run.report)
@@ -135,7 +140,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(args: &'a SpawnArgs, sizes: Vec<u32>) -> Self {
         let contestants = contestants(args);
-        let turns = sizes.len() * contestants.len() * ROUNDS;
+        let mut turns = sizes.len() * contestants.len() * ROUNDS;
+        turns += args.resident.len() * resident::TURNS;
         let lines = contestants.iter();
         let report = Report {
             machine: machine(),
@@ -145,6 +151,7 @@ impl<'a> Run<'a> {
             sizes,
             nodes: Vec::new(),
             lines: lines.map(|who| Line::new(who.name(), who.kind())).collect(),
+            resident: Vec::new(),
             checks_passed: 0,
             failures: Vec::new(),
             notes: Vec::new(),
@@ -166,16 +173,27 @@ impl<'a> Run<'a> {
         for (&who, rounds) in contestants.iter().zip(rates) {
             let vmas = contest.vmas(who, size);
             self.add(who, Point::of_rounds(size, vmas, rounds));
-            match contest.check(who) {
-                None => {}
-                Some(Ok(())) => self.report.checks_passed += 1,
-                Some(Err(error)) => self
-                    .report
-                    .failures
-                    .push(format!("{} at {size} mappings: {error:#}", who.name())),
+            if let Some(outcome) = contest.check(who) {
+                let what = format!("{} at {size} mappings", who.name());
+                self.note_check(&what, outcome);
             }
         }
         Ok(())
+    }
+
+    fn resident(&mut self, mebibytes: u32) -> Result<()> {
+        self.bar.set_message(format!("{mebibytes} MiB resident"));
+        let (lines, checked) = resident::measure(self.args, mebibytes, || self.bar.inc(1))?;
+        self.report.resident.extend(lines);
+        self.note_check(&format!("all with {mebibytes} MiB resident"), checked);
+        Ok(())
+    }
+
+    fn note_check(&mut self, what: &str, outcome: Result<()>) {
+        match outcome {
+            Ok(()) => self.report.checks_passed += 1,
+            Err(error) => self.report.failures.push(format!("{what}: {error:#}")),
+        }
     }
 
     /// All but the kernel where it allows no process so many mappings.

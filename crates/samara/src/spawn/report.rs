@@ -16,6 +16,8 @@ pub(crate) struct Report {
     /// The nodes of a copy of the parent's tree, at each of them.
     pub(crate) nodes: Vec<usize>,
     pub(crate) lines: Vec<Line>,
+    /// Forks of parents with much memory, where asked for.
+    pub(crate) resident: Vec<ResidentLine>,
     /// Checks of a parent and its child that passed.
     pub(crate) checks_passed: usize,
     /// What was wrong in the others.
@@ -70,12 +72,10 @@ pub(crate) struct Point {
 
 impl Point {
     /// The median of `rounds`, each forks in ten seconds, of which there is at least one.
-    pub(crate) fn of_rounds(size: u32, vmas: u32, mut rounds: Vec<f64>) -> Self {
-        rounds.sort_by(f64::total_cmp);
-        let median = rounds[rounds.len() / 2];
-        let range = rounds[rounds.len() - 1] - rounds[0];
+    pub(crate) fn of_rounds(size: u32, vmas: u32, rounds: Vec<f64>) -> Self {
+        let (median, spread) = median_and_spread(rounds);
         Self {
-            spread_percent: Some(100.0 * range / median),
+            spread_percent: Some(spread),
             ..Self::new(size, vmas, median)
         }
     }
@@ -90,6 +90,32 @@ impl Point {
             spread_percent: None,
         }
     }
+}
+
+/// The median of `rounds`, of which there is at least one, and how far the slowest is from the
+/// fastest in percent of it.
+pub(crate) fn median_and_spread(mut rounds: Vec<f64>) -> (f64, f64) {
+    rounds.sort_by(f64::total_cmp);
+    let median = rounds[rounds.len() / 2];
+    let range = rounds[rounds.len() - 1] - rounds[0];
+    (median, 100.0 * range / median)
+}
+
+/// One way to fork a parent with much memory.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct ResidentLine {
+    pub(crate) name: String,
+    /// What is resident in the parent.
+    pub(crate) mebibytes: u32,
+    pub(crate) points: Vec<ResidentPoint>,
+}
+
+/// Fork, writes of the child, exit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct ResidentPoint {
+    pub(crate) child_writes: &'static str,
+    pub(crate) microseconds: f64,
+    pub(crate) spread_percent: f64,
 }
 
 impl Line {

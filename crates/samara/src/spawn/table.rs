@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Kind, Line, Point, Report};
+use super::resident::columns;
 
 /// As many columns fit beside the names on a line of a hundred characters.
 const COLUMNS: usize = 11;
@@ -47,6 +48,7 @@ pub(crate) fn text(report: &Report) -> String {
             },
         );
     }
+    resident(&mut out, report);
     meanings(&mut out, report);
     checks(&mut out, report);
     out
@@ -89,6 +91,34 @@ fn block(out: &mut String, report: &Report, block: &Block<'_>) {
 fn cells(line: &Line, block: &Block<'_>) -> Vec<String> {
     let cell = |&size: &u32| line.at(size).and_then(block.value).unwrap_or_default();
     block.sizes.iter().map(cell).collect()
+}
+
+/// Parents with much memory, if there were any.
+fn resident(out: &mut String, report: &Report) {
+    if report.resident.is_empty() {
+        return;
+    }
+    out.push_str("Microseconds for fork, writes of the child, and exit; the child writes\n\n");
+    let _ = write!(out, "{:NAME_WIDTH$}{:>9}", "resident", "MiB");
+    for column in columns() {
+        let _ = write!(out, "{column:>21}");
+    }
+    out.push('\n');
+    for line in &report.resident {
+        let _ = write!(
+            out,
+            "{:NAME_WIDTH$}{:>9}",
+            line.name,
+            grouped(line.mebibytes)
+        );
+        for point in &line.points {
+            let cell = short(point.microseconds);
+            let spread = point.spread_percent;
+            let _ = write!(out, "{:>21}", format!("{cell} (±{:.0} %)", spread / 2.0));
+        }
+        out.push('\n');
+    }
+    out.push('\n');
 }
 
 fn meanings(out: &mut String, report: &Report) {
