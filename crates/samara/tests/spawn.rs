@@ -151,7 +151,7 @@ mod results {
         assert_eq!(names, [both, both].concat());
         for line in resident {
             let points = line["points"].as_array().expect("points");
-            assert_eq!(points.len(), 3);
+            assert_eq!(points.len(), 4);
             assert!(
                 points
                     .iter()
@@ -162,7 +162,7 @@ mod results {
         assert_eq!(report["checks_passed"], 3);
         let table = ran(&options);
         assert!(
-            text(&table).contains("one 2 MiB in twenty"),
+            text(&table).contains("2 MiB per 40 MiB"),
             "{}",
             text(&table)
         );

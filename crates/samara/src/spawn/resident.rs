@@ -37,18 +37,27 @@ const WAYS: [Way; 2] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writes {
     None,
+    /// A page of one region in twenty.
+    PageInTwentyRegions,
+    /// All of one region in twenty.
     OneRegionInTwenty,
     EveryPage,
 }
 
 impl Writes {
-    const ALL: [Self; 3] = [Self::None, Self::OneRegionInTwenty, Self::EveryPage];
+    const ALL: [Self; 4] = [
+        Self::None,
+        Self::PageInTwentyRegions,
+        Self::OneRegionInTwenty,
+        Self::EveryPage,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::None => "nothing",
-            Self::OneRegionInTwenty => "one 2 MiB in twenty",
-            Self::EveryPage => "every page",
+            Self::PageInTwentyRegions => "4 KiB per 40 MiB",
+            Self::OneRegionInTwenty => "2 MiB per 40 MiB",
+            Self::EveryPage => "everything",
         }
     }
 
@@ -56,6 +65,7 @@ impl Writes {
     const fn contains(self, page: u64) -> bool {
         match self {
             Self::None => false,
+            Self::PageInTwentyRegions => page.is_multiple_of(REGION_PAGES * ONE_IN),
             Self::OneRegionInTwenty => (page / REGION_PAGES).is_multiple_of(ONE_IN),
             Self::EveryPage => true,
         }

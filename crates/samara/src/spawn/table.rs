@@ -99,22 +99,22 @@ fn resident(out: &mut String, report: &Report) {
         return;
     }
     out.push_str("Microseconds for fork, writes of the child, and exit; the child writes\n\n");
-    let _ = write!(out, "{:NAME_WIDTH$}{:>9}", "resident", "MiB");
+    let _ = write!(out, "{:NAME_WIDTH$}{:>5}", "resident", "MiB");
     for column in columns() {
-        let _ = write!(out, "{column:>21}");
+        let _ = write!(out, "{column:>18}");
     }
     out.push('\n');
     for line in &report.resident {
         let _ = write!(
             out,
-            "{:NAME_WIDTH$}{:>9}",
+            "{:NAME_WIDTH$}{:>5}",
             line.name,
             grouped(line.mebibytes)
         );
         for point in &line.points {
             let cell = short(point.microseconds);
             let spread = point.spread_percent;
-            let _ = write!(out, "{:>21}", format!("{cell} (±{:.0} %)", spread / 2.0));
+            let _ = write!(out, "{:>18}", format!("{cell} (±{:.0} %)", spread / 2.0));
         }
         out.push('\n');
     }
