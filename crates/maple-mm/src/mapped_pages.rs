@@ -125,38 +125,26 @@ where
         }
     }
 
-    fn carry_out_one(&mut self, change: &PageChange) {
-        let done = match change {
-            PageChange::Move(range) => {
-                let from = range.from..range.from + range.len;
-                self.change((from, Invalidation::Moved), |tables, gather| {
-                    tables.move_range(*range, gather)
-                })
-            }
-            PageChange::Clear(teardown) => {
-                let range = teardown.mappings.clone();
-                self.change((range, Invalidation::Unmapped), |tables, gather| {
-                    tables.zap(teardown.mappings.clone(), gather)?;
-                    tables.free_tables(&teardown.table_range(), gather);
-                    Ok(())
-                })
-            }
-            PageChange::Discard(range) => {
-                let what = (range.clone(), Invalidation::Unmapped);
-                self.change(what, |tables, gather| tables.zap(range.clone(), gather))
-            }
-            PageChange::Protect { range, flags } => {
-                let what = (range.clone(), Invalidation::Protected);
-                let protection = Protection {
-                    rights: rights(*flags),
-                    key: None,
-                };
-                self.change(what, |tables, gather| {
-                    tables.protect(range.clone(), protection, gather)
-                })
-            }
+    fn tell(
+        &self,
+        changes: &[PageChange],
+        tell: impl Fn(&dyn RangeNotifier, &Range<u64>, Invalidation),
+    ) {
+        let Some(notifier) = &self.notifier else {
+            return;
         };
-        assert_eq!(done, Ok(()), "{change:?} was prepared");
+        for change in changes {
+            let (range, why) = match change {
+                PageChange::Move(range) => {
+                    (range.from..range.from + range.len, Invalidation::Moved)
+                }
+                PageChange::Clear(Teardown { mappings, .. }) | PageChange::Discard(mappings) => {
+                    (mappings.clone(), Invalidation::Unmapped)
+                }
+                PageChange::Protect { range, .. } => (range.clone(), Invalidation::Protected),
+            };
+            tell(&**notifier, &range, why);
+        }
     }
 
     /// An access to a page that is there.
@@ -358,10 +346,17 @@ where
         Ok(())
     }
 
+    /// All changes wait for one flush.
     fn carry_out(&mut self, changes: &[PageChange]) {
+        self.note_peak();
+        self.tell(changes, |notifier, range, why| notifier.begin(range, why));
+        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
         for change in changes {
-            self.carry_out_one(change);
+            let done = carry_out_one(&mut self.tables, change, &mut gather);
+            assert_eq!(done, Ok(()), "{change:?} was prepared");
         }
+        gather.finish();
+        self.tell(changes, |notifier, range, why| notifier.end(range, why));
     }
 
     fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault> {
@@ -411,7 +406,31 @@ where
     }
 }
 
-/// What is allowed, but for writing: that is given by the first write.
+/// Makes one change that was prepared.
+fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher>(
+    tables: &mut PageTables<A, M>,
+    change: &PageChange,
+    gather: &mut Gather<A, M, F>,
+) -> Result<(), PagingError> {
+    match change {
+        PageChange::Move(range) => tables.move_range(*range, gather),
+        PageChange::Clear(teardown) => {
+            tables.zap(teardown.mappings.clone(), gather)?;
+            tables.free_tables(&teardown.table_range(), gather);
+            Ok(())
+        }
+        PageChange::Discard(range) => tables.zap(range.clone(), gather),
+        PageChange::Protect { range, flags } => {
+            let protection = Protection {
+                rights: rights(*flags),
+                key: None,
+            };
+            tables.protect(range.clone(), protection, gather)
+        }
+    }
+}
+
+/// What a mapping allows. The right to write is given to a page by the first write.
 fn rights(flags: VmFlags) -> LeafFlags {
     let mut rights = LeafFlags::empty();
     // A page that may be written or executed may be read.
