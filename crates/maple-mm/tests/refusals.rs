@@ -3,12 +3,10 @@
 //!
 //! Each mapping and each node is an allocation of its own here, and the allocator of this program
 //! refuses the k-th of a call, or all from the k-th on, for every k.
-#![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
-
 mod common;
+#[path = "common/refusing.rs"]
+mod refusing;
 
-use std::alloc::{GlobalAlloc, Layout, System as Heap};
-use std::cell::Cell;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -20,73 +18,10 @@ use maple_mm::{
     abi::*,
 };
 use maple_tree::GlobalNodes;
-
-/// Which allocations are refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refuse {
-    None,
-    Once(u64),
-    From(u64),
-}
-
-thread_local! {
-    static REFUSE: Cell<Refuse> = const { Cell::new(Refuse::None) };
-    static REFUSED: Cell<u64> = const { Cell::new(0) };
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-}
-
-struct Refusing;
-
-fn is_refused() -> bool {
-    let (next, refused) = match REFUSE.get() {
-        Refuse::None => return false,
-        Refuse::Once(0) => (Refuse::None, true),
-        Refuse::Once(left) => (Refuse::Once(left - 1), false),
-        Refuse::From(0) => (Refuse::From(0), true),
-        Refuse::From(left) => (Refuse::From(left - 1), false),
-    };
-    REFUSE.set(next);
-    REFUSED.set(REFUSED.get() + u64::from(refused));
-    refused
-}
-
-// SAFETY: the memory is the system's; where null is returned, nothing was allocated.
-unsafe impl GlobalAlloc for Refusing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_refused() {
-            return std::ptr::null_mut();
-        }
-        LIVE.set(LIVE.get() + 1);
-        // SAFETY: the contract is the same.
-        unsafe { Heap.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get() - 1);
-        // SAFETY: the contract is the same.
-        unsafe { Heap.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if is_refused() {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: the contract is the same.
-        unsafe { Heap.realloc(memory, layout, size) }
-    }
-}
+use refusing::{LIVE, Refuse, Refusing, refusing};
 
 #[global_allocator]
 static ALLOCATOR: Refusing = Refusing;
-
-/// Runs `act` with allocations refused; says how many were.
-fn refusing<T>(refuse: Refuse, act: impl FnOnce() -> T) -> (T, u64) {
-    REFUSED.set(0);
-    REFUSE.set(refuse);
-    let result = act();
-    REFUSE.set(Refuse::None);
-    (result, REFUSED.get())
-}
 
 /// A space, and others that share with it and must not notice anything.
 struct Family {

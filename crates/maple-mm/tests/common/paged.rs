@@ -8,8 +8,9 @@ use maple_mm::paging::{
 };
 use maple_mm::{
     AddressSpace, File, FileAccess, FileId, FileKind, FilePagesRef, FileRef, ForkPlan,
-    ForkStrategy, Layout, MappedPages, MemoryFile, PageStrategy, Setup, abi::*,
+    ForkStrategy, Layout, MappedPages, MemoryFile, PageStrategy, Setup, TreeNodes, abi::*,
 };
+use maple_tree::GlobalNodes;
 
 use super::BASE;
 
@@ -74,7 +75,9 @@ pub(crate) fn contents<M: PhysMemory + Clone + Send + 'static>(
     pages: u64,
     mark: u64,
 ) -> FilePagesRef {
-    let file = MemoryFile::new(memory.clone(), pages * PAGE_SIZE);
+    // Nodes that are kept for later would look like a leak.
+    let nodes = TreeNodes::new(&GlobalNodes);
+    let file = MemoryFile::new_in(memory.clone(), pages * PAGE_SIZE, nodes);
     for index in 0..pages {
         let bytes = (mark + index).to_ne_bytes();
         file.write(index * PAGE_SIZE, &bytes).expect("a frame");
