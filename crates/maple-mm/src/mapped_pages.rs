@@ -190,7 +190,7 @@ where
     fn map_new(&mut self, addr: u64, vma: &Vma, content: Content) -> Result<(), Fault> {
         let frame = self.tables.memory().allocate(FrameSize::SMALL, content);
         let frame = frame.map_err(|OutOfFrames| Fault::OutOfMemory)?;
-        self.map(addr, (frame, vma), PageKind::Anon, Access::Write)
+        self.map(addr, private_page(frame, vma))
     }
 
     /// Maps 2 MiB at once, if they lie in the mapping, nothing is there yet, and there is a frame
@@ -209,7 +209,7 @@ where
         let Ok(frame) = self.tables.memory().allocate(order, Content::Zeroed) else {
             return false;
         };
-        let mapped = self.map(start, (frame, touch.vma), PageKind::Anon, Access::Write);
+        let mapped = self.map(start, private_page(frame, touch.vma));
         mapped.is_ok()
     }
 
@@ -222,8 +222,7 @@ where
         let frame = pages.page(touch.vma.page_offset_at(addr))?;
         let is_shared = touch.vma.flags().contains(VmFlags::SHARED);
         if touch.access != Access::Write || is_shared {
-            let kind = kind(touch.vma.file().map(|file| &**file));
-            return self.map(addr, (frame, touch.vma), kind, touch.access);
+            return self.map(addr, file_page(frame, touch));
         }
         let memory = self.tables.memory().clone();
         let copy = memory.allocate(FrameSize::SMALL, Content::Any);
@@ -232,27 +231,10 @@ where
         }
         memory.release(frame);
         let copy = copy.map_err(|OutOfFrames| Fault::OutOfMemory)?;
-        self.map(addr, (copy, touch.vma), PageKind::Anon, Access::Write)
+        self.map(addr, private_page(copy, touch.vma))
     }
 
-    fn map(
-        &mut self,
-        addr: u64,
-        (frame, vma): (Frame, &Vma),
-        kind: PageKind,
-        access: Access,
-    ) -> Result<(), Fault> {
-        let mut flags = rights(vma.flags()) | LeafFlags::USER | LeafFlags::ACCESSED;
-        if access == Access::Write {
-            flags |= LeafFlags::WRITE | LeafFlags::DIRTY;
-        } else {
-            // The first write is to be seen.
-            flags -= LeafFlags::WRITE;
-        }
-        let page = NewPage {
-            frame,
-            attributes: Attributes::new(kind, flags),
-        };
+    fn map(&mut self, addr: u64, page: NewPage) -> Result<(), Fault> {
         let memory = self.tables.memory().clone();
         let mut gather = Gather::new(memory.clone(), &mut self.flusher);
         self.tables.map(addr, page, &mut gather).map_err(|error| {
@@ -267,7 +249,7 @@ where
     fn copy_to(
         &mut self,
         child: &mut PageTables<A, M>,
-        inheritance: Inheritance<'_>,
+        inheritance: &mut Inheritance<'_>,
     ) -> Result<(), Errno> {
         for (_, vma) in inheritance.mappings {
             let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
@@ -366,13 +348,13 @@ where
         }
     }
 
-    fn fork(&mut self, inheritance: Inheritance<'_>) -> Result<Self, Errno> {
+    fn fork(&mut self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
         let memory = self.tables.memory().clone();
         let mut child = PageTables::new(memory).map_err(|OutOfFrames| Errno::ENOMEM)?;
         if inheritance.strategy == PageStrategy::Share && A::UPPER_WRITE_PROTECT {
             self.share_with(&mut child, &inheritance)?;
         } else {
-            self.copy_to(&mut child, inheritance)?;
+            self.copy_to(&mut child, &mut inheritance)?;
         }
         let mut child = Self {
             tables: child,
@@ -447,6 +429,30 @@ fn source(vma: &Vma) -> Source<'_> {
     match vma.file().and_then(|file| file.pages()) {
         Some(pages) => Source::File(pages),
         None => Source::Unknown,
+    }
+}
+
+/// A page of its own, that is about to be written.
+fn private_page(frame: Frame, vma: &Vma) -> NewPage {
+    let used = LeafFlags::ACCESSED | LeafFlags::DIRTY;
+    NewPage {
+        frame,
+        attributes: Attributes::new(PageKind::Anon, rights(vma.flags()) | LeafFlags::USER | used),
+    }
+}
+
+/// A page that all see; the first write to it is to be seen, too.
+fn file_page(frame: Frame, touch: &Touch<'_>) -> NewPage {
+    let mut flags = rights(touch.vma.flags()) | LeafFlags::USER | LeafFlags::ACCESSED;
+    if touch.access == Access::Write {
+        flags |= LeafFlags::DIRTY;
+    } else {
+        flags -= LeafFlags::WRITE;
+    }
+    let kind = kind(touch.vma.file().map(|file| &**file));
+    NewPage {
+        frame,
+        attributes: Attributes::new(kind, flags),
     }
 }
 

@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::common::paged::{Memory, REGULAR, Space, check, contents, frames, opened, plans, space};
+use crate::common::paged::{
+    Memory, REGULAR, Space, check, contents, frames, layout, opened, plans, space,
+};
+use crate::common::random::{Calls, portrait};
 use crate::common::{BASE, memory, page};
 use maple_mm::paging::{PageKind, PhysMemory};
 use maple_mm::{
-    Errno, Fault, FilePagesRef, FileRef, ForkPlan, MmapFile, MmapRequest, MremapRequest,
-    PageStrategy, VmFlags, VmaRef, abi::*, truncate,
+    AddressSpace, Errno, Fault, FilePagesRef, FileRef, ForkPlan, MmapFile, MmapRequest,
+    MremapRequest, PageStrategy, Setup, VmFlags, VmaRef, abi::*, truncate,
 };
 use testkit::SplitMix;
 
@@ -516,4 +519,49 @@ fn random_lives_are_what_the_model_says_however_they_fork() {
             }
         }
     }
+}
+
+/// Files with pages and without are the same to mappings, and so are address spaces.
+#[test]
+fn pages_change_nothing_about_mappings() {
+    let mut compared = 0;
+    for seed in 0..120 {
+        let memory = frames(4096);
+        let setup = || Setup {
+            layout: layout(),
+            ..Setup::default()
+        };
+        let mut bare = AddressSpace::from_layout(setup(), []).expect("an empty layout");
+        let mut paged = space(&memory);
+        let files = [1, 2, 3].map(|id| {
+            let pages = contents(&memory, ARENA, 0);
+            opened(id, REGULAR, &pages)
+        });
+        let mut calls = Calls::with_files(seed, files.to_vec());
+        for step in 0..200 {
+            let mut again = calls.clone();
+            let expected = again.step(&mut bare);
+            let seen = calls.step(&mut paged);
+            // Shared memory that grew ends where it ended when it was made; only pages show that.
+            let is_beyond_end = seen == "Err(Bus)" || seen == "Err(EFAULT)";
+            if seen != expected && is_beyond_end {
+                break;
+            }
+            assert_eq!(seen, expected, "seed {seed}, step {step}");
+            compared += 1;
+            assert_eq!(
+                portrait(&paged),
+                portrait(&bare),
+                "seed {seed}, step {step}"
+            );
+            if calls.rng().one_in(30) {
+                again.rng().one_in(30);
+                let plan = plans().nth(calls.rng().index(12)).expect("twelve plans");
+                bare = bare.fork_with(plan, || false).expect("memory");
+                paged = paged.fork_with(plan, || false).expect("memory");
+            }
+        }
+        check(&[&paged]);
+    }
+    assert!(compared > 120 * 150, "only {compared} calls were compared");
 }
