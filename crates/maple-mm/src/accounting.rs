@@ -1,11 +1,16 @@
 //! What is counted: pages by class, locked and promised pages, and the limits on them.
 
+use alloc::sync::Arc;
+
 use crate::abi::PAGE_SIZE;
+use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::fork::UNLIKE;
 use crate::layout::{Capabilities, Limits};
 use crate::space::AddressSpace;
 use crate::system::Asker;
+use crate::vma::Vma;
 
 /// The counters of one address space, all in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -94,15 +99,63 @@ impl Statistics {
     }
 }
 
+/// All sums an address space keeps over its mappings, in pages.
+///
+/// Beside the counters, those that say whether `fork` finds work, without looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Tally {
+    pub(crate) statistics: Statistics,
+    /// What a child does not get as it is: `DONTCOPY`, `WIPEONFORK` or locked.
+    pub(crate) unlike_child: u64,
+    /// Charged pages that a child does not get at all: `DONTCOPY`.
+    pub(crate) kept_from_child: u64,
+    /// What hooks are told about.
+    pub(crate) hooked: u64,
+}
+
+impl Tally {
+    /// What `pages` pages of `vma` add.
+    pub(crate) fn of(vma: &Vma, pages: u64) -> Self {
+        let flags = vma.flags();
+        let pages_if = |condition: bool| if condition { pages } else { 0 };
+        Self {
+            statistics: Statistics::of(flags, pages),
+            unlike_child: pages_if(flags.intersects(UNLIKE)),
+            kept_from_child: pages_if(flags.contains(VmFlags::DONTCOPY | VmFlags::ACCOUNT)),
+            hooked: pages_if(vma.has_hooks()),
+        }
+    }
+
+    /// Both together, wrapping.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            statistics: self.statistics.plus(other.statistics),
+            unlike_child: self.unlike_child.wrapping_add(other.unlike_child),
+            kept_from_child: self.kept_from_child.wrapping_add(other.kept_from_child),
+            hooked: self.hooked.wrapping_add(other.hooked),
+        }
+    }
+
+    /// This without the other, wrapping.
+    pub(crate) const fn minus(self, other: Self) -> Self {
+        Self {
+            statistics: self.statistics.minus(other.statistics),
+            unlike_child: self.unlike_child.wrapping_sub(other.unlike_child),
+            kept_from_child: self.kept_from_child.wrapping_sub(other.kept_from_child),
+            hooked: self.hooked.wrapping_sub(other.hooked),
+        }
+    }
+}
+
 impl AddressSpace {
     /// Whether `pages` more pages with `flags` stay within `RLIMIT_AS` and `RLIMIT_DATA`.
     pub(crate) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
         let limits = self.limits;
-        let total = self.statistics.total_vm.saturating_add(pages);
+        let total = self.tally.statistics.total_vm.saturating_add(pages);
         if total > limits.address_space / PAGE_SIZE {
             return false;
         }
-        let data = self.statistics.data_vm.saturating_add(pages);
+        let data = self.tally.statistics.data_vm.saturating_add(pages);
         // LINUX: a soft data limit of 0 (Valgrind sets it) lets the hard limit count.
         !is_data(flags)
             || data <= limits.data / PAGE_SIZE
@@ -110,15 +163,19 @@ impl AddressSpace {
     }
 
     /// Promises `pages` to this address space.
-    pub(crate) fn charge(&self, pages: u64) -> Result<(), Errno> {
+    pub(crate) fn charge(&self, pages: u64) -> Result<Charge, Errno> {
         if pages == 0 {
-            return Ok(());
+            return Ok(Charge::NONE);
         }
-        let asker = Asker {
+        self.system.charge(pages, self.asker())?;
+        Ok(Charge::new(Arc::clone(&self.system), pages))
+    }
+
+    pub(crate) fn asker(&self) -> Asker {
+        Asker {
             is_admin: self.capabilities.contains(Capabilities::SYS_ADMIN),
-            total_pages: self.statistics.total_vm,
-        };
-        self.system.charge(pages, asker)
+            total_pages: self.tally.statistics.total_vm,
+        }
     }
 
     /// Whether this process may lock memory at all.
@@ -128,7 +185,11 @@ impl AddressSpace {
 
     /// Whether `bytes` more locked bytes stay within `RLIMIT_MEMLOCK`.
     pub(crate) fn may_lock(&self, bytes: u64) -> bool {
-        let locked = self.statistics.locked_vm.saturating_add(bytes / PAGE_SIZE);
+        let locked = self
+            .tally
+            .statistics
+            .locked_vm
+            .saturating_add(bytes / PAGE_SIZE);
         locked <= self.limits.memlock / PAGE_SIZE
             || self.capabilities.contains(Capabilities::IPC_LOCK)
     }

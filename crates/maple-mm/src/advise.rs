@@ -106,7 +106,7 @@ impl AddressSpace {
             return Ok(());
         }
         // LINUX: the limit on mappings shows as EAGAIN here.
-        self.modify(&part.with_flags(flags))
+        self.modify(part.with_flags(flags))
             .map_err(|errno| match errno {
                 Errno::ENOMEM => Errno::EAGAIN,
                 errno => errno,
@@ -119,7 +119,7 @@ impl AddressSpace {
         if part.vma.is_anonymous() {
             self.prepare_anon(&part.vma)?;
         }
-        let Some(vma) = self.vma_at(part.start).cloned() else {
+        let Some(vma) = self.local_at(part.start) else {
             return Ok(());
         };
         let flags = vma.flags() | VmFlags::MAYBE_GUARD;
@@ -127,7 +127,7 @@ impl AddressSpace {
             return Ok(());
         }
         // The whole mapping is marked; it is never split for it.
-        self.commit_put(&alloc::sync::Arc::new(vma.with_flags(flags)))
+        self.commit_put(vma.with_flags(flags))
     }
 
     fn advise_populate(&mut self, range: core::ops::Range<u64>, advice: i32) -> Result<(), Errno> {

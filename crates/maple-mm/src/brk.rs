@@ -2,7 +2,6 @@
 
 use crate::abi::{PAGE_SIZE, page_ceil};
 use crate::anon::Anon;
-use crate::edit::Edit;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
@@ -93,7 +92,7 @@ impl AddressSpace {
         if !self.may_expand(flags, pages) || too_many {
             return Err(Errno::ENOMEM);
         }
-        self.charge(pages)?;
+        let charge = self.charge(pages)?;
         let content = Content {
             flags,
             page_offset: start / PAGE_SIZE,
@@ -105,7 +104,9 @@ impl AddressSpace {
             end,
             content,
         });
-        self.commit_charged(heap.map(Edit::put).into_iter().collect(), pages)
+        let mut edits = self.edits();
+        edits.put_some(heap)?;
+        self.commit_charged(edits, charge)
     }
 
     /// The mapping below grown by the range, or the range alone.
@@ -116,8 +117,11 @@ impl AddressSpace {
         let prev = self
             .vma_before(new.start)
             .filter(|vma| vma.end() > start)
-            .map(|vma| &**vma);
-        let around = Neighbours { prev, next: None };
+            .map(|vma| self.local(vma));
+        let around = Neighbours {
+            prev: prev.as_deref(),
+            next: None,
+        };
         let candidate = Candidate {
             start: new.start,
             end: new.end,

@@ -1,31 +1,27 @@
 //! Changes to the tree: gathered first, reserved, then carried out without failing.
 
-use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use maple_tree::IndexRange;
 
 use crate::abi::PAGE_SIZE;
-use crate::accounting::Statistics;
+use crate::accounting::Tally;
+use crate::charge::Charge;
 use crate::errno::Errno;
+use crate::memory::{VmaPool, VmaRef};
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
 /// One change to the tree.
-#[derive(Clone, Debug)]
-pub(crate) enum Edit {
+#[derive(Debug)]
+enum Edit {
     /// Store the mapping over exactly its range.
-    Put(Arc<Vma>),
+    Put(VmaRef),
     /// Leave nothing in the range.
     Clear(IndexRange),
 }
 
 impl Edit {
-    pub(crate) fn put(vma: Vma) -> Self {
-        Self::Put(Arc::new(vma))
-    }
-
     /// The part of the tree that changes.
     fn range(&self) -> IndexRange {
         match self {
@@ -35,77 +31,147 @@ impl Edit {
     }
 }
 
-/// The counters that the part of `vma` in `range` makes.
-fn counters(vma: &Vma, range: IndexRange) -> Statistics {
+/// Changes to the tree, in order; every mapping they store has its memory already.
+#[derive(Debug)]
+pub(crate) struct Edits {
+    pool: &'static VmaPool,
+    list: Vec<Edit>,
+}
+
+impl Edits {
+    fn push(&mut self, edit: Edit) -> Result<(), Errno> {
+        self.list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.list.push(edit);
+        Ok(())
+    }
+
+    /// Stores `vma` over exactly its range.
+    pub(crate) fn put(&mut self, vma: Vma) -> Result<(), Errno> {
+        let vma = VmaRef::new(vma, self.pool)?;
+        self.push(Edit::Put(vma))
+    }
+
+    /// As [`put`](Self::put), if there is a mapping.
+    pub(crate) fn put_some(&mut self, vma: Option<Vma>) -> Result<(), Errno> {
+        vma.map_or(Ok(()), |vma| self.put(vma))
+    }
+
+    /// Stores a mapping that has its memory.
+    pub(crate) fn put_ref(&mut self, vma: VmaRef) -> Result<(), Errno> {
+        self.push(Edit::Put(vma))
+    }
+
+    /// Leaves nothing in `range`.
+    pub(crate) fn clear(&mut self, range: IndexRange) -> Result<(), Errno> {
+        self.push(Edit::Clear(range))
+    }
+
+    /// Stores the pieces of `vma` outside `start..end`.
+    pub(crate) fn outer_pieces(&mut self, vma: &Vma, start: u64, end: u64) -> Result<(), Errno> {
+        self.put_some(vma.with_range(vma.start(), start.min(vma.end())))?;
+        self.put_some(vma.with_range(end.max(vma.start()), vma.end()))
+    }
+
+    /// Stores the two pieces of `vma` around `at`; nothing when `at` does not lie inside.
+    pub(crate) fn split_at(&mut self, vma: &Vma, at: u64) -> Result<(), Errno> {
+        if at <= vma.start() || vma.end() <= at {
+            return Ok(());
+        }
+        self.put_some(vma.with_range(vma.start(), at))?;
+        self.put_some(vma.with_range(at, vma.end()))
+    }
+}
+
+/// What the part of `vma` in `range` adds to the counters.
+fn counted(vma: &Vma, range: IndexRange) -> Tally {
     let bytes = range.count().unwrap_or(0);
-    Statistics::of(vma.flags(), bytes / PAGE_SIZE)
+    Tally::of(vma, bytes / PAGE_SIZE)
+}
+
+/// The range from the lower of both to the higher.
+fn hull(left: IndexRange, right: IndexRange) -> IndexRange {
+    let (first, last) = (
+        left.first().min(right.first()),
+        left.last().max(right.last()),
+    );
+    IndexRange::new(first, last).unwrap_or(left)
 }
 
 impl AddressSpace {
+    /// No changes yet.
+    pub(crate) fn edits(&self) -> Edits {
+        Edits {
+            pool: self.system.pool(),
+            list: Vec::new(),
+        }
+    }
+
     /// Carries out `edits` in order and keeps the counters true.
     ///
-    /// Whatever the call charged before must be covered by `charged`; the difference to what the
+    /// Whatever the call charged before must be covered by `charge`; the difference to what the
     /// edits really change is settled here. An error leaves everything unchanged and takes the
     /// charge back.
-    pub(crate) fn commit_charged(&mut self, edits: Vec<Edit>, charged: u64) -> Result<(), Errno> {
+    pub(crate) fn commit_charged(&mut self, edits: Edits, charge: Charge) -> Result<(), Errno> {
+        let edits = edits.list;
         if edits.is_empty() {
-            self.system.uncharge(charged);
             return Ok(());
         }
-        let before = self.statistics.committed;
-        let Ok(mut writes) = self.tree.preallocate(edits.len()) else {
-            self.system.uncharge(charged);
-            return Err(Errno::ENOMEM);
-        };
-        let mut sums = self.statistics;
+        let hull = edits.iter().map(Edit::range).reduce(hull);
+        let watched = self.tell_of(&edits).then(|| self.tree.snapshot());
+        let mut writes = self
+            .tree
+            .preallocate(edits.len())
+            .map_err(|_| Errno::ENOMEM)?;
+        let before = self.tally;
+        let mut sums = before;
         for edit in edits {
             let range = edit.range();
             for (whole, vma) in writes.range(range.first()..=range.last()) {
                 if let Some(part) = whole.intersection(range) {
-                    sums = sums.minus(counters(vma, part));
+                    sums = sums.minus(counted(vma, part));
                 }
             }
             match edit {
                 Edit::Put(vma) => {
-                    sums = sums.plus(counters(&vma, range));
+                    debug_assert!(
+                        !self.anon_origin.is_inherited(vma.anon()),
+                        "every change makes what it stores its own"
+                    );
+                    sums = sums.plus(counted(&vma, range));
                     writes.store(range, vma);
                 }
                 Edit::Clear(range) => writes.remove(range),
             }
         }
         drop(writes);
-        self.statistics = sums;
+        self.tally = sums;
+        let added = sums
+            .statistics
+            .committed
+            .wrapping_sub(before.statistics.committed);
         self.system
-            .charge_unchecked(sums.committed.wrapping_sub(before).wrapping_sub(charged));
+            .charge_unchecked(added.wrapping_sub(charge.keep()));
+        if let (Some(before), Some(range)) = (watched, hull) {
+            self.tell_change(&before, range);
+        }
         Ok(())
     }
 
+    /// Whether somebody may have to be told of `edits`.
+    fn tell_of(&self, edits: &[Edit]) -> bool {
+        let begins = |edit: &Edit| matches!(edit, Edit::Put(vma) if vma.has_hooks());
+        self.system.hooks().is_some() && (self.tally.hooked > 0 || edits.iter().any(begins))
+    }
+
     /// Carries out `edits` for which nothing was charged.
-    pub(crate) fn commit(&mut self, edits: Vec<Edit>) -> Result<(), Errno> {
-        self.commit_charged(edits, 0)
+    pub(crate) fn commit(&mut self, edits: Edits) -> Result<(), Errno> {
+        self.commit_charged(edits, Charge::NONE)
     }
 
     /// Stores one mapping.
-    pub(crate) fn commit_put(&mut self, vma: &Arc<Vma>) -> Result<(), Errno> {
-        self.commit(vec![Edit::Put(Arc::clone(vma))])
+    pub(crate) fn commit_put(&mut self, vma: Vma) -> Result<(), Errno> {
+        let mut edits = self.edits();
+        edits.put(vma)?;
+        self.commit(edits)
     }
-}
-
-/// The pieces of `vma` outside `start..end`, as edits that store them.
-pub(crate) fn outer_pieces(vma: &Vma, start: u64, end: u64) -> impl Iterator<Item = Edit> {
-    let lower = vma.with_range(vma.start(), start.min(vma.end()));
-    let upper = vma.with_range(end.max(vma.start()), vma.end());
-    [lower, upper].into_iter().flatten().map(Edit::put)
-}
-
-/// The two pieces of `vma` around `at`, as edits; none when `at` does not lie inside.
-pub(crate) fn split_at(vma: &Vma, at: u64) -> impl Iterator<Item = Edit> {
-    let inside = vma.start() < at && at < vma.end();
-    let pieces = inside.then(|| {
-        [
-            vma.with_range(vma.start(), at),
-            vma.with_range(at, vma.end()),
-        ]
-    });
-    pieces.into_iter().flatten().flatten().map(Edit::put)
 }

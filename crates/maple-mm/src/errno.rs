@@ -43,6 +43,7 @@ macro_rules! errnos {
 
 errnos! {
     EPERM = 1, "The operation is not permitted: a seal, a privilege or a lowest address forbids it.";
+    EINTR = 4, "The call was cancelled.";
     EBADF = 9, "The file descriptor is not open.";
     EAGAIN = 11, "A limit on locked memory was reached, or a resource is short for now.";
     ENOMEM = 12, "No address space, memory, mapping slot or mapped page where one is needed.";

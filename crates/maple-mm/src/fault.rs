@@ -1,10 +1,10 @@
 //! Touching memory: what a first write leaves behind, and stacks that grow.
 
-use alloc::sync::Arc;
-
 use crate::abi::{HUGE_PAGE_SIZE, PAGE_SIZE, page_floor};
+use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::memory::VmaRef;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
@@ -113,7 +113,7 @@ impl AddressSpace {
     }
 
     /// Extends a stack down to the page of `addr`.
-    fn grow_stack(&mut self, stack: &Arc<Vma>, addr: u64) -> Result<Arc<Vma>, Fault> {
+    fn grow_stack(&mut self, stack: &VmaRef, addr: u64) -> Result<VmaRef, Fault> {
         if !stack.flags().contains(VmFlags::GROWSDOWN) {
             return Err(Fault::NotMapped);
         }
@@ -123,20 +123,22 @@ impl AddressSpace {
         // LINUX: growing prepares the stack for written pages, whatever the access, and before
         // the limits are checked.
         self.prepare_anon(stack).map_err(|_| Fault::OutOfMemory)?;
-        let charged = self
+        let charge = self
             .charge_growth(stack, start)
             .map_err(|_| Fault::NotMapped)?;
-        let current = self
-            .vma_at(stack.start())
-            .cloned()
-            .ok_or(Fault::NotMapped)?;
+        let current = self.local_at(stack.start()).ok_or(Fault::NotMapped)?;
         let larger = current
             .with_range(start, stack.end())
             .ok_or(Fault::NotMapped)?;
-        let larger = Arc::new(larger);
-        let edit = crate::edit::Edit::Put(Arc::clone(&larger));
-        self.commit_charged(alloc::vec![edit], charged)
-            .map_err(|_| Fault::OutOfMemory)?;
+        self.store_grown(larger, charge)
+            .map_err(|_| Fault::OutOfMemory)
+    }
+
+    fn store_grown(&mut self, larger: Vma, charge: Charge) -> Result<VmaRef, Errno> {
+        let larger = VmaRef::new(larger, self.system.pool())?;
+        let mut edits = self.edits();
+        edits.put_ref(larger.clone())?;
+        self.commit_charged(edits, charge)?;
         Ok(larger)
     }
 
@@ -164,7 +166,7 @@ impl AddressSpace {
     }
 
     /// Checks the limits of a stack that begins at `start`, and charges what it grows by.
-    fn charge_growth(&self, stack: &Vma, start: u64) -> Result<u64, Errno> {
+    fn charge_growth(&self, stack: &Vma, start: u64) -> Result<Charge, Errno> {
         let grown = (stack.start() - start) / PAGE_SIZE;
         let is_locked = stack.flags().contains(VmFlags::LOCKED);
         if stack.page_offset() < grown
@@ -179,8 +181,7 @@ impl AddressSpace {
         } else {
             0
         };
-        self.charge(charged)?;
-        Ok(charged)
+        self.charge(charged)
     }
 
     /// Brings the pages of `start..end` in, as `MAP_POPULATE` and locking do: private writable

@@ -1,7 +1,10 @@
 //! What stands behind a mapping: nothing, an open file, or a page the kernel gave.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
+use alloc::string::String;
+
+use crate::counted::Counted;
+use crate::errno::Errno;
 
 bitflags::bitflags! {
     /// What an open file allows a mapping to do.
@@ -23,6 +26,9 @@ bitflags::bitflags! {
         const WRITE_SEALED = 1 << 6;
         /// Supports `MAP_SYNC`.
         const SYNC = 1 << 7;
+        /// Its mappings are told of ([`MappingHooks`](crate::MappingHooks)), and never vanish in
+        /// a merge.
+        const HOOKED = 1 << 8;
     }
 }
 
@@ -56,6 +62,9 @@ pub enum FileKind {
     /// Another device or pseudo file.
     Device,
 }
+
+/// A shared [`File`]: what mappings hold.
+pub type FileRef = Counted<File>;
 
 /// An open file, as far as its mappings show it.
 ///
@@ -91,16 +100,19 @@ pub struct File {
 
 impl File {
     /// The object the kernel makes for `MAP_SHARED | MAP_ANONYMOUS`; its inode is not known yet.
-    #[must_use]
-    pub fn shared_anonymous(id: FileId) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if there is no memory for the name.
+    pub fn shared_anonymous(id: FileId) -> Result<Self, Errno> {
+        Ok(Self {
             id,
             device: (0, 1),
             inode: 0,
-            name: "/dev/zero (deleted)".into(),
+            name: boxed("/dev/zero (deleted)")?,
             kind: FileKind::Shmem,
             access: FileAccess::READ | FileAccess::WRITE,
-        }
+        })
     }
 
     /// The highest byte offset plus one that may be mapped.
@@ -113,15 +125,47 @@ impl File {
 
     /// Whether a mapping may not vanish in a merge, because its end is an event.
     pub(crate) const fn has_close(&self) -> bool {
-        matches!(self.kind, FileKind::SystemV)
+        matches!(self.kind, FileKind::SystemV) || self.access.contains(FileAccess::HOOKED)
     }
 }
 
 /// A mapping the kernel made itself: `[vdso]`, `[vvar]`, `[vvar_vclock]`. It cannot be split.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::Special;
+/// assert_eq!(Special::new("[vdso]")?.name(), "[vdso]");
+/// # Ok::<(), maple_mm::Errno>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Special {
+pub struct Special(Counted<Box<str>>);
+
+impl Special {
+    /// A mapping that `/proc/PID/maps` calls `name`, with its brackets.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if there is no memory for the name.
+    pub fn new(name: &str) -> Result<Self, Errno> {
+        Ok(Self(Counted::new(boxed(name)?)?))
+    }
+
     /// The name `/proc/PID/maps` prints, with its brackets.
-    pub name: Arc<str>,
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A text of its own, or no memory for it.
+fn boxed(text: &str) -> Result<Box<str>, Errno> {
+    let mut copy = String::new();
+    copy.try_reserve_exact(text.len())
+        .map_err(|_| Errno::ENOMEM)?;
+    copy.push_str(text);
+    // Reserved exactly, so nothing is allocated anew.
+    Ok(copy.into_boxed_str())
 }
 
 /// What stands behind a mapping.
@@ -130,7 +174,7 @@ pub enum Backing {
     /// Nothing: zeroes on first touch.
     Anonymous,
     /// An open file.
-    File(Arc<File>),
+    File(FileRef),
     /// Pages the kernel gave.
     Special(Special),
 }
@@ -138,7 +182,7 @@ pub enum Backing {
 impl Backing {
     /// The open file, if one stands behind the mapping.
     #[must_use]
-    pub fn file(&self) -> Option<&Arc<File>> {
+    pub fn file(&self) -> Option<&FileRef> {
         match self {
             Self::File(file) => Some(file),
             Self::Anonymous | Self::Special(_) => None,
@@ -165,5 +209,5 @@ pub enum MmapFile {
     /// A descriptor that is not open.
     Bad,
     /// An open file.
-    Open(Arc<File>),
+    Open(FileRef),
 }

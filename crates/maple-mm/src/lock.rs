@@ -116,7 +116,7 @@ impl AddressSpace {
             return Err(Errno::EPERM);
         }
         let is_privileged = self.capabilities.contains(Capabilities::IPC_LOCK);
-        let is_beyond = self.statistics.total_vm > self.limits.memlock / PAGE_SIZE;
+        let is_beyond = self.tally.statistics.total_vm > self.limits.memlock / PAGE_SIZE;
         if flags & MCL_CURRENT != 0 && is_beyond && !is_privileged {
             return Err(Errno::ENOMEM);
         }
@@ -210,7 +210,11 @@ impl AddressSpace {
         let len = page_ceil(len.wrapping_add(addr & (PAGE_SIZE - 1)));
         let start = page_floor(addr);
         let limit = self.limits.memlock / PAGE_SIZE;
-        let mut locked = self.statistics.locked_vm.saturating_add(len / PAGE_SIZE);
+        let mut locked = self
+            .tally
+            .statistics
+            .locked_vm
+            .saturating_add(len / PAGE_SIZE);
         if locked > limit && !self.capabilities.contains(Capabilities::IPC_LOCK) {
             // What is locked already does not count twice.
             locked -= self.locked_pages(start..start.saturating_add(len));
@@ -237,7 +241,7 @@ impl AddressSpace {
         }
         let mut at = start;
         while at < end {
-            let vma = self.vma_at(at).cloned().ok_or(Errno::ENOMEM)?;
+            let vma = self.local_at(at).ok_or(Errno::ENOMEM)?;
             let part_end = vma.end().min(end);
             self.lock_part(
                 Part {
@@ -258,7 +262,7 @@ impl AddressSpace {
         if new == old || is_never_locked(&part.vma) {
             return Ok(());
         }
-        self.modify(&part.with_flags(new))
+        self.modify(part.with_flags(new))
     }
 
     fn lock_everything(&mut self, lock: VmFlags) {

@@ -1,7 +1,5 @@
 //! `mmap`: its checks in Linux's order, then one new range.
 
-use alloc::sync::Arc;
-
 use crate::abi::{
     HUGE_PAGE_SIZE, LEGACY_MAP_MASK, MAP_32BIT, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED,
     MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED,
@@ -9,9 +7,9 @@ use crate::abi::{
     MAP_STACK, MAP_SYNC, MAP_TYPE, PAGE_SIZE, is_page_aligned, page_ceil, page_floor,
 };
 use crate::anon::Anon;
-use crate::edit::Edit;
+use crate::charge::Charge;
 use crate::errno::Errno;
-use crate::file::{Backing, File, FileAccess, FileId, FileKind, MmapFile};
+use crate::file::{Backing, File, FileAccess, FileId, FileKind, FileRef, MmapFile};
 use crate::flags::VmFlags;
 use crate::lock::is_never_locked;
 use crate::merge::{Candidate, Neighbours, merge_new};
@@ -162,7 +160,7 @@ impl AddressSpace {
         self.layout.low_base = before;
     }
 
-    fn mmap_file(&mut self, request: &MmapRequest, file: Option<&Arc<File>>) -> Result<u64, Errno> {
+    fn mmap_file(&mut self, request: &MmapRequest, file: Option<&FileRef>) -> Result<u64, Errno> {
         let place = self.checked_place(request, file)?;
         let mut flags = self.initial_flags(request);
         let addr = self.place(&place)?;
@@ -191,7 +189,7 @@ impl AddressSpace {
         if request.flags & MAP_NORESERVE != 0 && self.may_promise_freely() {
             flags |= VmFlags::NORESERVE;
         }
-        let backing = self.backing_for(file, flags);
+        let backing = self.backing_for(file, flags)?;
         let content = Content {
             flags,
             page_offset,
@@ -218,7 +216,7 @@ impl AddressSpace {
     fn checked_place<'a>(
         &self,
         request: &MmapRequest,
-        file: Option<&'a Arc<File>>,
+        file: Option<&'a FileRef>,
     ) -> Result<Place<'a>, Errno> {
         if request.len == 0 {
             return Err(Errno::EINVAL);
@@ -296,33 +294,34 @@ impl AddressSpace {
         Ok(())
     }
 
-    fn backing_for(&self, file: Option<&Arc<File>>, flags: VmFlags) -> Backing {
+    fn backing_for(&self, file: Option<&FileRef>, flags: VmFlags) -> Result<Backing, Errno> {
         let is_shared = flags.contains(VmFlags::SHARED);
         match file {
             Some(file) if file.kind == FileKind::DevZero && is_shared => self.new_shared_memory(),
-            Some(file) => Backing::File(Arc::clone(file)),
+            Some(file) => Ok(Backing::File(file.clone())),
             None if is_shared => self.new_shared_memory(),
-            None => Backing::Anonymous,
+            None => Ok(Backing::Anonymous),
         }
     }
 
-    fn new_shared_memory(&self) -> Backing {
-        Backing::File(Arc::new(File::shared_anonymous(self.system.new_file())))
+    fn new_shared_memory(&self) -> Result<Backing, Errno> {
+        let object = File::shared_anonymous(self.system.new_file())?;
+        Ok(Backing::File(FileRef::new(object)?))
     }
 
     /// Replaces what lies in the range by one new mapping, merged with its neighbours.
     pub(crate) fn map_region(&mut self, mut new: NewRange) -> Result<(), Errno> {
         let room = self.make_room(new.start, new.end)?;
         let pages = Self::pages(new.end - new.start);
-        let charged = match self.check_limits(&mut new, &room, pages) {
-            Ok(charged) => charged,
+        let charge = match self.check_limits(&mut new, &room, pages) {
+            Ok(charge) => charge,
             Err(errno) => {
-                self.commit(room.splits)?;
+                self.split_for(new.start, new.end)?;
                 return Err(errno);
             }
         };
         if let Err(errno) = self.check_backing(&new, pages) {
-            self.system.uncharge(charged);
+            drop(charge);
             self.commit(room.edits)?;
             return Err(errno);
         }
@@ -338,22 +337,20 @@ impl AddressSpace {
                 vma
             }
         });
-        edits.extend(mapped.map(Edit::put));
+        edits.put_some(mapped)?;
         // What goes away was charged and pays for what comes; the rest was charged just now.
-        self.commit_charged(edits, charged)
+        self.commit_charged(edits, charge)
     }
 
-    fn check_limits(&self, new: &mut NewRange, room: &Room, pages: u64) -> Result<u64, Errno> {
+    fn check_limits(&self, new: &mut NewRange, room: &Room, pages: u64) -> Result<Charge, Errno> {
         if !self.may_expand(new.content.flags, pages - room.pages) {
             return Err(Errno::ENOMEM);
         }
         if !new.content.flags.is_accountable() {
-            return Ok(0);
+            return Ok(Charge::NONE);
         }
         new.content.flags |= VmFlags::ACCOUNT;
-        let charged = pages - room.charged_pages;
-        self.charge(charged)?;
-        Ok(charged)
+        self.charge(pages - room.charged_pages)
     }
 
     /// What the file behind a mapping refuses at last, when the range is empty already.
@@ -372,8 +369,8 @@ impl AddressSpace {
         }
         let is_new = file.id.0 & FileId::MODEL_BIT != 0 && flags.contains(VmFlags::SHARED);
         if is_new && !flags.contains(VmFlags::NORESERVE) {
-            self.charge(pages)?;
-            self.system.uncharge(pages);
+            // Given back at once.
+            drop(self.charge(pages)?);
         }
         Ok(())
     }
@@ -398,24 +395,24 @@ impl AddressSpace {
 
     /// What is mapped directly below `addr`, cut there.
     fn piece_below(&self, addr: u64) -> Option<Vma> {
-        let below = self.vma_at(addr.checked_sub(1)?)?;
+        let below = self.local_at(addr.checked_sub(1)?)?;
         below.with_range(below.start(), addr)
     }
 
     /// What is mapped directly above `addr`, cut there.
     fn piece_above(&self, addr: u64) -> Option<Vma> {
-        let above = self.vma_at(addr)?;
+        let above = self.local_at(addr)?;
         above.with_range(addr, above.end())
     }
 }
 
 /// The file a request names.
-fn opened(request: &MmapRequest) -> Result<Option<Arc<File>>, Errno> {
+fn opened(request: &MmapRequest) -> Result<Option<FileRef>, Errno> {
     let is_huge = request.flags & MAP_HUGETLB != 0;
     if request.flags & MAP_ANONYMOUS == 0 {
         return match &request.file {
             MmapFile::Open(_) if is_huge => Err(Errno::EINVAL),
-            MmapFile::Open(file) => Ok(Some(Arc::clone(file))),
+            MmapFile::Open(file) => Ok(Some(file.clone())),
             MmapFile::None | MmapFile::Bad => Err(Errno::EBADF),
         };
     }

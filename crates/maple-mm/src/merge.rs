@@ -6,7 +6,8 @@
 //! ```
 //! A *new* range lies in a hole (`mmap`, `brk`, the target of `mremap`); an *existing* range is
 //! part of a mapping whose flags change (`mprotect`, `madvise`, `mlock`, `mseal`). Each neighbour
-//! must have the same flags and backing, an offset in line, and a compatible anon_vma.
+//! must have the same flags and backing, an offset in line, and a compatible anon_vma. Whoever
+//! asks makes all of them its own first (`Local`), so that identities can be compared.
 
 use crate::anon::Anon;
 use crate::file::Backing;
@@ -67,10 +68,6 @@ pub(crate) fn may_share_anon(profile: &LinuxProfile, lower: &Vma, upper: &Vma) -
         && lower.page_offset_at(lower.end()) == upper.page_offset()
 }
 
-fn has_close(vma: &Vma) -> bool {
-    vma.file().is_some_and(|file| file.has_close())
-}
-
 /// One profile's rules, applied to one candidate.
 #[derive(Clone, Copy)]
 struct Rules<'a> {
@@ -89,8 +86,8 @@ impl Rules<'_> {
             && self.has_compatible_anon(neighbour.anon())
     }
 
-    fn has_compatible_anon(&self, neighbour: &Anon) -> bool {
-        let own = &self.candidate.content.anon;
+    fn has_compatible_anon(&self, neighbour: Anon) -> bool {
+        let own = self.candidate.content.anon;
         match self.profile.anon_merge {
             AnonMergeRule::EitherSide => match (neighbour.is_faulted(), own.is_faulted()) {
                 (false, true) => !self.candidate.is_forked,
@@ -128,7 +125,7 @@ impl Rules<'_> {
             .filter(|next| self.joins_next(next))
             .filter(|next| prev.is_none_or(|prev| prev.anon().is_compatible(next.anon())));
         match (prev, next) {
-            (Some(_), Some(next)) if has_close(next) => Some(Joined::Prev),
+            (Some(_), Some(next)) if next.has_hooks() => Some(Joined::Prev),
             (Some(_), Some(_)) => Some(Joined::Both),
             (Some(_), None) => Some(Joined::Prev),
             (None, Some(_)) => Some(Joined::Next),
@@ -156,7 +153,7 @@ impl Union<'_> {
 
     fn anon(&self) -> Anon {
         let survivor = self.prev().or(self.next());
-        let own = &self.candidate.content.anon;
+        let own = self.candidate.content.anon;
         let others = [
             survivor.map(Vma::anon),
             self.next().map(Vma::anon),
@@ -166,7 +163,6 @@ impl Union<'_> {
             .into_iter()
             .flatten()
             .find(|anon| anon.is_faulted())
-            .cloned()
             .unwrap_or_default()
     }
 
@@ -233,7 +229,7 @@ pub(crate) fn merge_existing<'a>(
     let at_start = candidate.start == middle.start();
     let at_end = candidate.end == middle.end();
     // A mapping whose end is an event may not vanish.
-    if at_start && at_end && has_close(middle) {
+    if at_start && at_end && middle.has_hooks() {
         return None;
     }
     let around = Neighbours {

@@ -1,9 +1,7 @@
 //! Giving part of a mapping other flags: merge with a neighbour, or split.
 
-use alloc::sync::Arc;
-use alloc::vec;
-
-use crate::edit::{Edit, outer_pieces, split_at};
+use crate::anon::Local;
+use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
@@ -12,14 +10,12 @@ use crate::space::AddressSpace;
 use crate::vma::{Content, Vma};
 
 /// A change of flags over `start..end`, which lies in `vma`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Change {
-    pub(crate) vma: Arc<Vma>,
-    pub(crate) start: u64,
-    pub(crate) end: u64,
+    pub(crate) part: Part,
     pub(crate) flags: VmFlags,
     /// Pages promised for it already.
-    pub(crate) charged: u64,
+    pub(crate) charge: Charge,
 }
 
 impl AddressSpace {
@@ -29,10 +25,8 @@ impl AddressSpace {
     /// - `EINVAL`: the mapping cannot be split.
     ///
     /// On error what was promised is given back.
-    pub(crate) fn modify(&mut self, change: &Change) -> Result<(), Errno> {
-        let Change {
-            vma, start, end, ..
-        } = &change;
+    pub(crate) fn modify(&mut self, change: Change) -> Result<(), Errno> {
+        let Part { vma, start, end } = &change.part;
         let content = Content {
             flags: change.flags,
             page_offset: vma.page_offset_at(*start),
@@ -45,46 +39,40 @@ impl AddressSpace {
             content: &content,
             is_forked,
         };
-        let prev = self.vma_before(vma.start()).cloned();
-        let next = self.vma_at(vma.end()).cloned();
+        let prev = self.vma_before(vma.start()).map(|prev| self.local(prev));
+        let next = self.local_at(vma.end());
         let around = Neighbours {
             prev: prev.as_deref(),
             next: next.as_deref(),
         };
-        if let Some(merged) = merge_existing(&self.profile, vma, candidate, around) {
-            let mut edits: vec::Vec<Edit> = outer_pieces(vma, *start, *end).collect();
-            edits.push(Edit::put(merged));
-            return self.commit_charged(edits, change.charged);
+        let merged = merge_existing(&self.profile, vma, candidate, around);
+        if merged.is_none() {
+            self.check_splits(&change)?;
         }
-        self.check_splits(change)?;
-        let Some(changed) = Vma::new(*start, *end, content) else {
-            return Ok(());
-        };
-        let mut edits: vec::Vec<Edit> = outer_pieces(vma, *start, *end).collect();
-        edits.push(Edit::put(changed));
-        self.commit_charged(edits, change.charged)
+        let mut edits = self.edits();
+        edits.outer_pieces(vma, *start, *end)?;
+        edits.put_some(merged.or_else(|| Vma::new(*start, *end, content)))?;
+        self.commit_charged(edits, change.charge)
     }
 
     /// Whether the splits a change needs may be made.
     fn check_splits(&mut self, change: &Change) -> Result<(), Errno> {
-        let vma = &change.vma;
-        let at_start = vma.start() < change.start;
-        let at_end = change.end < vma.end();
+        let Part { vma, start, end } = &change.part;
+        let at_start = vma.start() < *start;
+        let at_end = *end < vma.end();
         if !at_start && !at_end {
             return Ok(());
         }
-        let outcome = self.may_split().and_then(|()| match vma.backing() {
-            Backing::Special(_) => Err(Errno::EINVAL),
-            _ => Ok(()),
-        });
-        if let Err(errno) = outcome {
-            self.system.uncharge(change.charged);
-            return Err(errno);
+        self.may_split()?;
+        if matches!(vma.backing(), Backing::Special(_)) {
+            return Err(Errno::EINVAL);
         }
         let max = self.system.settings().max_map_count;
         if at_start && at_end && self.map_count() + 1 >= max {
             // LINUX: the first of two splits is made before the second is refused, and stays.
-            self.commit_charged(split_at(vma, change.start).collect(), change.charged)?;
+            let mut edits = self.edits();
+            edits.split_at(vma, *start)?;
+            self.commit(edits)?;
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -105,7 +93,7 @@ impl AddressSpace {
             let Some(vma) = self
                 .find_vma(at)
                 .filter(|vma| vma.start() < range.end)
-                .cloned()
+                .map(|vma| self.local(vma))
             else {
                 return Ok(Holes::Some);
             };
@@ -131,7 +119,7 @@ impl AddressSpace {
 /// The part of a mapping that a call's range covers.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    pub(crate) vma: Arc<Vma>,
+    pub(crate) vma: Local,
     pub(crate) start: u64,
     pub(crate) end: u64,
 }
@@ -139,11 +127,9 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) fn with_flags(self, flags: VmFlags) -> Change {
         Change {
-            vma: self.vma,
-            start: self.start,
-            end: self.end,
+            part: self,
             flags,
-            charged: 0,
+            charge: Charge::NONE,
         }
     }
 }

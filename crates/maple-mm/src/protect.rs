@@ -124,7 +124,7 @@ impl AddressSpace {
     ) -> Result<(), Errno> {
         let mut at = range.start;
         while at < range.end {
-            let vma = self.vma_at(at).cloned().ok_or(Errno::ENOMEM)?;
+            let vma = self.local_at(at).ok_or(Errno::ENOMEM)?;
             let end = vma.end().min(range.end);
             self.protect_part(
                 &Part {
@@ -155,7 +155,7 @@ impl AddressSpace {
         let change = self.accounted(part, new)?;
         let becomes_writable = new.contains(VmFlags::WRITE) && !old.contains(VmFlags::WRITE);
         let is_private = !old.contains(VmFlags::SHARED);
-        self.modify(&change)?;
+        self.modify(change)?;
         // Locked private pages are copied now rather than at the first write.
         if becomes_writable && is_private && old.contains(VmFlags::LOCKED) {
             self.populate(part.start, part.end);
@@ -179,8 +179,7 @@ impl AddressSpace {
                 | VmFlags::SHARED
                 | VmFlags::NORESERVE;
             if !old.intersects(never_charged) {
-                self.charge(pages)?;
-                change.charged = pages;
+                change.charge = self.charge(pages)?;
                 change.flags |= VmFlags::ACCOUNT;
             }
         } else if old.contains(VmFlags::ACCOUNT) && is_unwritten_memory(&part.vma) {

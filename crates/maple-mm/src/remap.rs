@@ -1,15 +1,12 @@
 //! `mremap`: growing, shrinking, moving and duplicating mappings.
 
-use alloc::sync::Arc;
-use alloc::vec;
-use alloc::vec::Vec;
-
 use crate::abi::{
     MAP_FIXED, MAP_SHARED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE_SIZE,
     is_page_aligned, page_ceil,
 };
-use crate::anon::Anon;
-use crate::edit::{Edit, outer_pieces};
+use crate::anon::{Anon, Local};
+use crate::charge::Charge;
+use crate::edit::Edits;
 use crate::errno::Errno;
 use crate::file::{Backing, FileKind};
 use crate::flags::VmFlags;
@@ -159,8 +156,8 @@ impl AddressSpace {
     }
 
     /// The mapping at the old address, once it may do what is asked.
-    fn checked_source(&self, request: &MremapRequest) -> Result<Arc<Vma>, Errno> {
-        let vma = self.vma_at(request.addr).cloned().ok_or(Errno::EFAULT)?;
+    fn checked_source(&self, request: &MremapRequest) -> Result<Local, Errno> {
+        let vma = self.local_at(request.addr).ok_or(Errno::EFAULT)?;
         let flags = vma.flags();
         if flags.contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
@@ -211,7 +208,7 @@ impl AddressSpace {
         self.unmap(at, request.old_len - request.new_len)
     }
 
-    fn grow(&mut self, request: MremapRequest, vma: &Arc<Vma>) -> Result<u64, Errno> {
+    fn grow(&mut self, request: MremapRequest, vma: &Vma) -> Result<u64, Errno> {
         let new_addr = if self.can_grow_in_place(&request, vma) {
             self.grow_in_place(&request, vma)?;
             request.addr
@@ -245,15 +242,15 @@ impl AddressSpace {
     fn grow_in_place(&mut self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
         let delta = request.new_len - request.old_len;
         let is_charged = vma.flags().contains(VmFlags::ACCOUNT);
-        let charged = if is_charged { Self::pages(delta) } else { 0 };
+        let pages = if is_charged { Self::pages(delta) } else { 0 };
         let content = Content {
             page_offset: vma.page_offset_at(vma.end()),
             ..vma.content()
         };
-        let next = self.vma_at(vma.end() + delta).map(|next| &**next);
+        let next = self.local_at(vma.end() + delta);
         let around = Neighbours {
             prev: Some(vma),
-            next,
+            next: next.as_deref(),
         };
         // LINUX: a forked mapping that grows may swallow an unwritten one behind it.
         let candidate = Candidate {
@@ -263,8 +260,10 @@ impl AddressSpace {
             is_forked: false,
         };
         let grown = merge_new(&self.profile, candidate, around).ok_or(Errno::ENOMEM)?;
-        self.charge(charged)?;
-        self.commit_charged(vec![Edit::put(grown)], charged)
+        let charge = self.charge(pages)?;
+        let mut edits = self.edits();
+        edits.put(grown)?;
+        self.commit_charged(edits, charge)
     }
 
     /// Moves to a named address.
@@ -273,12 +272,14 @@ impl AddressSpace {
         if request.has(MREMAP_FIXED) {
             self.unmap(request.new_addr, request.new_len)?;
         }
-        let vma = self.vma_at(request.addr).cloned().ok_or(Errno::EFAULT)?;
+        if self.vma_at(request.addr).is_none() {
+            return Err(Errno::EFAULT);
+        }
         if request.new_len < request.old_len {
             self.cut_tail(&request)?;
             request.old_len = request.new_len;
         }
-        let vma = self.vma_at(request.addr).cloned().unwrap_or(vma);
+        let vma = self.local_at(request.addr).ok_or(Errno::EFAULT)?;
         let pages = Self::pages(request.old_len);
         if request.has(MREMAP_DONTUNMAP) && !self.may_expand(vma.flags(), pages) {
             return Err(Errno::ENOMEM);
@@ -290,7 +291,7 @@ impl AddressSpace {
         Ok(new_addr)
     }
 
-    fn place_and_move(&mut self, request: MremapRequest, vma: &Arc<Vma>) -> Result<u64, Errno> {
+    fn place_and_move(&mut self, request: MremapRequest, vma: &Vma) -> Result<u64, Errno> {
         let is_shared = vma.flags().contains(VmFlags::MAYSHARE);
         let fixed = if request.has(MREMAP_FIXED) {
             MAP_FIXED
@@ -319,7 +320,7 @@ impl AddressSpace {
         Ok(new_addr)
     }
 
-    fn move_vma(&mut self, request: &MremapRequest, vma: &Arc<Vma>) -> Result<(), Errno> {
+    fn move_vma(&mut self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
         if self.map_count() >= self.system.settings().max_map_count.saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
@@ -333,24 +334,34 @@ impl AddressSpace {
             true if request.has(MREMAP_DONTUNMAP) => Self::pages(request.new_len),
             true => request.growth(),
         };
-        self.charge(charged)?;
+        let charge = self.charge(charged)?;
         if !request.has(MREMAP_DONTUNMAP) {
-            let edits = self.move_edits(request, vma);
-            return self.commit_charged(edits, charged);
+            let edits = self.move_edits(request, vma)?;
+            return self.commit_charged(edits, charge);
         }
+        self.copy_and_keep(request, vma, charge)
+    }
+
+    /// `MREMAP_DONTUNMAP`.
+    fn copy_and_keep(
+        &mut self,
+        request: &MremapRequest,
+        vma: &Vma,
+        charge: Charge,
+    ) -> Result<(), Errno> {
         let is_locked = vma.flags().contains(VmFlags::LOCKED);
         let added = if is_locked {
             Self::pages(request.new_len)
         } else {
             0
         };
-        let counted = self.statistics.locked_vm + added;
-        let edits = self.copy_edits(request, vma);
-        self.commit_charged(edits, charged)?;
+        let counted = self.tally.statistics.locked_vm + added;
+        let edits = self.copy_edits(request, vma)?;
+        self.commit_charged(edits, charge)?;
         // The source is unlocked and still counted; see `stray_locked`.
         self.offsets = Offsets::MayBeStale;
-        self.stray_locked += counted - self.statistics.locked_vm;
-        self.statistics.locked_vm = counted;
+        self.stray_locked += counted - self.tally.statistics.locked_vm;
+        self.tally.statistics.locked_vm = counted;
         Ok(())
     }
 
@@ -377,41 +388,47 @@ impl AddressSpace {
             .or_else(|| Vma::new(new.start, new.end, new.content))
     }
 
-    fn move_edits(&self, request: &MremapRequest, vma: &Vma) -> Vec<Edit> {
+    fn move_edits(&self, request: &MremapRequest, vma: &Vma) -> Result<Edits, Errno> {
         let source_end = request.addr + request.old_len;
+        let mut edits = self.edits();
         let Some(copy) = self.copy_of(request, vma) else {
-            return Vec::new();
+            return Ok(edits);
         };
         // LINUX: an unwritten source may merge with its own copy; it is cut out of the result.
         let merged_with_itself = copy.contains(vma.start());
-        let mut edits = Vec::new();
         if merged_with_itself {
-            edits.extend(outer_pieces(&copy, request.addr, source_end));
+            edits.outer_pieces(&copy, request.addr, source_end)?;
         } else if request.old_len > 0 {
-            edits.extend(outer_pieces(vma, request.addr, source_end));
+            edits.outer_pieces(vma, request.addr, source_end)?;
         }
         if !merged_with_itself {
-            edits.push(Edit::put(copy));
+            edits.put(copy)?;
         }
-        edits.extend(Self::index_range(request.addr, source_end).map(Edit::Clear));
-        edits
+        if let Some(source) = Self::index_range(request.addr, source_end) {
+            edits.clear(source)?;
+        }
+        Ok(edits)
     }
 
-    fn copy_edits(&self, request: &MremapRequest, vma: &Vma) -> Vec<Edit> {
+    fn copy_edits(&self, request: &MremapRequest, vma: &Vma) -> Result<Edits, Errno> {
+        let mut edits = self.edits();
         let Some(copy) = self.copy_of(request, vma) else {
-            return Vec::new();
+            return Ok(edits);
         };
         let unlocked = vma.flags() - VmFlags::LOCKED_ANY;
         if copy.contains(vma.start()) {
             let flags = copy.flags() - VmFlags::LOCKED_ANY;
-            return vec![Edit::put(copy.with_flags(flags))];
+            edits.put(copy.with_flags(flags))?;
+            return Ok(edits);
         }
         let is_whole = vma.start() == request.addr && vma.len_bytes() == request.old_len;
         let mut source = vma.with_flags(unlocked);
         if is_whole {
             source = source.with_anon(Anon::UNFAULTED);
         }
-        vec![Edit::put(copy), Edit::put(source)]
+        edits.put(copy)?;
+        edits.put(source)?;
+        Ok(edits)
     }
 
     /// Moves every mapping of a range, distances kept.

@@ -51,7 +51,7 @@ impl AddressSpace {
             if flags == part.vma.flags() {
                 Ok(())
             } else {
-                space.modify(&part.with_flags(flags))
+                space.modify(part.with_flags(flags))
             }
         })?;
         Ok(())

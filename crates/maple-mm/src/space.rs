@@ -6,16 +6,20 @@ use core::ops::Range;
 use maple_tree::{IndexRange, MapleTree};
 
 use crate::abi::PAGE_SIZE;
-use crate::accounting::Statistics;
-use crate::anon::{Anon, AnonId};
+use crate::accounting::{Statistics, Tally};
+use crate::anon::{Anon, AnonOrigin};
 use crate::errno::Errno;
-use crate::file::{Backing, File, FileId};
+use crate::file::{Backing, FileId, FileRef};
 use crate::flags::VmFlags;
 use crate::layout::{Capabilities, Layout, LayoutError, Limits, VmaSpec};
+use crate::memory::{TreeNodes, VmaRef};
 use crate::merge;
 use crate::profile::LinuxProfile;
 use crate::system::System;
 use crate::vma::{Content, Vma};
+
+/// The tree of mappings, keyed by byte addresses.
+pub(crate) type Tree = MapleTree<VmaRef, TreeNodes>;
 
 /// An address space as Linux keeps it: mappings, break, limits and counters.
 ///
@@ -45,8 +49,10 @@ pub struct AddressSpace {
     pub(crate) layout: Layout,
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
-    pub(crate) tree: MapleTree<Arc<Vma>>,
-    pub(crate) statistics: Statistics,
+    pub(crate) tree: Tree,
+    pub(crate) tally: Tally,
+    /// What it inherited and what it wrote itself.
+    pub(crate) anon_origin: AnonOrigin,
     /// Flags every new mapping gets: set by `mlockall(MCL_FUTURE)`.
     pub(crate) default_flags: VmFlags,
     /// Pages that count as locked although no mapping says so.
@@ -115,14 +121,16 @@ impl AddressSpace {
     }
 
     fn with_setup(setup: Setup) -> Self {
+        let nodes = setup.system.nodes();
         Self {
             system: setup.system,
             profile: setup.profile,
             layout: setup.layout,
             limits: setup.limits,
             capabilities: setup.capabilities,
-            tree: MapleTree::with_gaps(),
-            statistics: Statistics::default(),
+            tree: Tree::with_gaps_in(nodes),
+            tally: Tally::default(),
+            anon_origin: AnonOrigin::ROOT,
             default_flags: VmFlags::empty(),
             stray_locked: 0,
             offsets: Offsets::Own,
@@ -148,18 +156,24 @@ impl AddressSpace {
         vmas: impl IntoIterator<Item = VmaSpec>,
     ) -> Result<Self, LayoutError> {
         let mut space = Self::with_setup(setup);
-        let mut before: Option<Arc<Vma>> = None;
+        let mut before: Option<VmaRef> = None;
         for spec in vmas {
             let vma = space.adopt(spec, before.as_deref())?;
-            space
-                .commit_put(&vma)
-                .map_err(|_| LayoutError::OutOfNodes)?;
-            before = Some(vma);
+            let stored = space.adopt_one(vma);
+            before = Some(stored.map_err(|_| LayoutError::OutOfNodes)?);
         }
         Ok(space)
     }
 
-    fn adopt(&self, spec: VmaSpec, before: Option<&Vma>) -> Result<Arc<Vma>, LayoutError> {
+    fn adopt_one(&mut self, vma: Vma) -> Result<VmaRef, Errno> {
+        let vma = VmaRef::new(vma, self.system.pool())?;
+        let mut edits = self.edits();
+        edits.put_ref(vma.clone())?;
+        self.commit(edits)?;
+        Ok(vma)
+    }
+
+    fn adopt(&self, spec: VmaSpec, before: Option<&Vma>) -> Result<Vma, LayoutError> {
         let VmaSpec {
             start,
             end,
@@ -182,14 +196,14 @@ impl AddressSpace {
         };
         let vma = Vma::new(start, end, content).ok_or(LayoutError::NotPages { start, end })?;
         if !written {
-            return Ok(Arc::new(vma));
+            return Ok(vma);
         }
         let shared = before.filter(|before| merge::may_share_anon(&self.profile, before, &vma));
         let anon = match shared {
-            Some(before) if before.anon().is_faulted() => before.anon().clone(),
+            Some(before) if before.anon().is_faulted() => before.anon(),
             _ => Anon::new(self.system.new_anon()),
         };
-        Ok(Arc::new(vma.with_anon(anon)))
+        Ok(vma.with_anon(anon))
     }
 
     /// The machine.
@@ -244,7 +258,7 @@ impl AddressSpace {
     /// ```
     #[must_use]
     pub const fn statistics(&self) -> Statistics {
-        self.statistics
+        self.tally.statistics
     }
 
     /// The number of mappings; the gate page does not count.
@@ -255,7 +269,7 @@ impl AddressSpace {
 
     /// The tree, keyed by byte addresses (inclusive).
     #[must_use]
-    pub const fn tree(&self) -> &MapleTree<Arc<Vma>> {
+    pub const fn tree(&self) -> &MapleTree<VmaRef, TreeNodes> {
         &self.tree
     }
 
@@ -269,7 +283,7 @@ impl AddressSpace {
     /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
     /// assert_eq!(space.vmas().next().unwrap().start(), addr);
     /// ```
-    pub fn vmas(&self) -> impl DoubleEndedIterator<Item = &Arc<Vma>> {
+    pub fn vmas(&self) -> impl DoubleEndedIterator<Item = &VmaRef> {
         self.tree.iter().map(|(_, vma)| vma)
     }
 
@@ -284,7 +298,7 @@ impl AddressSpace {
     /// assert_eq!(space.vmas_in(addr..addr + 1).count(), 1);
     /// assert_eq!(space.vmas_in(addr + 8192..u64::MAX).count(), 0);
     /// ```
-    pub fn vmas_in(&self, range: Range<u64>) -> impl DoubleEndedIterator<Item = &Arc<Vma>> {
+    pub fn vmas_in(&self, range: Range<u64>) -> impl DoubleEndedIterator<Item = &VmaRef> {
         self.tree.range(range).map(|(_, vma)| vma)
     }
 
@@ -304,7 +318,7 @@ impl AddressSpace {
     /// assert!(space.find_vma(addr + 8192).is_none());
     /// ```
     #[must_use]
-    pub fn find_vma(&self, addr: u64) -> Option<&Arc<Vma>> {
+    pub fn find_vma(&self, addr: u64) -> Option<&VmaRef> {
         self.tree.at_or_after(addr).map(|(_, vma)| vma)
     }
 
@@ -320,12 +334,12 @@ impl AddressSpace {
     /// assert!(space.vma_at(addr - 1).is_none());
     /// ```
     #[must_use]
-    pub fn vma_at(&self, addr: u64) -> Option<&Arc<Vma>> {
+    pub fn vma_at(&self, addr: u64) -> Option<&VmaRef> {
         self.tree.entry(addr).map(|(_, vma)| vma)
     }
 
     /// The last mapping that ends at or below `addr`.
-    pub(crate) fn vma_before(&self, addr: u64) -> Option<&Arc<Vma>> {
+    pub(crate) fn vma_before(&self, addr: u64) -> Option<&VmaRef> {
         addr.checked_sub(1)
             .and_then(|last| self.tree.at_or_before(last))
             .map(|(_, vma)| vma)
@@ -352,19 +366,23 @@ impl AddressSpace {
     /// ```
     #[must_use]
     pub fn snapshot(&self) -> Self {
-        self.system.charge_unchecked(self.statistics.committed);
-        Self {
+        self.system
+            .charge_unchecked(self.tally.statistics.committed);
+        let copy = Self {
             system: Arc::clone(&self.system),
             profile: self.profile,
             layout: self.layout.clone(),
             limits: self.limits,
             capabilities: self.capabilities,
             tree: self.tree.snapshot(),
-            statistics: self.statistics,
+            tally: self.tally,
+            anon_origin: self.anon_origin,
             default_flags: self.default_flags,
             stray_locked: self.stray_locked,
             offsets: self.offsets,
-        }
+        };
+        copy.open_all();
+        copy
     }
 
     /// Gives every mapping of the open file `id` what is now known about that file: a new name
@@ -377,129 +395,13 @@ impl AddressSpace {
     /// # Errors
     ///
     /// [`Errno::ENOMEM`] if the tree cannot be written; nothing changed.
-    pub fn set_file(&mut self, id: FileId, file: &Arc<File>) -> Result<(), Errno> {
-        let of_file = |vma: &&Arc<Vma>| vma.file().is_some_and(|file| file.id == id);
-        let edits = self
-            .vmas()
-            .filter(of_file)
-            .map(|vma| crate::edit::Edit::put(vma.with_backing(Backing::File(Arc::clone(file)))))
-            .collect();
+    pub fn set_file(&mut self, id: FileId, file: &FileRef) -> Result<(), Errno> {
+        let of_file = |vma: &&VmaRef| vma.file().is_some_and(|file| file.id == id);
+        let mut edits = self.edits();
+        for vma in self.vmas().filter(of_file) {
+            edits.put(self.local(vma).with_backing(Backing::File(file.clone())))?;
+        }
         self.commit(edits)
-    }
-
-    /// Takes over from `older`, a model of the same address space some calls ago, what `/proc`
-    /// does not tell: the anon_vma chains and offsets of private memory that was there already,
-    /// and the flags new mappings get.
-    ///
-    /// # Complexity
-    ///
-    /// O(n log n).
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::ENOMEM`] if the tree cannot be written; nothing changed.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use maple_mm::{Access, AddressSpace, MmapRequest, Setup, VmaSpec, abi::*};
-    /// let mut parent = AddressSpace::empty();
-    /// let addr = parent.mmap(MmapRequest::anonymous(4096, PROT_READ | PROT_WRITE)).unwrap();
-    /// parent.fault(addr, Access::Write).unwrap();
-    /// let child = parent.fork().unwrap();
-    /// let specs = child.vmas().map(|vma| VmaSpec {
-    ///     start: vma.start(),
-    ///     end: vma.end(),
-    ///     flags: vma.flags(),
-    ///     page_offset: vma.page_offset(),
-    ///     backing: vma.backing().clone(),
-    ///     written: true,
-    /// });
-    /// let mut again = AddressSpace::from_layout(Setup::default(), specs).unwrap();
-    /// again.keep_history(&child).unwrap();
-    /// assert!(again.vma_at(addr).unwrap().anon().is_forked());
-    /// ```
-    pub fn keep_history(&mut self, older: &Self) -> Result<(), Errno> {
-        let edits = self
-            .vmas()
-            .filter(|vma| !vma.flags().contains(VmFlags::SHARED))
-            .filter_map(|vma| {
-                let known = older.vma_at(vma.start())?;
-                known.backing().is_same(vma.backing()).then_some(())?;
-                let anon = if vma.anon().is_faulted() && known.anon().is_faulted() {
-                    known.anon().clone()
-                } else {
-                    vma.anon().clone()
-                };
-                let is_moved = anon.is_faulted() && vma.file().is_none();
-                let offset = known.page_offset_at(vma.start());
-                let page_offset = if is_moved { offset } else { vma.page_offset() };
-                let content = Content {
-                    anon,
-                    page_offset,
-                    ..vma.content()
-                };
-                Vma::new(vma.start(), vma.end(), content).map(crate::edit::Edit::put)
-            })
-            .collect();
-        self.commit(edits)?;
-        self.default_flags = older.default_flags;
-        self.offsets = Offsets::MayBeStale;
-        Ok(())
-    }
-
-    /// Marks every private mapping that overlaps `range` as written: what is known from outside
-    /// (`pagemap`, `smaps`) where the writes themselves were not seen.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::ENOMEM`] if the tree cannot be written; mappings before that are marked.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
-    /// let mut space = AddressSpace::empty();
-    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
-    /// space.mark_written(addr..addr + 1).unwrap();
-    /// assert!(space.vma_at(addr).unwrap().anon().is_faulted());
-    /// ```
-    pub fn mark_written(&mut self, range: Range<u64>) -> Result<(), Errno> {
-        let mut at = range.start;
-        while let Some(vma) = self
-            .find_vma(at)
-            .filter(|vma| vma.start() < range.end)
-            .cloned()
-        {
-            at = vma.end();
-            self.prepare_anon(&vma)?;
-        }
-        Ok(())
-    }
-
-    /// Gives a mapping an anon_vma if it has none: a neighbour's where both could be one, else a
-    /// new one.
-    pub(crate) fn prepare_anon(&mut self, vma: &Arc<Vma>) -> Result<(), Errno> {
-        if vma.anon().is_faulted() || vma.flags().contains(VmFlags::SHARED) {
-            return Ok(());
-        }
-        let shared = self.neighbour_anon(vma);
-        let id: AnonId = shared.unwrap_or_else(|| self.system.new_anon());
-        self.commit_put(&Arc::new(vma.with_anon(Anon::new(id))))
-    }
-
-    fn neighbour_anon(&self, vma: &Vma) -> Option<AnonId> {
-        // LINUX: the next mapping is asked before the previous one.
-        let next = self.vma_at(vma.end()).filter(|next| {
-            next.anon().is_singular() && merge::may_share_anon(&self.profile, vma, next)
-        });
-        let prev = || {
-            self.vma_before(vma.start()).filter(|prev| {
-                prev.anon().is_singular() && merge::may_share_anon(&self.profile, prev, vma)
-            })
-        };
-        next.or_else(prev)
-            .and_then(|neighbour| neighbour.anon().id())
     }
 
     /// The range of the tree that `start..end` bytes cover.
@@ -516,6 +418,7 @@ impl AddressSpace {
 impl Drop for AddressSpace {
     /// What `exit` does: everything is unmapped and what was promised is given back.
     fn drop(&mut self) {
-        self.system.uncharge(self.statistics.committed);
+        self.close_all();
+        self.system.uncharge(self.tally.statistics.committed);
     }
 }

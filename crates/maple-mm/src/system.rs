@@ -5,6 +5,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::anon::AnonId;
 use crate::errno::Errno;
 use crate::file::FileId;
+use crate::hooks::MappingHooks;
+use crate::memory::{HEAP_POOL, TreeNodes, VmaPool};
 use crate::profile::Configured;
 
 /// How the kernel decides whether memory may be promised (`vm.overcommit_memory`).
@@ -77,6 +79,9 @@ impl Default for SystemSettings {
 #[derive(Debug)]
 pub struct System {
     settings: SystemSettings,
+    pool: &'static VmaPool,
+    nodes: TreeNodes,
+    hooks: Option<&'static dyn MappingHooks>,
     committed: AtomicU64,
     next_anon: AtomicU64,
     next_file: AtomicU64,
@@ -88,6 +93,9 @@ impl System {
     pub const fn new(settings: SystemSettings) -> Self {
         Self {
             settings,
+            pool: &HEAP_POOL,
+            nodes: TreeNodes::HEAP,
+            hooks: None,
             committed: AtomicU64::new(0),
             next_anon: AtomicU64::new(1),
             next_file: AtomicU64::new(0),
@@ -98,6 +106,57 @@ impl System {
     #[must_use]
     pub const fn settings(&self) -> &SystemSettings {
         &self.settings
+    }
+
+    /// The machine with its mappings in `pool`; before it is used. Without one they share a pool
+    /// of the whole process on top of the global allocator.
+    ///
+    /// # Examples
+    ///
+    /// See [`VmaSource`](crate::VmaSource).
+    #[must_use]
+    pub const fn with_pool(mut self, pool: &'static VmaPool) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// The machine with trees made of `nodes`; before it is used. Without them they share a slab
+    /// of the whole process on top of the global allocator.
+    ///
+    /// # Examples
+    ///
+    /// See [`TreeNodes`].
+    #[must_use]
+    pub const fn with_nodes(mut self, nodes: TreeNodes) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// What the trees of its address spaces are made of.
+    #[must_use]
+    pub const fn nodes(&self) -> TreeNodes {
+        self.nodes
+    }
+
+    /// The machine with somebody who is told of mappings and forks; before it is used.
+    ///
+    /// # Examples
+    ///
+    /// See [`MappingHooks`].
+    #[must_use]
+    pub const fn with_hooks(mut self, hooks: &'static dyn MappingHooks) -> Self {
+        self.hooks = Some(hooks);
+        self
+    }
+
+    pub(crate) const fn hooks(&self) -> Option<&'static dyn MappingHooks> {
+        self.hooks
+    }
+
+    /// Where its mappings live.
+    #[must_use]
+    pub const fn pool(&self) -> &'static VmaPool {
+        self.pool
     }
 
     /// The pages promised to all address spaces of this machine.
@@ -122,8 +181,19 @@ impl System {
     }
 
     pub(crate) fn new_anon(&self) -> AnonId {
+        self.new_anons(1)
+    }
+
+    /// Reserves `count` identities, and returns the first; for none, the next.
+    pub(crate) fn new_anons(&self, count: u64) -> AnonId {
         // Relaxed: only uniqueness matters.
-        AnonId(self.next_anon.fetch_add(1, Ordering::Relaxed))
+        AnonId(self.next_anon.fetch_add(count, Ordering::Relaxed))
+    }
+
+    /// Makes sure that `id`, which another machine may have given out, is not given out here.
+    pub(crate) fn skip_anon(&self, id: AnonId) {
+        self.next_anon
+            .fetch_max(id.0.saturating_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn new_file(&self) -> FileId {

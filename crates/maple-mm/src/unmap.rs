@@ -1,21 +1,18 @@
 //! Taking mappings away: `munmap`, and the part of it that fixed mappings and moves share.
 
-use alloc::vec::Vec;
-
 use crate::abi::{is_page_aligned, page_ceil};
-use crate::edit::{Edit, outer_pieces, split_at};
+use crate::edit::Edits;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
 use crate::space::AddressSpace;
+use crate::vma::Vma;
 
 /// What makes room in a range, and how much it frees.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Room {
     /// Stores the outer parts of what is cut, then empties the range.
-    pub(crate) edits: Vec<Edit>,
-    /// Stores the parts of what is cut, and empties nothing: what a later failure leaves.
-    pub(crate) splits: Vec<Edit>,
+    pub(crate) edits: Edits,
     /// Pages that go away.
     pub(crate) pages: u64,
     /// Those of them that were charged.
@@ -76,58 +73,82 @@ impl AddressSpace {
     ///
     /// On error the splits Linux has already made are made.
     pub(crate) fn make_room(&mut self, start: u64, end: u64) -> Result<Room, Errno> {
-        let (room, outcome) = self.plan_room(start, end);
-        match outcome {
-            Ok(()) => Ok(room),
-            Err(errno) => {
-                self.commit(room.splits)?;
+        self.check_room(start, end)?;
+        self.plan_room(start, end)
+    }
+
+    /// Whether every mapping of `start..end` may go; if not, what precedes the one that refuses
+    /// is split.
+    fn check_room(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+        let refusing = self
+            .vmas_in(start..end)
+            .find_map(|vma| self.refuses_to_go(vma, start, end).zip(Some(vma.start())));
+        match refusing {
+            Some((errno, at)) => {
+                if start < at {
+                    self.split_for(start, at)?;
+                }
                 Err(errno)
             }
+            None => Ok(()),
         }
     }
 
-    fn plan_room(&self, start: u64, end: u64) -> (Room, Result<(), Errno>) {
-        let mut room = Room::default();
-        let Some(range) = Self::index_range(start, end) else {
-            return (room, Ok(()));
+    fn refuses_to_go(&self, vma: &Vma, start: u64, end: u64) -> Option<Errno> {
+        let (cuts_start, cuts_end) = (vma.start() < start, end < vma.end());
+        if cuts_start && cuts_end && self.may_split().is_err() {
+            return Some(Errno::ENOMEM);
+        }
+        if vma.flags().contains(VmFlags::SEALED) {
+            return Some(Errno::EPERM);
+        }
+        let is_cut = cuts_start || cuts_end;
+        (is_cut && matches!(vma.backing(), Backing::Special(_))).then_some(Errno::EINVAL)
+    }
+
+    fn plan_room(&self, start: u64, end: u64) -> Result<Room, Errno> {
+        let mut room = Room {
+            edits: self.edits(),
+            pages: 0,
+            charged_pages: 0,
         };
         for vma in self.vmas_in(start..end) {
-            let (cuts_start, cuts_end) = (vma.start() < start, end < vma.end());
-            if cuts_start && cuts_end && self.may_split().is_err() {
-                return (room, Err(Errno::ENOMEM));
-            }
-            if vma.flags().contains(VmFlags::SEALED) {
-                return (room, Err(Errno::EPERM));
-            }
-            if (cuts_start || cuts_end) && matches!(vma.backing(), Backing::Special(_)) {
-                return (room, Err(Errno::EINVAL));
-            }
             let inside = (vma.start().max(start), vma.end().min(end));
             let pages = Self::pages(inside.1 - inside.0);
             room.pages += pages;
             if vma.flags().contains(VmFlags::ACCOUNT) {
                 room.charged_pages += pages;
             }
-            room.edits.extend(outer_pieces(vma, start, end));
-            room.splits.extend(three_pieces(vma, start, end));
+            if inside != (vma.start(), vma.end()) {
+                let vma = self.local(vma);
+                room.edits.outer_pieces(&vma, start, end)?;
+            }
         }
-        if room.pages > 0 {
-            room.edits.push(Edit::Clear(range));
+        if room.pages > 0
+            && let Some(range) = Self::index_range(start, end)
+        {
+            room.edits.clear(range)?;
         }
-        (room, Ok(()))
+        Ok(room)
     }
-}
 
-/// The pieces of `vma` below, in and above `start..end`; nothing when it is not cut.
-fn three_pieces(vma: &crate::vma::Vma, start: u64, end: u64) -> Vec<Edit> {
-    let cuts_start = vma.start() < start && start < vma.end();
-    let cuts_end = vma.start() < end && end < vma.end();
-    match (cuts_start, cuts_end) {
-        (false, false) => Vec::new(),
-        (true, false) => split_at(vma, start).collect(),
-        (false, true) => split_at(vma, end).collect(),
-        (true, true) => outer_pieces(vma, start, end)
-            .chain(vma.with_range(start, end).map(Edit::put))
-            .collect(),
+    /// Splits what `start` and `end` cut, and empties nothing: what a failure leaves.
+    pub(crate) fn split_for(&mut self, start: u64, end: u64) -> Result<(), Errno> {
+        let mut edits = self.edits();
+        let cut_at_start = self.local_at(start).filter(|vma| vma.start() < start);
+        if let Some(vma) = &cut_at_start
+            && end < vma.end()
+        {
+            edits.outer_pieces(vma, start, end)?;
+            edits.put_some(vma.with_range(start, end))?;
+            return self.commit(edits);
+        }
+        if let Some(vma) = &cut_at_start {
+            edits.split_at(vma, start)?;
+        }
+        if let Some(vma) = self.local_at(end) {
+            edits.split_at(&vma, end)?;
+        }
+        self.commit(edits)
     }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::abi::PAGE_SIZE;
-use crate::accounting::Statistics;
+use crate::accounting::Tally;
 use crate::flags::VmFlags;
 use crate::space::{AddressSpace, Offsets};
 use crate::vma::Vma;
@@ -60,7 +60,7 @@ impl AddressSpace {
     pub fn validate(&self) -> Result<(), Violation> {
         let violated = |id, addr| Violation { id, addr };
         self.tree.validate().map_err(|_| violated("A1", 0))?;
-        let mut sums = Statistics::default();
+        let mut sums = Tally::default();
         let mut end = 0;
         let mut count = 0_usize;
         for (range, vma) in &self.tree {
@@ -73,10 +73,10 @@ impl AddressSpace {
             }
             end = vma.end();
             count += 1;
-            sums = sums.plus(Statistics::of(vma.flags(), vma.pages()));
+            sums = sums.plus(Tally::of(vma, vma.pages()));
         }
-        sums.locked_vm += self.stray_locked;
-        if sums != self.statistics || count != self.map_count() {
+        sums.statistics.locked_vm += self.stray_locked;
+        if sums != self.tally || count != self.map_count() {
             return Err(violated("A9", end));
         }
         Ok(())
@@ -121,14 +121,13 @@ fn has_own_offset(vma: &Vma) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use alloc::sync::Arc;
-
     use maple_tree::IndexRange;
 
     use crate::abi::PAGE_SIZE;
     use crate::anon::{Anon, AnonId};
     use crate::file::Backing;
     use crate::flags::VmFlags;
+    use crate::memory::VmaRef;
     use crate::space::AddressSpace;
     use crate::vma::{Content, Vma};
 
@@ -158,7 +157,7 @@ mod tests {
     #[track_caller]
     fn found(vma: Vma) -> Option<&'static str> {
         let mut space = AddressSpace::empty();
-        space.commit_put(&Arc::new(vma)).unwrap();
+        space.commit_put(vma).unwrap();
         space.validate().err().map(|violation| violation.id)
     }
 
@@ -171,7 +170,7 @@ mod tests {
     fn a_mapping_at_the_wrong_place_is_found() {
         let mut space = AddressSpace::empty();
         let wrong = IndexRange::new(START, START + 2 * PAGE_SIZE - 1).unwrap();
-        let vma = Arc::new(one_page(VmFlags::READ));
+        let vma = VmaRef::new(one_page(VmFlags::READ), space.system.pool()).unwrap();
         space.tree.preallocate(1).unwrap().store(wrong, vma);
         assert_eq!(space.validate().unwrap_err().id, "A2");
     }
@@ -207,10 +206,8 @@ mod tests {
     #[test]
     fn a_wrong_counter_is_found() {
         let mut space = AddressSpace::empty();
-        space
-            .commit_put(&Arc::new(one_page(VmFlags::READ)))
-            .unwrap();
-        space.statistics.exec_vm += 1;
+        space.commit_put(one_page(VmFlags::READ)).unwrap();
+        space.tally.statistics.exec_vm += 1;
         assert_eq!(space.validate().unwrap_err().id, "A9");
     }
 }

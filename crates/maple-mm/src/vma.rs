@@ -2,15 +2,14 @@
 
 use crate::abi::{PAGE_SIZE, is_page_aligned};
 use crate::anon::Anon;
-use crate::file::{Backing, File, FileKind};
+use crate::file::{Backing, FileKind, FileRef};
 use crate::flags::VmFlags;
-use alloc::sync::Arc;
 use maple_tree::IndexRange;
 
 /// One mapping: a range of pages with the same flags, backing and history.
 ///
-/// A change never alters a `Vma`; it stores a new one. So whoever holds an `Arc<Vma>` keeps what
-/// was true at that moment.
+/// A change never alters a `Vma`; it stores a new one. So whoever holds a
+/// [`VmaRef`](crate::VmaRef) keeps what was true at that moment.
 ///
 /// # Invariants
 ///
@@ -86,14 +85,20 @@ impl Vma {
 
     /// The open file behind it.
     #[must_use]
-    pub fn file(&self) -> Option<&Arc<File>> {
+    pub fn file(&self) -> Option<&FileRef> {
         self.backing.file()
     }
 
     /// Which private pages were written, and by whom.
     #[must_use]
-    pub const fn anon(&self) -> &Anon {
-        &self.anon
+    pub const fn anon(&self) -> Anon {
+        self.anon
+    }
+
+    /// Whether somebody is told when it begins and ends.
+    #[must_use]
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.file().is_some_and(|file| file.has_close())
     }
 
     /// The name of its file or of the kernel's page; heap and stack are named by the address
@@ -103,7 +108,7 @@ impl Vma {
         match &self.backing {
             Backing::Anonymous => None,
             Backing::File(file) => Some(&file.name),
-            Backing::Special(special) => Some(&special.name),
+            Backing::Special(special) => Some(special.name()),
         }
     }
 
@@ -155,7 +160,7 @@ impl Vma {
             flags: self.flags,
             page_offset: self.page_offset,
             backing: self.backing.clone(),
-            anon: self.anon.clone(),
+            anon: self.anon,
         }
     }
 
@@ -166,6 +171,17 @@ impl Vma {
             ..self.content()
         };
         Self::new(start, end, content)
+    }
+
+    /// What a forked child has of it.
+    #[inline]
+    pub(crate) fn of_child(&self, flags: VmFlags, anon: Anon) -> Self {
+        Self {
+            flags,
+            anon,
+            backing: self.backing.clone(),
+            ..*self
+        }
     }
 
     /// The same mapping with other flags.

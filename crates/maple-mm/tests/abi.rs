@@ -38,7 +38,7 @@ macro_rules! same_errno {
 #[test]
 fn errnos_are_the_kernels() {
     let compared = same_errno!(
-        EPERM EBADF EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST ENODEV EINVAL ETXTBSY EOVERFLOW EOPNOTSUPP
+        EPERM EINTR EBADF EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST ENODEV EINVAL ETXTBSY EOVERFLOW EOPNOTSUPP
         EHWPOISON
     );
     assert_eq!(compared, Errno::ALL.len());

@@ -186,10 +186,11 @@ mod order_of_mmap {
         let mut request = of_file(&no_exec, 0..1, 0);
         request.prot = PROT_READ | PROT_EXEC;
         assert_eq!(errno(&mut space, request), Errno::EPERM);
-        let pipe = Arc::new(File {
+        let pipe = maple_mm::FileRef::new(File {
             kind: FileKind::Device,
             ..(*file(2, FileAccess::READ | FileAccess::NO_MMAP)).clone()
-        });
+        })
+        .unwrap();
         assert_eq!(errno(&mut space, of_file(&pipe, 0..1, 0)), Errno::ENODEV);
     }
 
@@ -433,7 +434,7 @@ mod placement {
         let large = file(1, FileAccess::READ);
         let request = |offset| MmapRequest {
             flags: MAP_PRIVATE,
-            file: MmapFile::Open(Arc::clone(&large)),
+            file: MmapFile::Open(large.clone()),
             offset,
             ..MmapRequest::anonymous(4 << 20, PROT_READ)
         };

@@ -88,7 +88,9 @@ fn shared_memory_prints_its_object() {
         inode: 1029,
         ..(*object).clone()
     };
-    space.set_file(object.id, &known.into()).unwrap();
+    space
+        .set_file(object.id, &maple_mm::FileRef::new(known).unwrap())
+        .unwrap();
     let expected = "00100000-00101000 r--s 00000000 00:01 1029                               \
                     /dev/zero (deleted)\n";
     assert_eq!(text(&space), expected);

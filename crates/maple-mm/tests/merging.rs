@@ -279,7 +279,7 @@ mod written_and_unwritten {
         map_as(&mut space, memory(1, 2, PROT_READ | PROT_WRITE | PROT_EXEC));
         write(&mut space, 0);
         write(&mut space, 1);
-        let id = |index| space.vma_at(page(index)).unwrap().anon().id();
+        let id = |index| space.anon(space.vma_at(page(index)).unwrap()).id();
         assert!(id(0).is_some());
         assert_eq!(id(0), id(1));
     }

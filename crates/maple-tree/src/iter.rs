@@ -7,7 +7,7 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::ops::RangeBounds;
 
-use crate::node::Node;
+use crate::node::{Entries, Node};
 use crate::source::NodeSource;
 use crate::tree::{MapleTree, Segment};
 use crate::walk::LeafPath;
@@ -110,77 +110,51 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     }
 }
 
-/// One end of an iterator: a leaf, and the entries of it that are left.
-struct End<'a, T> {
+/// The back of an iterator: a leaf, and the entries of it that are left.
+struct Back<'a, T> {
     path: LeafPath<'a, T>,
-    /// One bit for each slot still to be yielded.
-    slots: u16,
+    entries: Entries<'a, T>,
 }
 
-impl<T> Clone for End<'_, T> {
+impl<T> Clone for Back<'_, T> {
     fn clone(&self) -> Self {
         Self {
             path: self.path.clone(),
-            slots: self.slots,
+            entries: self.entries.clone(),
         }
     }
 }
 
-impl<'a, T> End<'a, T> {
-    fn front(root: &'a Node<T>, index: u64) -> Self {
+impl<'a, T> Back<'a, T> {
+    fn at(root: &'a Node<T>, index: u64) -> Self {
         let path = LeafPath::to(root, index);
-        let leaf = path.leaf();
-        let below = (1_u32 << leaf.leaf_slot(index)) - 1;
-        Self {
-            slots: leaf.occupancy() & !(below as u16),
-            path,
-        }
+        let entries = Entries::through(path.leaf(), path.leaf().leaf_slot(index));
+        Self { path, entries }
     }
 
-    fn back(root: &'a Node<T>, index: u64) -> Self {
-        let path = LeafPath::to(root, index);
-        let leaf = path.leaf();
-        let through = (2_u32 << leaf.leaf_slot(index)) - 1;
-        Self {
-            slots: leaf.occupancy() & through as u16,
-            path,
-        }
-    }
-
-    #[inline]
     fn next(&mut self) -> Option<(IndexRange, &'a T)> {
-        while self.slots == 0 {
-            if !self.path.next_leaf() {
-                return None;
-            }
-            self.slots = self.path.leaf().occupancy();
-        }
-        let slot = self.slots.trailing_zeros() as usize;
-        self.slots &= self.slots - 1;
-        self.path.leaf().entry_at(slot)
-    }
-
-    fn next_back(&mut self) -> Option<(IndexRange, &'a T)> {
-        while self.slots == 0 {
+        while self.entries.is_empty() {
             if !self.path.previous_leaf() {
                 return None;
             }
-            self.slots = self.path.leaf().occupancy();
+            self.entries = Entries::of(self.path.leaf());
         }
-        let slot = self.slots.ilog2() as usize;
-        self.slots &= !(1 << slot);
-        self.path.leaf().entry_at(slot)
+        self.entries.next_back()
     }
 }
 
 /// An iterator over entries; see [`MapleTree::range`].
 pub struct Iter<'a, T> {
+    /// None once nothing is left.
     root: Option<&'a Node<T>>,
-    /// The indices still to be visited: none if they do not ascend.
+    /// Where the front begins.
     first: u64,
+    /// No index above is still to be visited.
     last: u64,
-    front: Option<End<'a, T>>,
-    back: Option<End<'a, T>>,
+    /// What is left of the leaf that the front is in, up to `last`.
+    entries: Entries<'a, T>,
+    front: Option<LeafPath<'a, T>>,
+    back: Option<Back<'a, T>>,
 }
 
 impl<'a, T> Iter<'a, T> {
@@ -191,93 +165,97 @@ impl<'a, T> Iter<'a, T> {
             root: root.filter(|_| bounds.is_some()),
             first,
             last,
+            entries: Entries::NONE,
             front: None,
             back: None,
         }
     }
 
+    /// The indices still to be visited.
+    fn left(&self) -> Option<IndexRange> {
+        let first = match (self.entries.lower(), &self.front) {
+            (Some(lower), _) => lower,
+            (None, _) if self.root.is_none() => return None,
+            (None, Some(path)) => path.leaf().upper().checked_add(1)?,
+            (None, None) => self.first,
+        };
+        IndexRange::new(first, self.last)
+    }
+
     /// Nothing is left.
     fn end(&mut self) {
         self.root = None;
+        self.entries = Entries::NONE;
     }
 
-    #[inline]
-    fn left(&self) -> Option<IndexRange> {
-        self.root?;
-        IndexRange::new(self.first, self.last)
+    /// Goes on to the next leaf that has entries up to `last`, if there is one.
+    fn advance(&mut self) {
+        let Some(root) = self.root else { return };
+        while self.entries.is_empty() {
+            let (leaf, from) = match &mut self.front {
+                None => {
+                    let leaf = self.front.insert(LeafPath::to(root, self.first)).leaf();
+                    (leaf, leaf.leaf_slot(self.first))
+                }
+                Some(path) => {
+                    if path.leaf().upper() >= self.last || !path.next_leaf() {
+                        return;
+                    }
+                    (path.leaf(), 0)
+                }
+            };
+            self.entries = Entries::from(leaf, from);
+            if leaf.upper() > self.last {
+                self.entries.keep_to(self.last);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn next_of_next_leaf(&mut self) -> Option<(IndexRange, &'a T)> {
+        self.advance();
+        self.entries.next()
     }
 }
 
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (IndexRange, &'a T);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
-        let root = self.root?;
-        let first = self.first;
-        let front = self.front.get_or_insert_with(|| End::front(root, first));
-        if let Some((range, value)) = front.next()
-            && range.first() <= self.last
-        {
-            match range.last().checked_add(1) {
-                Some(next) => self.first = next,
-                None => self.root = None,
-            }
-            return Some((range, value));
+        match self.entries.next() {
+            None => self.next_of_next_leaf(),
+            entry => entry,
         }
-        self.end();
-        None
     }
 
-    /// Passes from leaf to leaf without looking at the bounds within one.
     #[inline]
     fn fold<B, F>(mut self, init: B, mut f: F) -> B
     where
         F: FnMut(B, Self::Item) -> B,
     {
         let mut folded = init;
-        // What the front has begun, or its first leaf.
-        let Some(item) = self.next() else {
-            return folded;
-        };
-        folded = f(folded, item);
-        let last = self.last;
-        let Some(front) = self.front.as_mut().filter(|_| self.root.is_some()) else {
-            return folded;
-        };
         loop {
-            let leaf = front.path.leaf();
-            if leaf.upper() > last {
-                break;
-            }
-            folded = leaf.fold_entries(front.slots, folded, &mut f);
-            front.slots = 0;
-            if leaf.upper() == last || !front.path.next_leaf() {
+            self.advance();
+            if self.entries.is_empty() {
                 return folded;
             }
-            front.slots = front.path.leaf().occupancy();
-        }
-        // The bounds end within this leaf, or before it.
-        while let Some((range, value)) = front.next() {
-            if range.first() > last {
-                break;
+            for entry in self.entries.by_ref() {
+                folded = f(folded, entry);
             }
-            folded = f(folded, (range, value));
         }
-        folded
     }
 }
 
 impl<T> DoubleEndedIterator for Iter<'_, T> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let (root, left) = (self.root?, self.left()?);
-        let back = self
-            .back
-            .get_or_insert_with(|| End::back(root, left.last()));
-        // The slot around the bound may hold an entry that begins above it only
-        // where the bound lies in the hole before a leaf's first entry.
+        let back = self.back.get_or_insert_with(|| Back::at(root, left.last()));
+        // The first slot that ends at or above the bound may begin above it: where the
+        // bound lies in the hole before a leaf's first entry, or before any of a sparse
+        // leaf.
         let entry = loop {
-            match back.next_back() {
+            match back.next() {
                 Some((range, _)) if range.first() > left.last() => {}
                 entry => break entry,
             }
@@ -287,7 +265,10 @@ impl<T> DoubleEndedIterator for Iter<'_, T> {
             return None;
         };
         match range.first().checked_sub(1) {
-            Some(next) => self.last = next,
+            Some(last) => {
+                self.last = last;
+                self.entries.keep_to(last);
+            }
             None => self.end(),
         }
         Some((range, value))
@@ -302,6 +283,7 @@ impl<T> Clone for Iter<'_, T> {
             root: self.root,
             first: self.first,
             last: self.last,
+            entries: self.entries.clone(),
             front: self.front.clone(),
             back: self.back.clone(),
         }

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::node::{HEIGHT_MAX, Node};
+use crate::node::{HEIGHT_MAX, Kind, Node};
 use crate::{IndexRange, Segment};
 
 /// A leaf, and the indices that belong to it.
@@ -40,7 +40,11 @@ fn segment_of<T>(leaf: &Node<T>, index: u64, range: impl FnOnce() -> IndexRange)
     }
     let bounds = leaf.slot_range(slot);
     if index < bounds.first() {
-        return gap(range().first(), bounds.first() - 1);
+        let first = match slot.checked_sub(1) {
+            Some(before) => leaf.last(before) + 1,
+            None => range().first(),
+        };
+        return gap(first, bounds.first() - 1);
     }
     match leaf.entry(slot) {
         Some(value) => Segment::Entry(bounds, value),
@@ -52,17 +56,45 @@ fn gap<'a, T>(first: u64, last: u64) -> Segment<'a, T> {
     Segment::Gap(IndexRange::new(first, last).expect("the index lies in the hole"))
 }
 
+/// Goes from `root` down to the leaf that `index` belongs to. `pass` is called with
+/// each branch on the way and the slot taken in it.
+///
+/// PERF: the branches of a tree are of one kind (T8), so a loop for each kind asks no
+/// more than when it ends.
+#[inline(always)]
+pub(crate) fn descend<'a, T>(
+    root: &'a Node<T>,
+    index: u64,
+    mut pass: impl FnMut(&Node<T>, usize),
+) -> &'a Node<T> {
+    let mut step = |node: &'a Node<T>| {
+        let slot = node.child_slot(index);
+        pass(node, slot);
+        let child = node.child(slot);
+        child.prefetch();
+        child
+    };
+    let mut node = root;
+    if node.kind() == Kind::Plain {
+        while node.kind() == Kind::Plain {
+            node = step(node);
+        }
+    } else {
+        while node.kind() == Kind::Gaps {
+            node = step(node);
+        }
+    }
+    debug_assert!(node.is_leaf());
+    node
+}
+
 /// The leaf that `index` belongs to, below `root`.
 #[inline]
 pub(crate) fn leaf_at<T>(root: &Node<T>, index: u64) -> LeafAt<'_, T> {
-    let mut node = root;
     let (mut min, mut max) = (0, u64::MAX);
-    while !node.is_leaf() {
-        let slot = node.child_slot(index);
+    let node = descend(root, index, |node, slot| {
         (min, max) = (node.child_min(slot, min), node.pivot_or(slot, max));
-        node = node.child(slot);
-        node.prefetch();
-    }
+    });
     LeafAt {
         node,
         range: IndexRange::ascending(min, max),
@@ -117,18 +149,32 @@ impl<'a, T> LeafPath<'a, T> {
     }
 
     /// Steps to the next leaf; `false`, and no step, if this is the last.
+    #[inline]
     pub(crate) fn next_leaf(&mut self) -> bool {
+        let (Some(branch), Some(slot)) = (self.branches.last(), self.slots.last_mut()) else {
+            return false;
+        };
+        let next = usize::from(*slot) + 1;
+        if next == branch.count() {
+            return self.next_branch();
+        }
+        if next + AHEAD < branch.count() {
+            branch.prefetch_child(next + AHEAD);
+        }
+        *slot = next as u8;
+        self.leaf = branch.child(next);
+        true
+    }
+
+    /// Steps to the first leaf of the next branch above the leaves.
+    fn next_branch(&mut self) -> bool {
         let turn = (0..self.branches.len())
             .rev()
             .find(|&at| usize::from(self.slots[at]) + 1 < self.branches[at].count());
         let Some(turn) = turn else { return false };
-        let (branch, slot) = (self.branches[turn], usize::from(self.slots[turn]) + 1);
-        if turn + 1 == self.branches.len() && slot + AHEAD < branch.count() {
-            branch.prefetch_child(slot + AHEAD);
-        }
-        self.enter(turn, slot);
+        self.enter(turn, usize::from(self.slots[turn]) + 1);
         self.descend(|node| {
-            (1..AHEAD.min(node.count())).for_each(|slot| node.prefetch_child(slot));
+            (1..=AHEAD.min(node.count() - 1)).for_each(|slot| node.prefetch_child(slot));
             0
         });
         true

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use maple_mm::{
-    Access, AddressSpace, Backing, File, FileId, KeyedProtection, LinuxProfile, MmapFile,
-    MmapRequest, MremapRequest, System, VmFlags, Vma,
+    Access, AddressSpace, Backing, File, FileId, FileRef, KeyedProtection, LinuxProfile, MmapFile,
+    MmapRequest, MremapRequest, System, VmFlags, VmaRef,
 };
 
 use crate::call::{Call, CallFile};
@@ -33,7 +33,7 @@ struct Mirrored {
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
     system: Option<(Arc<System>, LinuxProfile)>,
-    files: HashMap<u64, Arc<File>>,
+    files: HashMap<u64, FileRef>,
     spaces: HashMap<MmId, Mirrored>,
 }
 
@@ -110,8 +110,8 @@ impl Mirror {
     }
 
     fn define_file(&mut self, facts: &FileFacts) -> Result<()> {
-        let file = Arc::new(convert::file(facts));
-        let known = self.files.insert(facts.id, Arc::clone(&file));
+        let file = FileRef::new(convert::file(facts))?;
+        let known = self.files.insert(facts.id, file.clone());
         if known.is_some_and(|known| *known != *file) {
             for mirrored in self.spaces.values_mut() {
                 let set = mirrored.space.set_file(file.id, &file);
@@ -136,7 +136,7 @@ impl Mirror {
         };
         mirrored
             .space
-            .set_file(id, &Arc::new(learned))
+            .set_file(id, &FileRef::new(learned)?)
             .map_err(|error| anyhow!("{error}"))
     }
 
@@ -170,15 +170,13 @@ impl Mirror {
     fn vma_spec(&self, facts: &VmaFacts) -> Result<maple_mm::VmaSpec> {
         let backing = match &facts.backing {
             BackingFacts::Anonymous => Backing::Anonymous,
-            BackingFacts::Special(name) => Backing::Special(maple_mm::Special {
-                name: name.as_str().into(),
-            }),
+            BackingFacts::Special(name) => Backing::Special(maple_mm::Special::new(name)?),
             BackingFacts::File(id) => {
                 let file = self
                     .files
                     .get(id)
                     .with_context(|| format!("file {id} is unknown"))?;
-                Backing::File(Arc::clone(file))
+                Backing::File(file.clone())
             }
         };
         let flags = VmFlags::from_mnemonics(&facts.flags)
@@ -274,7 +272,7 @@ impl Mirror {
             CallFile::Open(id) => self
                 .files
                 .get(&id)
-                .map_or(MmapFile::Bad, |file| MmapFile::Open(Arc::clone(file))),
+                .map_or(MmapFile::Bad, |file| MmapFile::Open(file.clone())),
         }
     }
 
@@ -369,7 +367,7 @@ impl Mirror {
         let Some(space) = self.space(mm) else {
             return Vec::new();
         };
-        let grows = |vma: &&Arc<Vma>| vma.flags().contains(VmFlags::GROWSDOWN);
+        let grows = |vma: &&VmaRef| vma.flags().contains(VmFlags::GROWSDOWN);
         space
             .vmas()
             .filter(grows)
@@ -405,7 +403,7 @@ impl Mirror {
         self.space(mm).map_or(0, AddressSpace::map_count)
     }
 
-    fn vma_at(&self, mm: MmId, addr: u64) -> Option<&Arc<Vma>> {
+    fn vma_at(&self, mm: MmId, addr: u64) -> Option<&VmaRef> {
         self.space(mm)?.vma_at(addr)
     }
 
@@ -433,7 +431,7 @@ impl Mirror {
     pub(crate) fn is_mapped(&self, id: u64) -> bool {
         self.files
             .get(&id)
-            .is_some_and(|file| Arc::strong_count(file) > 1)
+            .is_some_and(|file| FileRef::count(file) > 1)
     }
 
     /// Whether the model gave this identity out for shared anonymous memory.
@@ -442,7 +440,7 @@ impl Mirror {
     }
 }
 
-fn can_be_written(vma: &Arc<Vma>) -> bool {
+fn can_be_written(vma: &VmaRef) -> bool {
     !vma.anon().is_faulted()
         && !vma.flags().contains(VmFlags::MAYSHARE)
         && !matches!(vma.backing(), Backing::Special(_))

@@ -1,14 +1,14 @@
 //! `samara show`: the tree of mappings of a live process or of a maps file.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read as _};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use maple_mm::{
-    AddressSpace, Backing, File, FileAccess, FileId, FileKind, Setup, VmFlags, VmaSpec,
+    AddressSpace, Backing, File, FileAccess, FileId, FileKind, FileRef, Setup, VmFlags, VmaSpec,
 };
 
 use crate::procfs::MapLine;
@@ -88,7 +88,10 @@ fn picture(text: &str) -> Result<String> {
     }
     lines.retain(|line| line.name != "[vsyscall]");
     let mut files = HashMap::new();
-    let specs: Vec<VmaSpec> = lines.iter().map(|line| spec(line, &mut files)).collect();
+    let specs: Vec<VmaSpec> = lines
+        .iter()
+        .map(|line| spec(line, &mut files))
+        .collect::<Result<_>>()?;
     let space = AddressSpace::from_layout(Setup::default(), specs)
         .map_err(|error| anyhow::anyhow!("these are not the mappings of a process: {error}"))?;
     let mut picture = summary(&space, &lines);
@@ -96,7 +99,7 @@ fn picture(text: &str) -> Result<String> {
     Ok(picture)
 }
 
-fn spec(line: &MapLine, files: &mut HashMap<((u32, u32), u64), Arc<File>>) -> VmaSpec {
+fn spec(line: &MapLine, files: &mut HashMap<((u32, u32), u64), FileRef>) -> Result<VmaSpec> {
     let letters = line.access.as_bytes();
     let mut flags = VmFlags::MAYREAD | VmFlags::MAYWRITE | VmFlags::MAYEXEC;
     let pairs = [
@@ -112,8 +115,9 @@ fn spec(line: &MapLine, files: &mut HashMap<((u32, u32), u64), Arc<File>>) -> Vm
     }
     let next = FileId(files.len() as u64);
     let backing = if line.has_file() {
-        let file = files.entry((line.device, line.inode)).or_insert_with(|| {
-            Arc::new(File {
+        let file = match files.entry((line.device, line.inode)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(FileRef::new(File {
                 id: next,
                 device: line.device,
                 inode: line.inode,
@@ -122,9 +126,9 @@ fn spec(line: &MapLine, files: &mut HashMap<((u32, u32), u64), Arc<File>>) -> Vm
                     huge_aligned: false,
                 },
                 access: FileAccess::READ,
-            })
-        });
-        Backing::File(Arc::clone(file))
+            })?),
+        };
+        Backing::File(file.clone())
     } else {
         Backing::Anonymous
     };
@@ -134,14 +138,14 @@ fn spec(line: &MapLine, files: &mut HashMap<((u32, u32), u64), Arc<File>>) -> Vm
     } else {
         start / 4096
     };
-    VmaSpec {
+    Ok(VmaSpec {
         start,
         end,
         flags,
         page_offset,
         backing,
         written: false,
-    }
+    })
 }
 
 fn summary(space: &AddressSpace, lines: &[MapLine]) -> String {

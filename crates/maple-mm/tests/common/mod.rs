@@ -2,11 +2,12 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::fmt::Write;
-use std::sync::Arc;
+
+pub(crate) mod random;
 
 use maple_mm::{
-    Access, AddressSpace, File, FileAccess, FileId, FileKind, MmapFile, MmapRequest, VmFlags,
-    abi::*,
+    Access, AddressSpace, File, FileAccess, FileId, FileKind, FileRef, MmapFile, MmapRequest,
+    VmFlags, abi::*,
 };
 
 /// Where the tests map; pages are counted from here.
@@ -80,8 +81,8 @@ pub(crate) fn flags(space: &AddressSpace, index: u64) -> VmFlags {
 }
 
 /// An open file on disk.
-pub(crate) fn file(id: u64, access: FileAccess) -> Arc<File> {
-    Arc::new(File {
+pub(crate) fn file(id: u64, access: FileAccess) -> FileRef {
+    FileRef::new(File {
         id: FileId(id),
         device: (0xfe, 1),
         inode: 77,
@@ -89,13 +90,14 @@ pub(crate) fn file(id: u64, access: FileAccess) -> Arc<File> {
         kind: FileKind::Regular { huge_aligned: true },
         access,
     })
+    .unwrap()
 }
 
 /// A mapping of `file` over pages `first..end`, from the file's page `offset` on.
-pub(crate) fn of_file(file: &Arc<File>, pages: std::ops::Range<u64>, offset: u64) -> MmapRequest {
+pub(crate) fn of_file(file: &FileRef, pages: std::ops::Range<u64>, offset: u64) -> MmapRequest {
     MmapRequest {
         flags: MAP_PRIVATE | MAP_FIXED,
-        file: MmapFile::Open(Arc::clone(file)),
+        file: MmapFile::Open(file.clone()),
         offset: offset * PAGE_SIZE,
         ..memory(pages.start, pages.end, PROT_READ)
     }

@@ -1,10 +1,8 @@
 //! The same call, made on the model.
 
-use std::sync::Arc;
-
 use maple_mm::{
-    Access, AddressSpace, Errno, File, FileAccess, FileId, FileKind, MmapFile, MmapRequest,
-    MremapRequest,
+    Access, AddressSpace, Errno, File, FileAccess, FileId, FileKind, FileRef, MmapFile,
+    MmapRequest, MremapRequest,
 };
 
 use crate::target::Call;
@@ -31,7 +29,7 @@ pub(crate) mod number {
 
 /// The files of the executor by descriptor.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Files(pub(crate) Vec<(u64, Arc<File>)>);
+pub(crate) struct Files(pub(crate) Vec<(u64, FileRef)>);
 
 impl Files {
     /// The files in the order of `executor::open_files`; names and inodes come later.
@@ -49,7 +47,7 @@ impl Files {
         ];
         let file = |(id, kind, access)| {
             let (device, inode, name) = ((0, 0), 0, "".into());
-            Arc::new(File {
+            FileRef::new(File {
                 id: FileId(id),
                 device,
                 inode,
@@ -57,13 +55,14 @@ impl Files {
                 kind,
                 access,
             })
+            .expect("memory")
         };
         Self(descriptors.iter().copied().zip(kinds.map(file)).collect())
     }
 
     fn find(&self, descriptor: u64) -> MmapFile {
         let found = self.0.iter().find(|(number, _)| *number == descriptor);
-        found.map_or(MmapFile::Bad, |(_, file)| MmapFile::Open(Arc::clone(file)))
+        found.map_or(MmapFile::Bad, |(_, file)| MmapFile::Open(file.clone()))
     }
 }
 

@@ -1,9 +1,8 @@
 //! Random calls that keep away from what the executor itself needs.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use maple_mm::{AddressSpace, Backing, VmFlags, Vma, abi::*};
+use maple_mm::{AddressSpace, Backing, VmFlags, Vma, VmaRef, abi::*};
 use testkit::SplitMix;
 
 use crate::apply::number;
@@ -28,7 +27,7 @@ pub(crate) struct Generator {
 impl Generator {
     pub(crate) fn new(seed: u64, space: &AddressSpace, descriptors: &[u64]) -> Self {
         // The executor makes raw calls only, so the kernel's own pages may come to harm.
-        let is_needed = |vma: &&Arc<Vma>| !matches!(vma.backing(), Backing::Special(_));
+        let is_needed = |vma: &&VmaRef| !matches!(vma.backing(), Backing::Special(_));
         let protected = space
             .vmas()
             .filter(is_needed)

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::sync::Arc;
 
-use maple_mm::{AddressSpace, Backing, File, FileId, FileKind, MapsLine, VmFlags, abi};
+use maple_mm::{AddressSpace, Backing, File, FileId, FileKind, FileRef, MapsLine, VmFlags, abi};
 
 use crate::apply::{Files, apply, number, request};
 use crate::generate::Generator;
@@ -161,7 +160,7 @@ fn step_both(target: &mut Target, side: &mut Side, call: Call, log: &mut Log) {
 /// Results that depend on pages, which the model does not have: guard pages and the end of files.
 fn is_beyond_model(space: &AddressSpace, call: Call, kernel: i64) -> bool {
     let [a, b, ..] = call.args;
-    let has_pages = |vma: &Arc<maple_mm::Vma>| {
+    let has_pages = |vma: &maple_mm::VmaRef| {
         vma.flags().contains(VmFlags::MAYBE_GUARD) || !matches!(vma.backing(), Backing::Anonymous)
     };
     match call.number {
@@ -203,7 +202,7 @@ fn learn_inode(side: &mut Side, call: Call, result: i64) {
         ..(*file).clone()
     };
     side.space
-        .set_file(file.id, &Arc::new(known))
+        .set_file(file.id, &FileRef::new(known).expect("memory"))
         .expect("memory");
 }
 
@@ -229,7 +228,7 @@ fn learn_files(target: &mut Target, side: &mut Side) {
             name: line.name.into(),
             ..(**file).clone()
         };
-        *file = Arc::new(known);
+        *file = FileRef::new(known).expect("memory");
         target
             .call(0, call(number::MUNMAP, [at, 4096, 0, 0, 0, 0]))
             .expect("an answer");

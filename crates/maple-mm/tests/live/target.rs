@@ -8,8 +8,8 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 
 use maple_mm::{
-    AddressSpace, Backing, Capabilities, Configured, File, FileAccess, FileId, FileKind, Gate,
-    Layout, Limits, LinuxProfile, MapsLine, Setup, Special, System, SystemSettings, VmFlags,
+    AddressSpace, Backing, Capabilities, Configured, File, FileAccess, FileId, FileKind, FileRef,
+    Gate, Layout, Limits, LinuxProfile, MapsLine, Setup, Special, System, SystemSettings, VmFlags,
     VmaSpec,
 };
 
@@ -231,12 +231,12 @@ fn backing(line: &MapsLine<'_>) -> Backing {
             kind: FileKind::Regular { huge_aligned: true },
             access: FileAccess::READ,
         };
-        return Backing::File(Arc::new(file));
+        return Backing::File(FileRef::new(file).expect("memory"));
     }
     match line.name {
-        "[vdso]" | "[vvar]" | "[vvar_vclock]" => Backing::Special(Special {
-            name: line.name.into(),
-        }),
+        "[vdso]" | "[vvar]" | "[vvar_vclock]" => {
+            Backing::Special(Special::new(line.name).expect("memory"))
+        }
         _ => Backing::Anonymous,
     }
 }

@@ -1,0 +1,174 @@
+//! Which private memory was written: learned from calls, from outside, or from an older model.
+
+use core::ops::Range;
+
+use crate::anon::{Anon, AnonId, AnonOrigin, Local};
+use crate::errno::Errno;
+use crate::flags::VmFlags;
+use crate::memory::VmaRef;
+use crate::merge;
+use crate::space::{AddressSpace, Offsets};
+use crate::vma::{Content, Vma};
+
+impl AddressSpace {
+    /// Takes over from `older`, a model of the same address space some calls ago, what `/proc`
+    /// does not tell: the anon_vma chains and offsets of private memory that was there already,
+    /// and the flags new mappings get.
+    ///
+    /// # Complexity
+    ///
+    /// O(n log n).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if the tree cannot be written; nothing changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{Access, AddressSpace, MmapRequest, Setup, VmaSpec, abi::*};
+    /// let mut parent = AddressSpace::empty();
+    /// let addr = parent.mmap(MmapRequest::anonymous(4096, PROT_READ | PROT_WRITE)).unwrap();
+    /// parent.fault(addr, Access::Write).unwrap();
+    /// let child = parent.fork().unwrap();
+    /// let specs = child.vmas().map(|vma| VmaSpec {
+    ///     start: vma.start(),
+    ///     end: vma.end(),
+    ///     flags: vma.flags(),
+    ///     page_offset: vma.page_offset(),
+    ///     backing: vma.backing().clone(),
+    ///     written: true,
+    /// });
+    /// let mut again = AddressSpace::from_layout(Setup::default(), specs).unwrap();
+    /// again.keep_history(&child).unwrap();
+    /// assert!(again.anon(again.vma_at(addr).unwrap()).is_forked());
+    /// ```
+    pub fn keep_history(&mut self, older: &Self) -> Result<(), Errno> {
+        let mut edits = self.edits();
+        let mut asked = None;
+        let is_private = |vma: &&VmaRef| !vma.flags().contains(VmFlags::SHARED);
+        for vma in self.vmas().filter(is_private) {
+            let known = older
+                .vma_at(vma.start())
+                .filter(|known| known.backing().is_same(vma.backing()));
+            match (self.local(vma), known) {
+                (local, Some(known)) => {
+                    let anon = if local.anon().is_faulted() && known.anon().is_faulted() {
+                        self.anon_of_older(older, known, &mut asked)
+                    } else {
+                        local.anon()
+                    };
+                    edits.put_some(with_history(&local, known, anon))?;
+                }
+                (Local::Renewed(renewed), None) => edits.put(renewed)?,
+                (Local::Stored(_), None) => {}
+            }
+        }
+        // Everything has its identity now, older ones among them.
+        let origin = core::mem::replace(&mut self.anon_origin, AnonOrigin::ROOT);
+        if let Err(errno) = self.commit(edits) {
+            self.anon_origin = origin;
+            return Err(errno);
+        }
+        self.default_flags = older.default_flags;
+        self.offsets = Offsets::MayBeStale;
+        Ok(())
+    }
+
+    /// The anon_vma that `known`, a mapping of `older`, has there.
+    ///
+    /// Several mappings may come from one of `older`'s, one after another; `last` is the one
+    /// asked for before, so that they share what has no number yet.
+    fn anon_of_older<'a>(
+        &self,
+        older: &Self,
+        known: &'a VmaRef,
+        last: &mut Option<(&'a VmaRef, Anon)>,
+    ) -> Anon {
+        if let Some((_, anon)) = last.filter(|(vma, _)| VmaRef::ptr_eq(vma, known)) {
+            return anon;
+        }
+        // What `older` inherited gets its number from this machine.
+        let inherited = older.anon_origin.is_inherited(known.anon());
+        let anon = if inherited {
+            Anon::forked(self.system.new_anon())
+        } else {
+            known.anon()
+        };
+        if let Some(id) = anon.id() {
+            self.system.skip_anon(id);
+        }
+        *last = Some((known, anon));
+        anon
+    }
+
+    /// Marks every private mapping that overlaps `range` as written: what is known from outside
+    /// (`pagemap`, `smaps`) where the writes themselves were not seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if the tree cannot be written; mappings before that are marked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.mark_written(addr..addr + 1).unwrap();
+    /// assert!(space.vma_at(addr).unwrap().anon().is_faulted());
+    /// ```
+    pub fn mark_written(&mut self, range: Range<u64>) -> Result<(), Errno> {
+        let mut at = range.start;
+        while let Some(vma) = self
+            .find_vma(at)
+            .filter(|vma| vma.start() < range.end)
+            .cloned()
+        {
+            at = vma.end();
+            self.prepare_anon(&vma)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a mapping an anon_vma if it has none: a neighbour's where both could be one, else a
+    /// new one.
+    pub(crate) fn prepare_anon(&mut self, vma: &Vma) -> Result<(), Errno> {
+        if vma.anon().is_faulted() || vma.flags().contains(VmFlags::SHARED) {
+            return Ok(());
+        }
+        let shared = self.neighbour_anon(vma);
+        let id: AnonId = shared.unwrap_or_else(|| self.system.new_anon());
+        self.commit_put(vma.with_anon(Anon::new(id)))
+    }
+
+    fn neighbour_anon(&self, vma: &Vma) -> Option<AnonId> {
+        // LINUX: the next mapping is asked before the previous one.
+        let next = self.vma_at(vma.end()).filter(|next| {
+            self.anon(next).is_singular() && merge::may_share_anon(&self.profile, vma, next)
+        });
+        let prev = || {
+            self.vma_before(vma.start()).filter(|prev| {
+                self.anon(prev).is_singular() && merge::may_share_anon(&self.profile, prev, vma)
+            })
+        };
+        next.or_else(prev)
+            .and_then(|neighbour| neighbour.anon().id())
+    }
+}
+
+/// `vma` with what is known about its part of `known`; `anon` is what it has now.
+fn with_history(vma: &Vma, known: &Vma, anon: Anon) -> Option<Vma> {
+    let is_moved = anon.is_faulted() && vma.file().is_none();
+    let page_offset = if is_moved {
+        known.page_offset_at(vma.start())
+    } else {
+        vma.page_offset()
+    };
+    let content = Content {
+        anon,
+        page_offset,
+        ..vma.content()
+    };
+    Vma::new(vma.start(), vma.end(), content)
+}
