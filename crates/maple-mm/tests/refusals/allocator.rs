@@ -1,6 +1,5 @@
-//! A global allocator that refuses the k-th allocation of a thread, or all from the k-th on.
+//! A global allocator that refuses the k-th allocation of a thread, or all from there on.
 #![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
-#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::alloc::{GlobalAlloc, Layout, System as Heap};
 use std::cell::Cell;
@@ -16,10 +15,10 @@ pub(crate) enum Refuse {
 thread_local! {
     static REFUSE: Cell<Refuse> = const { Cell::new(Refuse::None) };
     static REFUSED: Cell<u64> = const { Cell::new(0) };
-    pub(crate) static LIVE: Cell<i64> = const { Cell::new(0) };
+    static LIVE: Cell<i64> = const { Cell::new(0) };
 }
 
-pub(crate) struct Refusing;
+struct Refusing;
 
 /// Whether the allocation that is asked for now is refused.
 pub(crate) fn is_refused() -> bool {
@@ -61,6 +60,9 @@ unsafe impl GlobalAlloc for Refusing {
     }
 }
 
+#[global_allocator]
+static ALLOCATOR: Refusing = Refusing;
+
 /// Runs `act` with allocations refused; says how many were.
 pub(crate) fn refusing<T>(refuse: Refuse, act: impl FnOnce() -> T) -> (T, u64) {
     REFUSED.set(0);
@@ -68,4 +70,9 @@ pub(crate) fn refusing<T>(refuse: Refuse, act: impl FnOnce() -> T) -> (T, u64) {
     let result = act();
     REFUSE.set(Refuse::None);
     (result, REFUSED.get())
+}
+
+/// How many allocations of this thread are alive.
+pub(crate) fn live() -> i64 {
+    LIVE.get()
 }
