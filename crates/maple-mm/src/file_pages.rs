@@ -1,6 +1,7 @@
 //! Where the pages of files come from.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{Deref, Range};
@@ -45,8 +46,8 @@ pub trait FilePages: Send + Sync + fmt::Debug {
     /// A [`BusError`].
     fn page(&self, index: u64) -> Result<Frame, BusError>;
 
-    /// Makes the pages of `range` (in pages) zero, and gives their frames up (`MADV_REMOVE`).
-    /// Nobody maps them any more.
+    /// Makes the pages of `range` (in pages) zero where they are, so that whoever maps them sees
+    /// that (`MADV_REMOVE`).
     ///
     /// # Errors
     ///
@@ -55,7 +56,39 @@ pub trait FilePages: Send + Sync + fmt::Debug {
         let _ = range;
         Err(Errno::EOPNOTSUPP)
     }
+
+    /// Makes the file `bytes` long, its mappings aside. From now on there is no page beyond its
+    /// end, and the rest of the last one is zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::EINVAL`] if the file cannot do that, as here. Nothing has changed.
+    fn set_bytes(&self, bytes: u64) -> Result<(), Errno> {
+        let _ = bytes;
+        Err(Errno::EINVAL)
+    }
 }
+
+macro_rules! forward_to_target {
+    ($handle:ty) => {
+        impl<T: FilePages + ?Sized> FilePages for $handle {
+            fn page(&self, index: u64) -> Result<Frame, BusError> {
+                (**self).page(index)
+            }
+
+            fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
+                (**self).punch(range)
+            }
+
+            fn set_bytes(&self, bytes: u64) -> Result<(), Errno> {
+                (**self).set_bytes(bytes)
+            }
+        }
+    };
+}
+
+forward_to_target!(&T);
+forward_to_target!(Arc<T>);
 
 /// A box that was filled by [`FilePagesRef::new`]: an array of one can be had from a vector, whose
 /// allocation can be refused.
@@ -66,6 +99,10 @@ impl<T: FilePages> FilePages for [T; 1] {
 
     fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
         self[0].punch(range)
+    }
+
+    fn set_bytes(&self, bytes: u64) -> Result<(), Errno> {
+        self[0].set_bytes(bytes)
     }
 }
 

@@ -66,8 +66,10 @@ mod seal;
 mod space;
 mod system;
 mod teardown;
+mod truncate;
 mod unmap;
 mod validate;
+mod validate_pages;
 mod vma;
 
 pub use accounting::Statistics;
@@ -97,5 +99,6 @@ pub use remap::MremapRequest;
 pub use space::{AddressSpace, Mappings, Setup};
 pub use system::{Overcommit, System, SystemSettings};
 pub use teardown::Teardown;
+pub use truncate::truncate;
 pub use validate::Violation;
 pub use vma::Vma;

@@ -125,38 +125,26 @@ where
         }
     }
 
-    fn carry_out_one(&mut self, change: &PageChange) {
-        let done = match change {
-            PageChange::Move(range) => {
-                let from = range.from..range.from + range.len;
-                self.change((from, Invalidation::Moved), |tables, gather| {
-                    tables.move_range(*range, gather)
-                })
-            }
-            PageChange::Clear(teardown) => {
-                let range = teardown.mappings.clone();
-                self.change((range, Invalidation::Unmapped), |tables, gather| {
-                    tables.zap(teardown.mappings.clone(), gather)?;
-                    tables.free_tables(&teardown.table_range(), gather);
-                    Ok(())
-                })
-            }
-            PageChange::Discard(range) => {
-                let what = (range.clone(), Invalidation::Unmapped);
-                self.change(what, |tables, gather| tables.zap(range.clone(), gather))
-            }
-            PageChange::Protect { range, flags } => {
-                let what = (range.clone(), Invalidation::Protected);
-                let protection = Protection {
-                    rights: rights(*flags),
-                    key: None,
-                };
-                self.change(what, |tables, gather| {
-                    tables.protect(range.clone(), protection, gather)
-                })
-            }
+    fn tell(
+        &self,
+        changes: &[PageChange],
+        tell: impl Fn(&dyn RangeNotifier, &Range<u64>, Invalidation),
+    ) {
+        let Some(notifier) = &self.notifier else {
+            return;
         };
-        assert_eq!(done, Ok(()), "{change:?} was prepared");
+        for change in changes {
+            let (range, why) = match change {
+                PageChange::Move(range) => {
+                    (range.from..range.from + range.len, Invalidation::Moved)
+                }
+                PageChange::Clear(Teardown { mappings, .. }) | PageChange::Discard(mappings) => {
+                    (mappings.clone(), Invalidation::Unmapped)
+                }
+                PageChange::Protect { range, .. } => (range.clone(), Invalidation::Protected),
+            };
+            tell(&**notifier, &range, why);
+        }
     }
 
     /// An access to a page that is there.
@@ -202,7 +190,7 @@ where
     fn map_new(&mut self, addr: u64, vma: &Vma, content: Content) -> Result<(), Fault> {
         let frame = self.tables.memory().allocate(FrameSize::SMALL, content);
         let frame = frame.map_err(|OutOfFrames| Fault::OutOfMemory)?;
-        self.map(addr, (frame, vma), PageKind::Anon, Access::Write)
+        self.map(addr, private_page(frame, vma))
     }
 
     /// Maps 2 MiB at once, if they lie in the mapping, nothing is there yet, and there is a frame
@@ -221,7 +209,7 @@ where
         let Ok(frame) = self.tables.memory().allocate(order, Content::Zeroed) else {
             return false;
         };
-        let mapped = self.map(start, (frame, touch.vma), PageKind::Anon, Access::Write);
+        let mapped = self.map(start, private_page(frame, touch.vma));
         mapped.is_ok()
     }
 
@@ -234,8 +222,7 @@ where
         let frame = pages.page(touch.vma.page_offset_at(addr))?;
         let is_shared = touch.vma.flags().contains(VmFlags::SHARED);
         if touch.access != Access::Write || is_shared {
-            let kind = kind(touch.vma.file().map(|file| &**file));
-            return self.map(addr, (frame, touch.vma), kind, touch.access);
+            return self.map(addr, file_page(frame, touch));
         }
         let memory = self.tables.memory().clone();
         let copy = memory.allocate(FrameSize::SMALL, Content::Any);
@@ -244,27 +231,10 @@ where
         }
         memory.release(frame);
         let copy = copy.map_err(|OutOfFrames| Fault::OutOfMemory)?;
-        self.map(addr, (copy, touch.vma), PageKind::Anon, Access::Write)
+        self.map(addr, private_page(copy, touch.vma))
     }
 
-    fn map(
-        &mut self,
-        addr: u64,
-        (frame, vma): (Frame, &Vma),
-        kind: PageKind,
-        access: Access,
-    ) -> Result<(), Fault> {
-        let mut flags = rights(vma.flags()) | LeafFlags::USER | LeafFlags::ACCESSED;
-        if access == Access::Write {
-            flags |= LeafFlags::WRITE | LeafFlags::DIRTY;
-        } else {
-            // The first write is to be seen.
-            flags -= LeafFlags::WRITE;
-        }
-        let page = NewPage {
-            frame,
-            attributes: Attributes::new(kind, flags),
-        };
+    fn map(&mut self, addr: u64, page: NewPage) -> Result<(), Fault> {
         let memory = self.tables.memory().clone();
         let mut gather = Gather::new(memory.clone(), &mut self.flusher);
         self.tables.map(addr, page, &mut gather).map_err(|error| {
@@ -279,7 +249,7 @@ where
     fn copy_to(
         &mut self,
         child: &mut PageTables<A, M>,
-        inheritance: Inheritance<'_>,
+        inheritance: &mut Inheritance<'_>,
     ) -> Result<(), Errno> {
         for (_, vma) in inheritance.mappings {
             let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
@@ -358,10 +328,17 @@ where
         Ok(())
     }
 
+    /// All changes wait for one flush.
     fn carry_out(&mut self, changes: &[PageChange]) {
+        self.note_peak();
+        self.tell(changes, |notifier, range, why| notifier.begin(range, why));
+        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
         for change in changes {
-            self.carry_out_one(change);
+            let done = carry_out_one(&mut self.tables, change, &mut gather);
+            assert_eq!(done, Ok(()), "{change:?} was prepared");
         }
+        gather.finish();
+        self.tell(changes, |notifier, range, why| notifier.end(range, why));
     }
 
     fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault> {
@@ -371,13 +348,13 @@ where
         }
     }
 
-    fn fork(&mut self, inheritance: Inheritance<'_>) -> Result<Self, Errno> {
+    fn fork(&mut self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
         let memory = self.tables.memory().clone();
         let mut child = PageTables::new(memory).map_err(|OutOfFrames| Errno::ENOMEM)?;
         if inheritance.strategy == PageStrategy::Share && A::UPPER_WRITE_PROTECT {
             self.share_with(&mut child, &inheritance)?;
         } else {
-            self.copy_to(&mut child, inheritance)?;
+            self.copy_to(&mut child, &mut inheritance)?;
         }
         let mut child = Self {
             tables: child,
@@ -411,7 +388,31 @@ where
     }
 }
 
-/// What is allowed, but for writing: that is given by the first write.
+/// Makes one change that was prepared.
+fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher>(
+    tables: &mut PageTables<A, M>,
+    change: &PageChange,
+    gather: &mut Gather<A, M, F>,
+) -> Result<(), PagingError> {
+    match change {
+        PageChange::Move(range) => tables.move_range(*range, gather),
+        PageChange::Clear(teardown) => {
+            tables.zap(teardown.mappings.clone(), gather)?;
+            tables.free_tables(&teardown.table_range(), gather);
+            Ok(())
+        }
+        PageChange::Discard(range) => tables.zap(range.clone(), gather),
+        PageChange::Protect { range, flags } => {
+            let protection = Protection {
+                rights: rights(*flags),
+                key: None,
+            };
+            tables.protect(range.clone(), protection, gather)
+        }
+    }
+}
+
+/// What a mapping allows. The right to write is given to a page by the first write.
 fn rights(flags: VmFlags) -> LeafFlags {
     let mut rights = LeafFlags::empty();
     // A page that may be written or executed may be read.
@@ -428,6 +429,30 @@ fn source(vma: &Vma) -> Source<'_> {
     match vma.file().and_then(|file| file.pages()) {
         Some(pages) => Source::File(pages),
         None => Source::Unknown,
+    }
+}
+
+/// A page of its own, that is about to be written.
+fn private_page(frame: Frame, vma: &Vma) -> NewPage {
+    let used = LeafFlags::ACCESSED | LeafFlags::DIRTY;
+    NewPage {
+        frame,
+        attributes: Attributes::new(PageKind::Anon, rights(vma.flags()) | LeafFlags::USER | used),
+    }
+}
+
+/// A page that all see; the first write to it is to be seen, too.
+fn file_page(frame: Frame, touch: &Touch<'_>) -> NewPage {
+    let mut flags = rights(touch.vma.flags()) | LeafFlags::USER | LeafFlags::ACCESSED;
+    if touch.access == Access::Write {
+        flags |= LeafFlags::DIRTY;
+    } else {
+        flags -= LeafFlags::WRITE;
+    }
+    let kind = kind(touch.vma.file().map(|file| &**file));
+    NewPage {
+        frame,
+        attributes: Attributes::new(kind, flags),
     }
 }
 

@@ -119,12 +119,9 @@ impl<M: PhysMemory + Send> MemoryFile<M> {
         Ok(())
     }
 
-    /// Makes the file longer or shorter, its mappings aside: use
-    /// [`truncate`](crate::AddressSpace::truncate) where it may be mapped.
-    ///
-    /// Pages beyond the end are given up; who maps them still has them. The rest of the last page
-    /// becomes zero. Without memory to take pages out, they are made zero and stay.
-    pub fn set_bytes(&self, bytes: u64) {
+    /// Pages beyond the end are given up; who maps them still has them. Without memory to take
+    /// them out, they are made zero and stay, out of reach.
+    fn resize(&self, bytes: u64) {
         let mut contents = self.contents.lock();
         let before = core::mem::replace(&mut contents.bytes, bytes);
         if bytes >= before {
@@ -209,6 +206,11 @@ impl<M: PhysMemory + Send> FilePages for MemoryFile<M> {
         if let Some(range) = IndexRange::from_bounds(range) {
             self.zero(&pages, range);
         }
+        Ok(())
+    }
+
+    fn set_bytes(&self, bytes: u64) -> Result<(), Errno> {
+        self.resize(bytes);
         Ok(())
     }
 }

@@ -3,7 +3,9 @@
 use arrayvec::ArrayVec;
 
 use crate::error::{DuplicateError, OutOfNodes};
-use crate::node::{Child, Fresh, HEIGHT_MAX, Kind, LEAF_MIN, LEAF_SLOTS, Node, Root};
+use crate::node::{
+    Child, Entries, Fresh, HEIGHT_MAX, Kind, LEAF_ENTRIES_MIN, LEAF_SLOTS, Node, Root,
+};
 use crate::source::NodeSource;
 use crate::tree::MapleTree;
 use crate::write::gaps::{branch_gap, leaf_gap};
@@ -41,16 +43,17 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
     }
 
     /// Adds an entry, which lies above all before it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, range: IndexRange, value: T) -> Result<(), OutOfNodes> {
-        let has_room = self.levels.first().is_some_and(|level| {
-            let hole = usize::from(self.last + 1 < range.first());
-            level.open.count() + hole < LEAF_SLOTS
-        });
-        if !has_room {
-            self.push_empty_leaf()?;
+        let value = match self.levels.first_mut() {
+            Some(level) => level.open.push_entry(range, value),
+            None => Err(value),
+        };
+        if let Err(value) = value {
+            self.make_room(range.first())?;
+            let pushed = self.levels[0].open.push_entry(range, value);
+            pushed.ok().expect("room was just made");
         }
-        self.levels[0].open.push_entry(range, value);
         self.last = range.last();
         self.len += 1;
         Ok(())
@@ -65,16 +68,11 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         leaf: &Node<U>,
         mut f: impl FnMut(IndexRange, &U) -> Result<Option<T>, E>,
     ) -> Result<(), DuplicateError<E>> {
-        let open = self.levels.first().map(|level| level.open.count());
-        let is_at_edge = open.is_none_or(|count| count >= LEAF_MIN);
+        let open = self.levels.first().map(|level| level.open.occupancy());
+        let is_at_edge = open.is_none_or(|held| held.count_ones() as usize >= LEAF_ENTRIES_MIN);
         let (mut is_outline, mut filled) = (false, 0);
-        let mut left = leaf.occupancy();
-        while left != 0 {
-            let slot = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let Some((range, value)) = leaf.entry_at(slot) else {
-                break;
-            };
+        let mut entries = Entries::of(leaf);
+        while let Some((slot, (range, value))) = entries.next_slot() {
             let made = f(range, value).map_err(DuplicateError::Refused)?;
             match made {
                 Some(value) if is_outline => {
@@ -103,9 +101,20 @@ impl<'t, T: Entry, S: NodeSource> Builder<'t, T, S> {
         Ok(())
     }
 
-    fn push_empty_leaf(&mut self) -> Result<(), OutOfNodes> {
+    /// Sees to it that the open leaf has room for an entry that begins at `first`.
+    #[cold]
+    fn make_room(&mut self, first: u64) -> Result<(), OutOfNodes> {
+        let leaf = self.levels.first_mut().map(|level| &mut level.open);
+        if leaf.is_some_and(|leaf| leaf.make_room(first)) {
+            return Ok(());
+        }
         let full = self.reserve()?;
-        let leaf = self.tree.pool.take(Kind::Leaf);
+        // What comes next is likely to be as what came before.
+        let kind = self
+            .levels
+            .first()
+            .map_or(Kind::Dense, |level| level.open.kind());
+        let leaf = self.tree.pool.take(kind);
         self.advance(full, leaf);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::node::Node;
+use crate::node::{Kind, Node};
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::validate::for_each_node;
@@ -83,7 +83,11 @@ fn header<T>(
     range: IndexRange,
     indent: usize,
 ) -> fmt::Result {
-    let name = if node.is_leaf() { "leaf" } else { "branch" };
+    let name = match node.kind() {
+        Kind::Dense => "leaf",
+        Kind::Sparse => "sparse leaf",
+        Kind::Plain | Kind::Gaps => "branch",
+    };
     let (used, slots) = (node.count(), node.kind().slots());
     write!(f, "{:indent$}{name} {used}/{slots} over {range}", "")?;
     if node.refs() > 1 {
@@ -103,7 +107,7 @@ fn branch<T>(
     for slot in 0..node.count().saturating_sub(1) {
         write!(f, " {:#x}", node.pivot(slot))?;
     }
-    if node.kind() == crate::node::Kind::Gaps {
+    if node.kind() == Kind::Gaps {
         write!(f, "; gaps")?;
         for slot in 0..node.count() {
             write!(f, " {:#x}", node.gap(slot))?;
@@ -122,12 +126,12 @@ fn leaf<T>(
     writeln!(f)?;
     let inner = indent + 2;
     for slot in 0..node.count() {
-        let what = if node.entry(slot).is_some() {
-            "entry"
-        } else {
-            "gap  "
-        };
-        writeln!(f, "{:inner$}{slot:2} {what} {}", "", node.slot_range(slot))?;
+        if let Some(hole) = node.hole(slot) {
+            writeln!(f, "{:inner$}{slot:2} gap   {hole}", "")?;
+        }
+        if node.entry(slot).is_some() {
+            writeln!(f, "{:inner$}{slot:2} entry {}", "", node.slot_range(slot))?;
+        }
     }
     Ok(())
 }

@@ -358,8 +358,7 @@ impl Search<'_> {
             let gap = match place {
                 0 => range.below(node.lower()),
                 _ if place == places - 1 => range.above(node.upper()),
-                _ if node.entry(place - 1).is_none() => Some(node.slot_range(place - 1)),
-                _ => None,
+                _ => node.hole(place - 1),
             };
             match self.end {
                 End::Lowest => self.request.lowest_in(gap?),

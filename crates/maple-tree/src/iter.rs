@@ -7,7 +7,7 @@ use core::fmt;
 use core::iter::FusedIterator;
 use core::ops::RangeBounds;
 
-use crate::node::{LeafEntries, Node};
+use crate::node::{Entries, Node};
 use crate::source::NodeSource;
 use crate::tree::{MapleTree, Segment};
 use crate::walk::LeafPath;
@@ -113,15 +113,14 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 /// The back of an iterator: a leaf, and the entries of it that are left.
 struct Back<'a, T> {
     path: LeafPath<'a, T>,
-    /// One bit for each slot still to be yielded.
-    slots: u16,
+    entries: Entries<'a, T>,
 }
 
 impl<T> Clone for Back<'_, T> {
     fn clone(&self) -> Self {
         Self {
             path: self.path.clone(),
-            slots: self.slots,
+            entries: self.entries.clone(),
         }
     }
 }
@@ -129,24 +128,18 @@ impl<T> Clone for Back<'_, T> {
 impl<'a, T> Back<'a, T> {
     fn at(root: &'a Node<T>, index: u64) -> Self {
         let path = LeafPath::to(root, index);
-        let leaf = path.leaf();
-        let through = (2_u32 << leaf.leaf_slot(index)) - 1;
-        Self {
-            slots: leaf.occupancy() & through as u16,
-            path,
-        }
+        let entries = Entries::through(path.leaf(), path.leaf().leaf_slot(index));
+        Self { path, entries }
     }
 
     fn next(&mut self) -> Option<(IndexRange, &'a T)> {
-        while self.slots == 0 {
+        while self.entries.is_empty() {
             if !self.path.previous_leaf() {
                 return None;
             }
-            self.slots = self.path.leaf().occupancy();
+            self.entries = Entries::of(self.path.leaf());
         }
-        let slot = self.slots.ilog2() as usize;
-        self.slots &= !(1 << slot);
-        self.path.leaf().entry_at(slot)
+        self.entries.next_back()
     }
 }
 
@@ -159,7 +152,7 @@ pub struct Iter<'a, T> {
     /// No index above is still to be visited.
     last: u64,
     /// What is left of the leaf that the front is in, up to `last`.
-    entries: LeafEntries<'a, T>,
+    entries: Entries<'a, T>,
     front: Option<LeafPath<'a, T>>,
     back: Option<Back<'a, T>>,
 }
@@ -172,7 +165,7 @@ impl<'a, T> Iter<'a, T> {
             root: root.filter(|_| bounds.is_some()),
             first,
             last,
-            entries: LeafEntries::NONE,
+            entries: Entries::NONE,
             front: None,
             back: None,
         }
@@ -192,7 +185,7 @@ impl<'a, T> Iter<'a, T> {
     /// Nothing is left.
     fn end(&mut self) {
         self.root = None;
-        self.entries = LeafEntries::NONE;
+        self.entries = Entries::NONE;
     }
 
     /// Goes on to the next leaf that has entries up to `last`, if there is one.
@@ -211,7 +204,7 @@ impl<'a, T> Iter<'a, T> {
                     (path.leaf(), 0)
                 }
             };
-            self.entries = leaf.entries_from(from);
+            self.entries = Entries::from(leaf, from);
             if leaf.upper() > self.last {
                 self.entries.keep_to(self.last);
             }
@@ -228,7 +221,7 @@ impl<'a, T> Iter<'a, T> {
 impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (IndexRange, &'a T);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         match self.entries.next() {
             None => self.next_of_next_leaf(),
@@ -258,8 +251,9 @@ impl<T> DoubleEndedIterator for Iter<'_, T> {
     fn next_back(&mut self) -> Option<Self::Item> {
         let (root, left) = (self.root?, self.left()?);
         let back = self.back.get_or_insert_with(|| Back::at(root, left.last()));
-        // The slot around the bound may hold an entry that begins above it only
-        // where the bound lies in the hole before a leaf's first entry.
+        // The first slot that ends at or above the bound may begin above it: where the
+        // bound lies in the hole before a leaf's first entry, or before any of a sparse
+        // leaf.
         let entry = loop {
             match back.next() {
                 Some((range, _)) if range.first() > left.last() => {}

@@ -145,12 +145,14 @@
 //! # What is inside
 //!
 //! Nodes are 256 bytes, aligned to 256, and have no parent pointers, so that trees can
-//! share them. A leaf has up to 15 slots, each an entry or a hole between two; it
-//! begins and ends with an entry. A branch has up to 16 children, or 10 with the
-//! longest gap below each:
+//! share them. A leaf has up to 15 slots, each an entry or a hole between two, or, where
+//! most entries do not touch, up to 10 entries, each with both its bounds; it begins
+//! and ends with an entry. A branch has up to 16 children, or 10 with the longest gap
+//! below each:
 //!
 //! ```text
 //!  leaf    | owners, bits, count | lower | last 0 .. last 14   | entry 0 .. entry 14 |
+//!  leaf    | owners, bits, count | last 0 .. 9 | entry 0 .. 9  | first 0 .. first 9  |
 //!  branch  | owners,       count | pivot 0 .. pivot 14         | child 0 .. child 15 |
 //!  branch  | owners,       count | pivot 0 .. 8 | child 0 .. 9 | gap 0 .. gap 9      |
 //!

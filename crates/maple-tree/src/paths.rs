@@ -20,6 +20,8 @@ paths! {
     Appended => "appended to the last leaf",
     OneLeaf => "one leaf, in place",
     Shortened => "one leaf, ends earlier",
+    TurnsDense => "one leaf, dense from now on",
+    TurnsSparse => "one leaf, sparse from now on",
     CopiedOnWrite => "node copied on write",
     LeafRewritten => "leaf rewritten alone",
     LeafSplit => "leaf split",

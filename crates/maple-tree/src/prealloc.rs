@@ -5,15 +5,11 @@ use core::ops::Deref;
 
 use crate::error::{Occupied, OutOfNodes, StoreErrorKind};
 use crate::limbo::RECORDS;
-use crate::node::{HEIGHT_MAX, LEAF_MIN};
+use crate::node::{HEIGHT_MAX, LEAF_ENTRIES_MIN};
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::write::CARRY_MAX;
 use crate::{Entry, IndexRange};
-
-/// A leaf that is not the root holds this many entries at least: it begins and
-/// ends with one, and no two holes touch.
-const LEAF_ENTRIES_MIN: usize = LEAF_MIN / 2 + 1;
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// Sets aside the nodes that any `writes` writes to this tree could take.

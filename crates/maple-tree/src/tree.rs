@@ -306,6 +306,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// assert_eq!(tree.get(20), None);
     /// # Ok::<(), maple_tree::StoreError<u64>>(())
     /// ```
+    #[inline]
     #[must_use]
     #[doc(alias = "mtree_load")]
     pub fn get(&self, index: u64) -> Option<&T> {

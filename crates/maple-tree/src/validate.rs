@@ -15,15 +15,16 @@ use crate::{Entry, IndexRange};
 ///
 /// # Invariants
 ///
-/// - **T1** A leaf begins and ends with an entry, and no two holes of it touch.
+/// - **T1** A leaf begins and ends with an entry, and no two slots in a row are
+///   holes; in a sparse leaf none is.
 /// - **T2** The slots of a leaf ascend, are not empty, and lie within the
 ///   indices that belong to it.
 /// - **T3** The pivots of a branch ascend within the indices that belong to it.
 /// - **T4** A pivot is the last index of the last entry below its child.
 /// - **T5** A kept gap is the length of the longest hole below its child.
-/// - **T6** A node uses at least the slots its kind asks for; the last node of
-///   a level, which may be growing, one at least; a root that is a branch has
-///   two children at least.
+/// - **T6** A leaf holds at least four entries, and a branch as many children as
+///   its kind asks for; the last node of a level, which may be growing, one at
+///   least; a root that is a branch has two children at least.
 /// - **T7** All leaves are at the depth that the height says.
 /// - **T8** The branches are of the kind that the tree was made with.
 /// - **T9** `len` is the number of entries.
@@ -284,7 +285,12 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
             (true, _) | (_, true) => 1,
             _ => node.kind().min(),
         };
-        let in_bounds = (min..=node.kind().slots()).contains(&node.count());
+        let held = if node.is_leaf() {
+            node.entries_in(0..node.count())
+        } else {
+            node.count()
+        };
+        let in_bounds = held >= min && node.count() <= node.kind().slots();
         self.expect(Invariant::Occupancy, in_bounds, near);
         let is_bottom = visit.depth + 1 == self.tree.height;
         self.expect(Invariant::EqualDepth, node.is_leaf() == is_bottom, near);
@@ -305,14 +311,20 @@ impl<T: Entry, S: NodeSource> Checker<'_, T, S> {
         let near = range.first();
         self.entries += node.occupancy().count_ones() as usize;
         let is_entry = |slot: usize| node.entry(slot).is_some();
-        let holes_apart = (1..node.count()).all(|slot| is_entry(slot - 1) || is_entry(slot));
+        let holes_apart = if node.is_sparse() {
+            (0..node.count()).all(is_entry)
+        } else {
+            (1..node.count()).all(|slot| is_entry(slot - 1) || is_entry(slot))
+        };
         let last = node.count() - 1;
         self.expect(
             Invariant::HolesInside,
             is_entry(0) && is_entry(last) && holes_apart,
             near,
         );
-        let ascend = (1..node.count()).all(|slot| node.last(slot - 1) < node.last(slot));
+        let ascend = (1..node.count()).all(|slot| {
+            node.last(slot - 1) < node.first(slot) && node.first(slot) <= node.last(slot)
+        });
         let within =
             near <= node.lower() && node.lower() <= node.last(0) && node.upper() <= range.last();
         self.expect(Invariant::SlotsAscend, ascend && within, near);

@@ -5,7 +5,7 @@ use crate::cursor::Cursor;
 use crate::iter::{Gaps, Iter, Segments};
 use crate::node::Node;
 use crate::tree::Segment;
-use crate::walk::leaf_at;
+use crate::walk::{descend, leaf_at};
 
 /// A tree to be looked at: the nodes below a root, none in an empty tree.
 pub(crate) struct View<'a, T> {
@@ -28,14 +28,7 @@ impl<'a, T> View<'a, T> {
     /// The entry at `index`.
     #[inline]
     pub(crate) fn get(self, index: u64) -> Option<&'a T> {
-        let mut node = self.root?;
-        while !node.is_leaf() {
-            node = node.child(node.child_slot(index));
-            node.prefetch();
-        }
-        let slot = node.leaf_slot(index);
-        let value = node.entry(slot)?;
-        (node.first(slot) <= index).then_some(value)
+        descend(self.root?, index, |_, _| {}).entry_around(index)
     }
 
     /// The entry or gap around `index`.

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::node::{HEIGHT_MAX, Node};
+use crate::node::{HEIGHT_MAX, Kind, Node};
 use crate::{IndexRange, Segment};
 
 /// A leaf, and the indices that belong to it.
@@ -40,7 +40,11 @@ fn segment_of<T>(leaf: &Node<T>, index: u64, range: impl FnOnce() -> IndexRange)
     }
     let bounds = leaf.slot_range(slot);
     if index < bounds.first() {
-        return gap(range().first(), bounds.first() - 1);
+        let first = match slot.checked_sub(1) {
+            Some(before) => leaf.last(before) + 1,
+            None => range().first(),
+        };
+        return gap(first, bounds.first() - 1);
     }
     match leaf.entry(slot) {
         Some(value) => Segment::Entry(bounds, value),
@@ -52,17 +56,45 @@ fn gap<'a, T>(first: u64, last: u64) -> Segment<'a, T> {
     Segment::Gap(IndexRange::new(first, last).expect("the index lies in the hole"))
 }
 
+/// Goes from `root` down to the leaf that `index` belongs to. `pass` is called with
+/// each branch on the way and the slot taken in it.
+///
+/// PERF: the branches of a tree are of one kind (T8), so a loop for each kind asks no
+/// more than when it ends.
+#[inline(always)]
+pub(crate) fn descend<'a, T>(
+    root: &'a Node<T>,
+    index: u64,
+    mut pass: impl FnMut(&Node<T>, usize),
+) -> &'a Node<T> {
+    let mut step = |node: &'a Node<T>| {
+        let slot = node.child_slot(index);
+        pass(node, slot);
+        let child = node.child(slot);
+        child.prefetch();
+        child
+    };
+    let mut node = root;
+    if node.kind() == Kind::Plain {
+        while node.kind() == Kind::Plain {
+            node = step(node);
+        }
+    } else {
+        while node.kind() == Kind::Gaps {
+            node = step(node);
+        }
+    }
+    debug_assert!(node.is_leaf());
+    node
+}
+
 /// The leaf that `index` belongs to, below `root`.
 #[inline]
 pub(crate) fn leaf_at<T>(root: &Node<T>, index: u64) -> LeafAt<'_, T> {
-    let mut node = root;
     let (mut min, mut max) = (0, u64::MAX);
-    while !node.is_leaf() {
-        let slot = node.child_slot(index);
+    let node = descend(root, index, |node, slot| {
         (min, max) = (node.child_min(slot, min), node.pivot_or(slot, max));
-        node = node.child(slot);
-        node.prefetch();
-    }
+    });
     LeafAt {
         node,
         range: IndexRange::ascending(min, max),

@@ -76,7 +76,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         Ok(u64::from_ne_bytes(bytes))
     }
 
-    /// As [`read`](Self::read); each fault goes to `resolve`, which maps what is missing.
+    /// As [`read`](Self::read); each fault goes to `resolve`, which maps what is missing or
+    /// refuses: whatever it resolves is tried again.
     ///
     /// # Errors
     ///
@@ -95,7 +96,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         Ok(())
     }
 
-    /// As [`write`](Self::write); each fault goes to `resolve`, which lets the page be written.
+    /// As [`write`](Self::write); each fault goes to `resolve`, which lets the page be written or
+    /// refuses: whatever it resolves is tried again.
     ///
     /// # Errors
     ///

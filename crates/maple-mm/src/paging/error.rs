@@ -24,6 +24,8 @@ pub enum PagingError {
     NotExclusive,
     /// The processor cannot forbid writing from the top: copy instead.
     Unsupported,
+    /// The zero page was meant, which has a function of its own.
+    WrongKind,
 }
 
 impl fmt::Display for PagingError {
@@ -37,6 +39,7 @@ impl fmt::Display for PagingError {
             Self::Unsplittable => "a part of an explicitly huge page was meant",
             Self::NotExclusive => "the page may have other owners",
             Self::Unsupported => "the processor cannot forbid writing from the top",
+            Self::WrongKind => "the zero page is mapped by map_zero_page",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::arch::{Arch, Entry, LeafFlags};
+use super::arch::{Arch, Entry, LeafFlags, PageKind};
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
@@ -18,7 +18,7 @@ use super::tally::Class;
 pub enum Cow {
     /// Each side gets its own copy when it writes.
     Private,
-    /// Both sides write to the same pages.
+    /// Both sides write to the same pages. Private pages are copied as such all the same.
     Shared,
 }
 
@@ -63,8 +63,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
         self.split_edges(range, gather)?;
         self.copy_leaves(child, copy, gather).inspect_err(|_| {
-            // What is in the range was copied just now: no table there is shared.
-            child.zap_range(range, gather);
+            child.zap_own(range, gather);
             let made = TableRange {
                 addresses: range.clone(),
                 floor: 0,
@@ -124,6 +123,11 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
 
     /// Copies one entry to the child's `target`.
     fn copy_leaf(&self, place: Place<'_>, (child, target): (&Self, Place<'_>), cow: Cow) -> Writes {
+        let cow = match place.entry::<A>() {
+            // INVARIANT: PT2, whatever the caller says.
+            Entry::Leaf(leaf) if leaf.attributes.kind == PageKind::Anon => Cow::Private,
+            _ => cow,
+        };
         let entry = match cow {
             Cow::Private => table::update_leaf::<A>(place.word(), place.level, |leaf| {
                 leaf.without(LeafFlags::WRITE)

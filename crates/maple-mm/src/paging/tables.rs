@@ -136,7 +136,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
 
     /// Maps the page that `addr` begins. A frame of 4 KiB is mapped by an entry of level 0, one
     /// that is as large as a table of entries by one of level 1 (2 MiB on x86). Missing tables are
-    /// made, shared ones on the way are copied.
+    /// made, shared ones on the way are copied. A private page that has other owners is mapped
+    /// without the right to write.
     ///
     /// # Complexity
     ///
@@ -145,6 +146,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Errors
     ///
     /// A [`MapError`] with the frame. No tables were added; shared ones may have been copied.
+    /// [`PagingError::WrongKind`] for [`PageKind::Special`].
     pub fn map<F: TlbFlusher>(
         &mut self,
         addr: u64,
@@ -152,10 +154,19 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), MapError> {
         let NewPage { frame, attributes } = page;
+        if attributes.kind == PageKind::Special {
+            let kind = PagingError::WrongKind;
+            return Err(MapError { kind, frame });
+        }
         match self.place_for(addr, frame.size(), gather) {
             Ok(place) => {
                 let frame = frame.into_addr();
-                self.put(place, Leaf { frame, attributes });
+                let mut leaf = Leaf { frame, attributes };
+                if !self.is_exclusive(leaf) {
+                    // INVARIANT: PT2
+                    leaf = leaf.without(LeafFlags::WRITE);
+                }
+                self.put(place, leaf);
                 Ok(())
             }
             Err(kind) => Err(MapError { kind, frame }),

@@ -113,7 +113,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// # Panics
     ///
-    /// If since then these tables were shared, or a huge page was mapped over an edge.
+    /// If since then these tables were shared, or a huge page was mapped over an edge; or if the
+    /// range was prepared for other tables.
     pub fn zap_prepared<F: TlbFlusher>(
         &mut self,
         prepared: Prepared,
@@ -196,6 +197,13 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         {
             note_dirty(&self.memory, leaf);
             gather.frame(leaf.frame);
+        }
+    }
+
+    /// Takes all pages of `range` out, each of which is in a table of this address space alone.
+    pub(super) fn zap_own<F: TlbFlusher>(&self, range: &Range<u64>, gather: &mut Gather<A, M, F>) {
+        for (addr, place) in self.leaves(range) {
+            self.zap_leaf(place, addr, gather);
         }
     }
 

@@ -97,6 +97,32 @@ fn a_zap_that_was_prepared_before_a_fork_is_refused() {
     child.zap_prepared(prepared, &mut gather);
 }
 
+/// The child shares its tables with another one, and has nothing in the range yet.
+#[test]
+fn a_copy_into_shared_tables_that_fails_leaves_them_alone() {
+    for granted in 0..4 {
+        let memory = memory(256);
+        let [mut parent, mut child] = family(&memory);
+        let mut grandchild = space(&memory);
+        child
+            .share_all(&mut grandchild, &mut silent(&memory))
+            .unwrap();
+        map(&mut parent, 5 * HUGE, 5);
+        map(&mut parent, 6 * HUGE, 6);
+        let range = CopyRange {
+            addresses: 5 * HUGE..6 * HUGE + PAGE,
+            cow: Cow::Private,
+        };
+        let before = (child.resident(), child.pgtables_bytes());
+        memory.fail_after(Some(granted));
+        let copied = parent.copy_range(&mut child, &range, &mut silent(&memory));
+        memory.fail_after(None);
+        assert_eq!(copied, Err(PagingError::OutOfFrames), "{granted}");
+        assert_eq!((child.resident(), child.pgtables_bytes()), before);
+        check(&[&parent, &child, &grandchild]);
+    }
+}
+
 #[test]
 fn protecting_and_moving_and_copying_and_writing() {
     let protection = Protection {

@@ -5,8 +5,8 @@ use crate::support::{
     space,
 };
 use maple_mm::paging::{
-    Attributes, CopyRange, Cow, FlagChange, FrameSize, Gather, LeafFlags, NewPage, PageKind,
-    PagingError, PhysMemory, Resolved, Sharing, TableRange, X86_64,
+    Arch, Attributes, CopyRange, Cow, Entry, FlagChange, FrameSize, Gather, LeafFlags, NewPage,
+    PageKind, PagingError, PhysMemory, Resolved, Sharing, TableRange, Tiny, X86_64,
 };
 
 type Quad = X86_64<4>;
@@ -157,6 +157,29 @@ mod copying {
             assert_eq!(memory.in_use(), 0);
         }
     }
+}
+
+#[test]
+fn a_page_that_was_copied_is_flushed_before_it_is_given_up() {
+    let memory = memory(64);
+    let mut parent = space::<Quad>(&memory);
+    map(&mut parent, 0x5000, 1);
+    let mut child = copied(&mut parent, Cow::Private);
+    let mut witness = Witness {
+        memory: &memory,
+        told: Vec::new(),
+    };
+    let mut gather = Gather::new(&memory, &mut witness);
+    let resolved = child.resolve_write(0x5000, Sharing::Private, &mut gather);
+    assert_eq!(resolved, Ok(Resolved::Copied));
+    drop(parent);
+    let in_use = memory.in_use();
+    gather.finish();
+    let [(Told::Range(range), before)] = &witness.told[..] else {
+        panic!("{:?}", witness.told);
+    };
+    assert_eq!(range.addresses, 0x5000..0x6000);
+    assert_eq!((*before, memory.in_use()), (in_use, in_use - 1));
 }
 
 mod sharing {
@@ -413,4 +436,41 @@ fn a_private_page_of_a_file_becomes_anonymous_when_written() {
     let missing = tables.resolve_write(0x6000, Sharing::Private, &mut gather);
     assert_eq!(missing, Err(PagingError::NotMapped));
     memory.release(cached);
+}
+
+/// A processor whose upper entries cannot forbid writing; otherwise as `Tiny<2>`.
+#[derive(Debug)]
+struct LeavesOnly;
+
+impl Arch for LeavesOnly {
+    const LEVELS: usize = Tiny::<2>::LEVELS;
+    const INDEX_BITS: u32 = Tiny::<2>::INDEX_BITS;
+    const USER_END: u64 = Tiny::<2>::USER_END;
+    const UPPER_WRITE_PROTECT: bool = false;
+
+    fn decode(raw: u64, level: usize) -> Entry {
+        Tiny::<2>::decode(raw, level)
+    }
+
+    fn encode(entry: Entry, level: usize) -> u64 {
+        Tiny::<2>::encode(entry, level)
+    }
+}
+
+#[test]
+fn where_the_top_cannot_forbid_writing_tables_are_copied() {
+    let memory = memory(64);
+    let mut parent = space::<LeavesOnly>(&memory);
+    map(&mut parent, 0x5000, 1);
+    let mut child = space(&memory);
+    let mut gather = silent(&memory);
+    let refused = parent.share_all(&mut child, &mut gather);
+    assert_eq!(refused, Err(PagingError::Unsupported));
+    let copy = CopyRange {
+        addresses: 0..LeavesOnly::USER_END,
+        cow: Cow::Private,
+    };
+    parent.copy_range(&mut child, &copy, &mut gather).unwrap();
+    assert_eq!(mark_at(&child, 0x5000), 1);
+    check(&[&parent, &child]);
 }

@@ -1,6 +1,7 @@
 //! Page tables: each mechanism by itself, random operations against a plain model, and every
 //! allocation refused once.
 
+mod breaking;
 mod compare;
 mod fails;
 mod forking;
@@ -10,3 +11,4 @@ mod model;
 mod random;
 mod support;
 mod threads;
+mod tlb;

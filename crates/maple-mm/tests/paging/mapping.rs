@@ -5,8 +5,8 @@ use crate::support::{
 };
 use maple_mm::Access;
 use maple_mm::paging::{
-    FaultCause, FlagChange, FrameSize, Gather, LeafFlags, MoveRange, PageKind, PagingError,
-    PhysMemory, Protection, ProtectionKey, TableRange, Tiny, X86_64,
+    Attributes, FaultCause, FlagChange, FrameSize, Gather, LeafFlags, MapError, MoveRange, NewPage,
+    PageKind, PagingError, PhysMemory, Protection, ProtectionKey, TableRange, Tiny, X86_64,
 };
 
 type Quad = X86_64<4>;
@@ -137,6 +137,25 @@ fn the_zero_page_reads_as_zero_counts_nothing_and_is_never_writable() {
     tables.zap(0x7000..0x8000, &mut gather).unwrap();
     gather.flush();
     assert_eq!(tables.entry(0x7000), None);
+    check(&[&tables]);
+}
+
+#[test]
+fn a_private_page_with_other_owners_is_mapped_without_the_right_to_write() {
+    let memory = memory(64);
+    let mut tables = space::<Quad>(&memory);
+    let mut gather = silent(&memory);
+    let mut first = page(&memory, 1, PageKind::Anon);
+    let second = memory.share(&first.frame);
+    first.attributes.kind = PageKind::Special;
+    let MapError { kind, frame } = tables.map(0x5000, first, &mut gather).unwrap_err();
+    assert_eq!(kind, PagingError::WrongKind);
+    for (addr, frame) in [(0x5000, frame), (0x6000, second)] {
+        let attributes = Attributes::new(PageKind::Anon, USER);
+        let page = NewPage { frame, attributes };
+        tables.map(addr, page, &mut gather).unwrap();
+        assert!(tables.write(addr, &[1]).is_err());
+    }
     check(&[&tables]);
 }
 

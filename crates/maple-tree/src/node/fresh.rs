@@ -17,7 +17,7 @@ impl<T> Fresh<T> {
         let node = Self::with_header(memory, (kind, 0, 0));
         let words: *mut Word<T> = node.words();
         let pivots = match kind {
-            Kind::Leaf => kind.slots() + 1,
+            Kind::Dense | Kind::Sparse => kind.slots() + 1,
             Kind::Plain | Kind::Gaps => kind.slots() - 1,
         };
         for at in 0..WORDS {

@@ -1,23 +1,60 @@
 //! Leaves: entries, and the holes between them, in ascending order.
 //!
-//! Word 0 is the index before the first entry (wrapped round where that begins
-//! at 0); words `1..=SLOTS` are the last indices of the slots; then come the
-//! entries. So slot `i` begins one above word `i`. A slot whose bit in `owned`
+//! Words `1..=slots` are the last indices of the slots; then come the entries.
+//!
+//! Dense: word 0 is the index before the first entry (wrapped round where that
+//! begins at 0). So slot `i` begins one above word `i`. A slot whose bit in `owned`
 //! is clear is a hole.
+//!
+//! Sparse: every slot is an entry, and has its own word for the index before it;
+//! there is a hole where that is not the last index of the slot before. A sparse
+//! leaf has fewer slots than a dense one: these words are where a dense leaf has
+//! more last indices, and where it has more entries.
 
-use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
-use core::ptr::NonNull;
+use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
-use super::{Held, LEAF_SLOTS, Node, Word, count_below};
+use super::{Held, Kind, LEAF_SLOTS, LeafRun, Node, SPARSE_SLOTS, Word, count_below};
 use crate::{Entry, IndexRange};
 
 const LASTS: usize = 1;
-const ENTRIES: usize = 1 + LEAF_SLOTS;
+pub(super) const ENTRIES: usize = LASTS + LEAF_SLOTS;
+/// Where a sparse leaf keeps the indices before its first slots.
+const LOW_BEFORES: usize = LASTS + SPARSE_SLOTS;
+/// How many of them there is room for.
+const LOW_SLOTS: usize = LEAF_SLOTS - SPARSE_SLOTS;
+/// Where it keeps those before the other slots.
+const HIGH_BEFORES: usize = ENTRIES + SPARSE_SLOTS;
+
+/// The word of the index before `slot` of a sparse leaf.
+#[inline(always)]
+const fn sparse_before(slot: usize) -> usize {
+    if slot < LOW_SLOTS {
+        LOW_BEFORES + slot
+    } else {
+        HIGH_BEFORES - LOW_SLOTS + slot
+    }
+}
 
 impl<T> Node<T> {
+    /// Whether this is a leaf without slots for holes.
+    #[inline(always)]
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.kind == Kind::Sparse
+    }
+
+    /// The index before `slot`, wrapped round.
+    #[inline(always)]
+    pub(super) fn before(&self, slot: usize) -> u64 {
+        if self.is_sparse() {
+            self.index(sparse_before(slot))
+        } else {
+            self.index(slot)
+        }
+    }
+
     /// The first index of the first entry. The leaf is not empty.
     #[inline]
     pub(crate) fn lower(&self) -> u64 {
@@ -35,7 +72,7 @@ impl<T> Node<T> {
     #[inline]
     pub(crate) fn first(&self, slot: usize) -> u64 {
         debug_assert!(self.is_leaf() && slot < self.count());
-        self.index(slot).wrapping_add(1)
+        self.before(slot).wrapping_add(1)
     }
 
     /// The last index of the last entry. The leaf is not empty.
@@ -51,13 +88,23 @@ impl<T> Node<T> {
         IndexRange::ascending(self.first(slot), self.last(slot))
     }
 
-    /// The lowest slot that ends at or above `index`; `count()` if none does.
+    /// The lowest slot that ends at or above `index`; `count()` if none does. It may
+    /// begin above `index`: the first slot, and any of a sparse leaf.
     #[inline(always)]
     pub(crate) fn leaf_slot(&self, index: u64) -> usize {
-        debug_assert!(self.is_leaf());
-        let slot = count_below(self.indices::<LEAF_SLOTS>(LASTS), index);
         // Behind the slots in use come bounds that are `u64::MAX` (L3).
-        slot.min(self.count())
+        self.lasts_below(index).min(self.count())
+    }
+
+    /// How many of the last indices are below `index`.
+    #[inline(always)]
+    fn lasts_below(&self, index: u64) -> usize {
+        debug_assert!(self.is_leaf());
+        if self.is_sparse() {
+            count_below(self.indices::<SPARSE_SLOTS>(LASTS), index)
+        } else {
+            count_below(self.indices::<LEAF_SLOTS>(LASTS), index)
+        }
     }
 
     /// The entry in `slot`, or `None` for a hole.
@@ -72,6 +119,22 @@ impl<T> Node<T> {
         Some(unsafe { &*entry })
     }
 
+    /// The entry at `index`.
+    #[inline(always)]
+    pub(crate) fn entry_around(&self, index: u64) -> Option<&T> {
+        // If it is none in use, it holds nothing.
+        let slot = self.lasts_below(index);
+        let value = self.entry(slot)?;
+        (self.first(slot) <= index).then_some(value)
+    }
+
+    /// The slot of the entry at `index`.
+    #[inline(always)]
+    pub(crate) fn slot_of_entry(&self, index: u64) -> Option<usize> {
+        let slot = self.leaf_slot(index);
+        (self.holds(slot) && self.first(slot) <= index).then_some(slot)
+    }
+
     /// The entry in `slot`, or `None` for a hole.
     pub(crate) fn entry_mut(&mut self, slot: usize) -> Option<&mut T> {
         if !self.holds(slot) {
@@ -81,25 +144,6 @@ impl<T> Node<T> {
         let entry = unsafe { &mut self.words.get_mut()[ENTRIES + slot].entry };
         // SAFETY: and an entry is written before its bit is set.
         Some(unsafe { entry.assume_init_mut() })
-    }
-
-    /// The entry in `slot`, with its bounds.
-    #[inline]
-    pub(crate) fn entry_at(&self, slot: usize) -> Option<(IndexRange, &T)> {
-        Some((self.slot_range(slot), self.entry(slot)?))
-    }
-
-    /// The entries in the slots from `slot` on, in ascending order.
-    #[inline]
-    pub(crate) fn entries_from(&self, slot: usize) -> LeafEntries<'_, T> {
-        debug_assert!(self.is_leaf());
-        let below = (1_u32 << slot) - 1;
-        LeafEntries {
-            leaf: NonNull::from(self),
-            // INVARIANT: E1.
-            slots: self.owned & !(below as u16),
-            _borrows: PhantomData,
-        }
     }
 
     #[inline]
@@ -112,6 +156,68 @@ impl<T> Node<T> {
     #[inline]
     pub(crate) fn occupancy(&self) -> u16 {
         self.owned
+    }
+
+    /// How many slots a dense leaf would use for `slots`, the first and last of which
+    /// are entries.
+    #[inline(always)]
+    pub(crate) fn dense_slots(&self, slots: Range<usize>) -> usize {
+        if self.is_sparse() && slots.len() > 1 {
+            slots.len() + self.holes_in(slots)
+        } else {
+            slots.len()
+        }
+    }
+
+    /// How many holes there are between `slots` of a sparse leaf.
+    fn holes_in(&self, slots: Range<usize>) -> usize {
+        // PERF: without a branch for each. Slots that are not in use are looked at too (L3).
+        let mut holes = 0_u32;
+        for slot in 1..SPARSE_SLOTS {
+            let is_hole = self.index(slot) != self.index(sparse_before(slot));
+            holes |= u32::from(is_hole) << slot;
+        }
+        // One before each slot but the first.
+        let holes = (holes >> (slots.start + 1)) & ((1 << (slots.len() - 1)) - 1);
+        holes.count_ones() as usize
+    }
+
+    /// How many entries there are in `slots`.
+    #[inline]
+    pub(crate) fn entries_in(&self, slots: Range<usize>) -> usize {
+        if self.is_sparse() {
+            return slots.len();
+        }
+        let entries = (u32::from(self.owned) >> slots.start) & ((1 << slots.len()) - 1);
+        entries.count_ones() as usize
+    }
+
+    /// The hole in `slot`, or, where holes take none, between it and the one before.
+    pub(crate) fn hole(&self, slot: usize) -> Option<IndexRange> {
+        if self.is_sparse() {
+            let end = self.last(slot.checked_sub(1)?);
+            return IndexRange::new(end + 1, self.before(slot));
+        }
+        self.entry(slot).is_none().then(|| self.slot_range(slot))
+    }
+
+    /// The length of the longest hole between entries.
+    #[inline]
+    pub(crate) fn longest_hole(&self) -> u64 {
+        let mut longest = 0;
+        if self.is_sparse() {
+            for slot in 1..self.count() {
+                longest = longest.max(self.before(slot) - self.last(slot - 1));
+            }
+            return longest;
+        }
+        let mut holes = !self.owned & ((1 << self.count()) - 1);
+        while holes != 0 {
+            let slot = holes.trailing_zeros() as usize;
+            holes &= holes - 1;
+            longest = longest.max(self.index(LASTS + slot) - self.index(slot));
+        }
+        longest
     }
 
     /// Takes the entry out of `slot`, which is a hole from now on.
@@ -141,17 +247,116 @@ impl<T> Node<T> {
         Held(unsafe { entry.read() })
     }
 
-    /// Adds `value` over `range` behind all entries, with the hole before it.
-    pub(crate) fn push_entry(&mut self, range: IndexRange, value: T) {
-        if self.count == 0 {
-            self.set_index(0, range.first().wrapping_sub(1));
-        } else if self.upper() + 1 < range.first() {
-            self.push_slot(range.first() - 1);
+    /// Whether another entry, which begins at `first`, fits behind all others.
+    #[inline]
+    pub(crate) fn has_room(&self, first: u64) -> bool {
+        if self.is_sparse() {
+            return self.count() < SPARSE_SLOTS;
         }
-        let slot = self.count();
-        self.push_slot(range.last());
+        let hole = self.count > 0 && self.upper() + 1 < first;
+        self.count() + usize::from(hole) < LEAF_SLOTS
+    }
+
+    /// Sees to it that another entry, which begins at `first`, fits behind all
+    /// others, by making it a leaf of the other kind; `false` if that is no help.
+    pub(crate) fn make_room(&mut self, first: u64) -> bool {
+        let kind = if self.is_sparse() {
+            let hole = usize::from(self.upper() + 1 < first);
+            if self.dense_slots(0..self.count()) + hole >= LEAF_SLOTS {
+                return false;
+            }
+            Kind::Dense
+        } else {
+            if self.entries_in(0..self.count()) >= SPARSE_SLOTS {
+                return false;
+            }
+            Kind::Sparse
+        };
+        let mut patch = Patch::new();
+        (patch.keep, patch.tail) = (self.count(), self.count());
+        self.recast(kind, &mut patch);
+        true
+    }
+
+    /// Calls `visit` with the index before each of `slots`, its last index, and its
+    /// word, which is an entry's where its bit is set.
+    #[inline]
+    pub(super) fn for_each_word(
+        &self,
+        slots: Range<usize>,
+        mut visit: impl FnMut(u64, u64, MaybeUninit<T>),
+    ) {
+        assert!(self.is_leaf() && slots.end <= self.count());
+        for slot in slots {
+            let word: *const MaybeUninit<T> = self.word(ENTRIES + slot).cast();
+            // SAFETY: a word of ours; an entry is no larger and lies at its start. What is
+            // read is no value of `T`, so it may be of a hole.
+            let word = unsafe { word.read() };
+            visit(self.before(slot), self.index(LASTS + slot), word);
+        }
+    }
+
+    /// Fills this leaf, which is empty, with entries in ascending order, each given
+    /// with the index before it and its last one.
+    #[inline]
+    pub(super) fn fill(&mut self, entries: impl Iterator<Item = (u64, u64, Held<T>)>) {
+        assert!(self.is_leaf() && self.count == 0);
+        let words = self.words.get_mut();
+        let (mut slot, mut owned, mut end) = (0, 0_u32, None);
+        if self.kind == Kind::Sparse {
+            for (before, index, held) in entries {
+                assert!(slot < SPARSE_SLOTS, "a leaf has no more slots");
+                words[sparse_before(slot)] = Word { index: before };
+                words[LASTS + slot] = Word { index };
+                let entry = ManuallyDrop::new(held.0);
+                words[ENTRIES + slot] = Word { entry };
+                slot += 1;
+            }
+            owned = (1 << slot) - 1;
+        } else {
+            for (before, index, held) in entries {
+                slot += usize::from(end.is_some_and(|end| end != before));
+                assert!(slot < LEAF_SLOTS, "a leaf has no more slots");
+                // The last index of the slot before: of a hole, or the same again.
+                words[slot] = Word { index: before };
+                words[LASTS + slot] = Word { index };
+                let entry = ManuallyDrop::new(held.0);
+                words[ENTRIES + slot] = Word { entry };
+                owned |= 1 << slot;
+                end = Some(index);
+                slot += 1;
+            }
+        }
+        self.owned = owned as u16;
+        self.count = slot as u8;
+    }
+
+    /// Adds `value` over `range` behind all entries, with the hole before it. Where
+    /// there is no room it is handed back.
+    #[inline]
+    pub(crate) fn push_entry(&mut self, range: IndexRange, value: T) -> Result<(), T> {
+        debug_assert!(self.is_leaf());
+        let before = range.first().wrapping_sub(1);
+        let mut slot = self.count();
+        let at = if self.is_sparse() {
+            if slot >= SPARSE_SLOTS {
+                return Err(value);
+            }
+            sparse_before(slot)
+        } else {
+            slot += usize::from(slot > 0 && self.index(slot) != before);
+            if slot >= LEAF_SLOTS {
+                return Err(value);
+            }
+            // The last index of the slot before: of a hole, or the same again.
+            slot
+        };
+        self.set_index(at, before);
+        self.set_index(LASTS + slot, range.last());
         self.set_entry(slot, Held::new(value));
         self.owned |= 1 << slot;
+        self.count = slot as u8 + 1;
+        Ok(())
     }
 
     /// Fills the slots of this leaf, an outline of `leaf`, with clones of its
@@ -160,7 +365,7 @@ impl<T> Node<T> {
     where
         T: Entry + Clone,
     {
-        assert!(self.is_leaf() && leaf.is_leaf() && self.count == leaf.count);
+        assert!(leaf.is_leaf() && self.kind == leaf.kind && self.count == leaf.count);
         leaf.prefetch_entries();
         let mut left = leaf.owned;
         while left != 0 {
@@ -190,7 +395,7 @@ impl<T> Node<T> {
         debug_assert!(end as usize <= slot);
         let mut patch = Patch::new();
         (patch.keep, patch.tail) = (end as usize, self.count());
-        self.splice(&mut patch);
+        self.splice(self.kind, &mut patch);
     }
 
     /// Asks the processor to fetch what the entries point to, if they are pointers.
@@ -220,52 +425,111 @@ impl<T> Node<T> {
         self.words.get_mut()[ENTRIES + slot] = Word { entry };
     }
 
-    fn push_slot(&mut self, last: u64) {
-        let slot = self.count();
-        assert!(
-            self.is_leaf() && slot < LEAF_SLOTS,
-            "a leaf has no more slots"
-        );
-        debug_assert!(slot == 0 || self.last(slot - 1) < last);
-        self.set_index(LASTS + slot, last);
-        self.count += 1;
+    /// Replaces slots `keep..tail` by what is in `patch`, in a leaf of `kind`. What
+    /// they held is given up: the caller has taken it, or lets this node be a copy.
+    #[inline]
+    pub(crate) fn splice(&mut self, kind: Kind, patch: &mut Patch<T>) {
+        assert!(self.is_leaf() && patch.keep <= patch.tail && patch.tail <= self.count());
+        if kind != self.kind {
+            self.recast(kind, patch);
+        } else if self.is_sparse() {
+            self.splice_sparse(patch);
+        } else {
+            self.splice_dense(patch);
+        }
     }
 
-    /// Replaces slots `keep..tail` by those of `patch`. What they held is given
-    /// up: the caller has taken it, or lets this node be a copy.
-    pub(crate) fn splice(&mut self, patch: &mut Patch<T>) {
-        let Patch {
-            keep,
-            tail,
-            before,
-            ref mut slots,
-        } = *patch;
-        let (count, added) = (self.count(), slots.len());
-        let end = keep + added;
+    fn splice_sparse(&mut self, patch: &mut Patch<T>) {
+        let (keep, tail, count) = (patch.keep, patch.tail, self.count());
+        let end = keep + patch.entries.len();
         let new_count = end + count - tail;
-        assert!(self.is_leaf() && keep <= tail && tail <= count && new_count <= LEAF_SLOTS);
-        let words = self.words.get_mut();
+        assert!(new_count <= SPARSE_SLOTS);
         if end != tail && tail < count {
-            move_words(words, LASTS + tail..LASTS + count, LASTS + end);
-            move_words(words, ENTRIES + tail..ENTRIES + count, ENTRIES + end);
+            self.move_tail(tail, end);
+            let mut befores = [0; SPARSE_SLOTS];
+            for (before, slot) in befores.iter_mut().zip(tail..count) {
+                *before = self.before(slot);
+            }
+            for (slot, before) in (end..new_count).zip(befores) {
+                self.set_index(sparse_before(slot), before);
+            }
         }
-        if let Some(index) = before {
-            words[0] = Word { index };
+        self.owned = (1 << new_count) - 1;
+        for (slot, (range, held)) in (keep..).zip(patch.entries.drain(..)) {
+            self.set_index(sparse_before(slot), range.first().wrapping_sub(1));
+            self.set_index(LASTS + slot, range.last());
+            self.set_entry(slot, held);
+        }
+        self.set_count(new_count);
+    }
+
+    fn splice_dense(&mut self, patch: &mut Patch<T>) {
+        let (keep, tail, count) = (patch.keep, patch.tail, self.count());
+        // The index before the first slot that stays behind the patch.
+        let tail_before = (tail < count).then(|| self.before(tail));
+        let end = keep + patch.dense_slots((keep > 0).then(|| self.last(keep - 1)), tail_before);
+        let new_count = end + count - tail;
+        assert!(new_count <= LEAF_SLOTS);
+        if end != tail && tail < count {
+            self.move_tail(tail, end);
         }
         let stay = u32::from(self.owned);
         self.owned = ((stay & ((1 << keep) - 1)) | ((stay >> tail) << end)) as u16;
-        for (slot, (last, held)) in (keep..).zip(slots.drain(..)) {
-            self.set_index(LASTS + slot, last);
-            if let Some(held) = held {
-                self.set_entry(slot, held);
-                self.owned |= 1 << slot;
-            }
+        let mut slot = keep;
+        for (range, held) in patch.entries.drain(..) {
+            let before = range.first().wrapping_sub(1);
+            slot += usize::from(slot > 0 && self.index(slot) != before);
+            // The last index of the slot before this one: of a hole, or the same again.
+            self.set_index(slot, before);
+            self.set_index(LASTS + slot, range.last());
+            self.set_entry(slot, held);
+            self.owned |= 1 << slot;
+            slot += 1;
         }
+        if let Some(before) = tail_before {
+            // As above.
+            self.set_index(end, before);
+        }
+        self.set_count(new_count);
+    }
+
+    /// Moves the last indices and entries of the slots from `tail` on to `end`.
+    #[inline]
+    fn move_tail(&mut self, tail: usize, end: usize) {
+        let count = self.count();
+        let words = self.words.get_mut();
+        move_words(words, LASTS + tail..LASTS + count, LASTS + end);
+        move_words(words, ENTRIES + tail..ENTRIES + count, ENTRIES + end);
+    }
+
+    /// Sets the number of slots in use, which are filled in.
+    fn set_count(&mut self, count: usize) {
         // INVARIANT: L3.
-        for slot in new_count..count {
+        for slot in count..self.count() {
             self.set_index(LASTS + slot, u64::MAX);
         }
-        self.count = new_count as u8;
+        self.count = count as u8;
+    }
+
+    /// Makes it a leaf of `kind`, with what is in `patch` in the place of slots
+    /// `keep..tail`.
+    #[cold]
+    fn recast(&mut self, kind: Kind, patch: &mut Patch<T>) {
+        let mut run = LeafRun::new();
+        // SAFETY: the node is emptied just below.
+        unsafe { run.push_slots(self, 0..patch.keep) };
+        for (range, held) in patch.entries.drain(..) {
+            run.push(range, held);
+        }
+        // SAFETY: as above.
+        unsafe { run.push_slots(self, patch.tail..self.count()) };
+        self.kind = kind;
+        self.owned = 0;
+        self.count = 0;
+        // INVARIANT: L3.
+        let words = self.words.get_mut();
+        words.fill_with(|| Word { index: u64::MAX });
+        self.fill(run.take(run.len()));
     }
 
     /// Drops slots from the end, whose entries have been taken, until `slots` are left.
@@ -273,7 +537,7 @@ impl<T> Node<T> {
     pub(crate) fn truncate_leaf(&mut self, slots: usize) {
         let mut patch = Patch::new();
         (patch.keep, patch.tail) = (slots, self.count());
-        self.splice(&mut patch);
+        self.splice(self.kind, &mut patch);
     }
 
     /// Breaks the leaf: `slot` ends at `last`, whatever its neighbours say.
@@ -283,82 +547,7 @@ impl<T> Node<T> {
     }
 }
 
-/// Some entries of a leaf.
-///
-/// # Invariants
-///
-/// - **E1** Where a bit is set in `slots`, `leaf` is a leaf that is borrowed for
-///   `'a`, and holds an entry in that slot.
-pub(crate) struct LeafEntries<'a, T> {
-    leaf: NonNull<Node<T>>,
-    slots: u16,
-    _borrows: PhantomData<&'a Node<T>>,
-}
-
-// SAFETY: it is a shared reference to a node, and nothing else.
-unsafe impl<T: Sync> Send for LeafEntries<'_, T> {}
-
-// SAFETY: as above.
-unsafe impl<T: Sync> Sync for LeafEntries<'_, T> {}
-
-impl<T> Clone for LeafEntries<'_, T> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<T> LeafEntries<'_, T> {
-    /// No entry of no leaf.
-    pub(crate) const NONE: Self = Self {
-        leaf: NonNull::dangling(),
-        slots: 0,
-        _borrows: PhantomData,
-    };
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots == 0
-    }
-
-    /// The first index of the first entry that is left.
-    pub(crate) fn lower(&self) -> Option<u64> {
-        Some(self.clone().next()?.0.first())
-    }
-
-    /// Leaves out what begins above `last`.
-    pub(crate) fn keep_to(&mut self, last: u64) {
-        if self.slots == 0 {
-            return;
-        }
-        // SAFETY: E1: a bit is set.
-        let leaf = unsafe { self.leaf.as_ref() };
-        let slot = leaf.leaf_slot(last);
-        let reaches = slot < leaf.count() && leaf.first(slot) <= last;
-        let kept = (1_u32 << (slot + usize::from(reaches))) - 1;
-        self.slots &= kept as u16;
-    }
-}
-
-impl<'a, T> Iterator for LeafEntries<'a, T> {
-    type Item = (IndexRange, &'a T);
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.slots == 0 {
-            return None;
-        }
-        // SAFETY: E1: a bit is set.
-        let leaf: &'a Node<T> = unsafe { self.leaf.as_ref() };
-        let slot = self.slots.trailing_zeros() as usize;
-        self.slots &= self.slots - 1;
-        let entry: *const T = leaf.word(ENTRIES + slot).cast();
-        // SAFETY: E1: the word holds an entry, which lies at its start; entries change
-        // through `&mut` only.
-        let entry = unsafe { &*entry };
-        Some((leaf.slot_range(slot), entry))
-    }
-}
-
-fn move_words<T>(words: &mut [Word<T>], from: core::ops::Range<usize>, to: usize) {
+fn move_words<T>(words: &mut [Word<T>], from: Range<usize>, to: usize) {
     let count = from.len();
     assert!(from.end <= words.len() && to + count <= words.len());
     let words = words.as_mut_ptr();
@@ -373,14 +562,12 @@ fn move_words<T>(words: &mut [Word<T>], from: core::ops::Range<usize>, to: usize
 
 /// What takes the place of some slots of a leaf.
 pub(crate) struct Patch<T> {
-    /// So many slots from the first stay.
+    /// So many slots from the first stay; the last of them is an entry.
     pub(crate) keep: usize,
-    /// From this slot on all stay.
+    /// From this slot on all stay; it is an entry, or `count()`.
     pub(crate) tail: usize,
-    /// The index before the first entry, wrapped round, if that changes.
-    pub(crate) before: Option<u64>,
-    /// The last index of each slot between them, and its entry.
-    pub(crate) slots: ArrayVec<(u64, Option<Held<T>>), 7>,
+    /// The entries that come between them.
+    pub(crate) entries: ArrayVec<(IndexRange, Held<T>), 3>,
 }
 
 impl<T> Patch<T> {
@@ -389,126 +576,23 @@ impl<T> Patch<T> {
         Self {
             keep: 0,
             tail: 0,
-            before: None,
-            slots: ArrayVec::new_const(),
-        }
-    }
-}
-
-/// Slots of leaves in a row, to be laid out over new leaves.
-pub(crate) struct LeafRun<T> {
-    /// As word 0 of a leaf.
-    before: u64,
-    len: usize,
-    /// One bit for each slot that holds an entry.
-    owned: u64,
-    lasts: [MaybeUninit<u64>; LeafRun::<()>::MAX],
-    entries: [MaybeUninit<Held<T>>; LeafRun::<()>::MAX],
-}
-
-impl LeafRun<()> {
-    /// The slots of three leaves, what a write puts there, and holes between all.
-    const MAX: usize = 3 * LEAF_SLOTS + 10;
-}
-
-impl<T> LeafRun<T> {
-    pub(crate) fn new() -> Self {
-        const { assert!(LeafRun::<()>::MAX < u64::BITS as usize) };
-        Self {
-            before: 0,
-            len: 0,
-            owned: 0,
-            lasts: [const { MaybeUninit::uninit() }; LeafRun::<()>::MAX],
-            entries: [const { MaybeUninit::uninit() }; LeafRun::<()>::MAX],
+            entries: ArrayVec::new_const(),
         }
     }
 
-    /// How many slots there are.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether `slot` holds an entry.
-    pub(crate) fn holds(&self, slot: usize) -> bool {
-        self.owned & (1 << slot) != 0
-    }
-
-    /// The last index of `slot`.
-    pub(crate) fn last(&self, slot: usize) -> u64 {
-        assert!(slot < self.len);
-        // SAFETY: the slots below `len` are written.
-        unsafe { self.lasts[slot].assume_init() }
-    }
-
-    /// Adds an entry, with the hole before it.
-    pub(crate) fn push(&mut self, range: IndexRange, held: Held<T>) {
-        self.make_adjacent(range.first());
-        self.entries[self.len] = MaybeUninit::new(held);
-        self.owned |= 1 << self.len;
-        self.lasts[self.len] = MaybeUninit::new(range.last());
-        self.len += 1;
-    }
-
-    /// Adds slots of `leaf`, the first and last of which are entries.
-    ///
-    /// # Safety
-    ///
-    /// - The slots are given up: the leaf is replaced, and dropped without them.
-    pub(crate) unsafe fn push_slots(&mut self, leaf: &Node<T>, slots: core::ops::Range<usize>) {
-        let (from, count) = (slots.start, slots.len());
-        if count == 0 {
-            return;
+    /// How many slots it takes in a dense leaf, between the last index of what
+    /// stays before it and the index before what stays behind it.
+    #[inline]
+    fn dense_slots(&self, end: Option<u64>, tail_before: Option<u64>) -> usize {
+        let (mut slots, mut end) = (self.entries.len(), end);
+        for (range, _) in &self.entries {
+            let before = range.first().wrapping_sub(1);
+            slots += usize::from(end.is_some_and(|end| end != before));
+            end = Some(range.last());
         }
-        self.make_adjacent(leaf.first(from));
-        assert!(slots.end <= leaf.count() && self.len + count <= LeafRun::<()>::MAX);
-        let lasts = &leaf.indices::<LEAF_SLOTS>(LASTS)[slots];
-        for (to, &last) in self.lasts[self.len..].iter_mut().zip(lasts) {
-            *to = MaybeUninit::new(last);
-        }
-        let words: *const MaybeUninit<Held<T>> = leaf.word(ENTRIES + from).cast();
-        for at in 0..count {
-            // SAFETY: within the leaf's words, as checked above.
-            let word = unsafe { words.cast::<Word<T>>().add(at) };
-            // SAFETY: an entry is no larger than a word and lies at its start; the copy
-            // is no value of `T`, so it may be of a hole.
-            self.entries[self.len + at] = unsafe { word.cast::<MaybeUninit<Held<T>>>().read() };
-        }
-        let bits = (u64::from(leaf.owned) >> from) & ((1 << count) - 1);
-        self.owned |= bits << self.len;
-        self.len += count;
-    }
-
-    /// Sees to it that the next slot begins at `first`.
-    fn make_adjacent(&mut self, first: u64) {
-        let end = first.wrapping_sub(1);
-        if self.len == 0 {
-            self.before = end;
-        } else if self.last(self.len - 1) != end {
-            self.lasts[self.len] = MaybeUninit::new(end);
-            self.len += 1;
-        }
-    }
-
-    /// Writes slots `slots`, the first and last of which are entries, into `leaf`,
-    /// which is empty. Every slot goes into one leaf at most.
-    pub(crate) fn fill(&mut self, leaf: &mut Node<T>, slots: core::ops::Range<usize>) {
-        assert!(leaf.count == 0 && slots.end <= self.len && slots.len() <= LEAF_SLOTS);
-        let before = match slots.start.checked_sub(1) {
-            Some(slot) => self.last(slot),
-            None => self.before,
-        };
-        leaf.set_index(0, before);
-        for (at, slot) in slots.clone().enumerate() {
-            leaf.set_index(LASTS + at, self.last(slot));
-            if self.holds(slot) {
-                // SAFETY: the bit says that the slot holds an entry. It is cleared, so the
-                // entry is not read again.
-                let held = unsafe { self.entries[slot].assume_init_read() };
-                self.owned &= !(1 << slot);
-                leaf.set_entry(at, held);
-                leaf.owned |= 1 << at;
-            }
-        }
-        leaf.count = slots.len() as u8;
+        let is_hole = end
+            .zip(tail_before)
+            .is_some_and(|(end, before)| end != before);
+        slots + usize::from(is_hole)
     }
 }

@@ -16,28 +16,39 @@
 //! tree are those that [`validate`](crate::MapleTree::validate) lists.
 //!
 //! ```text
-//!  word  leaf                        branch, 16 children     branch, 10 with gaps
-//!  0     lower - 1                   pivot 0                 pivot 0
-//!  ..    last index of slot 0..=14   ..14                    ..8
-//!        entry of slot 0..=14        child 0..=15            child 0..=9
-//!                                                            gap 0..=9
+//!  word  dense leaf         sparse leaf        branch, 16 children  branch, 10 with gaps
+//!  0     lower - 1          not used           pivot 0              pivot 0
+//!  ..    last index of      last index of      ..14                 ..8
+//!        slot 0..=14        slot 0..=9         child 0..=15         child 0..=9
+//!                           index before                            gap 0..=9
+//!                           slot 0..=4
+//!        entry of           entry of
+//!        slot 0..=14        slot 0..=9
+//!                           index before
+//!                           slot 5..=9
 //! ```
 //!
 //! Before the words come eight bytes: count of links, bits of the slots that
 //! hold an entry, number of slots in use, kind. Pivots and last indices that
 //! are not in use are `u64::MAX`: a search looks at all of them, whatever the
 //! count, and takes the same steps each time.
+//!
+//! Where entries touch, a dense leaf holds more of them; where they do not, each
+//! hole takes a slot there, and a sparse leaf holds more. It knows where each of
+//! its entries begins, and has no slots for holes.
 #![expect(
     unsafe_code,
     reason = "the node cellar: layout, reference counts, ownership of slots"
 )]
 
 mod branch;
+mod entries;
 mod fresh;
 mod gone;
 mod held;
 mod leaf;
 mod path;
+mod run;
 
 use core::cell::UnsafeCell;
 use core::hint::select_unpredictable;
@@ -47,19 +58,23 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use branch::{BranchRun, Child};
+pub(crate) use entries::Entries;
 pub(crate) use fresh::Fresh;
 pub(crate) use gone::{Gone, Kept, release};
 pub(crate) use held::Held;
-pub(crate) use leaf::{LeafEntries, LeafRun, Patch};
+pub(crate) use leaf::Patch;
 pub(crate) use path::{Path, Root, Slots, Steps};
+pub(crate) use run::{LeafRun, Shares, leaves_for};
 
 /// Words of a node behind its header.
 const WORDS: usize = 31;
 
-/// Slots of a leaf.
+/// Slots of a dense leaf; no leaf holds more entries.
 pub(crate) const LEAF_SLOTS: usize = if cfg!(small_nodes) { 5 } else { 15 };
-/// A leaf that is not at the right edge uses at least this many slots.
-pub(crate) const LEAF_MIN: usize = if cfg!(small_nodes) { 2 } else { 6 };
+/// Slots of a sparse leaf.
+pub(crate) const SPARSE_SLOTS: usize = if cfg!(small_nodes) { 4 } else { 10 };
+/// A leaf that is not at the right edge holds at least this many entries.
+pub(crate) const LEAF_ENTRIES_MIN: usize = if cfg!(small_nodes) { 2 } else { 4 };
 /// Children of a branch that keeps no gaps.
 const PLAIN_SLOTS: usize = if cfg!(small_nodes) { 4 } else { 16 };
 /// A branch that keeps no gaps and is not at the right edge has at least this many children.
@@ -87,8 +102,10 @@ const REFS_SATURATED: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
-    /// Entries and the holes between them.
-    Leaf,
+    /// A leaf with slots for entries and for the holes between them.
+    Dense,
+    /// A leaf with slots for entries only, each with both its bounds.
+    Sparse,
     /// Children and pivots.
     Plain,
     /// Children, pivots, and the longest gap below each child.
@@ -99,18 +116,31 @@ impl Kind {
     /// How many slots a node of this kind has.
     pub(crate) const fn slots(self) -> usize {
         match self {
-            Self::Leaf => LEAF_SLOTS,
+            Self::Dense => LEAF_SLOTS,
+            Self::Sparse => SPARSE_SLOTS,
             Self::Plain => PLAIN_SLOTS,
             Self::Gaps => GAP_SLOTS,
         }
     }
 
-    /// How many slots a node of this kind uses at least, unless it is the root.
+    /// How many children a branch of this kind has at least, or entries a leaf,
+    /// unless it is the root or the last of its level.
     pub(crate) const fn min(self) -> usize {
         match self {
-            Self::Leaf => LEAF_MIN,
+            Self::Dense | Self::Sparse => LEAF_ENTRIES_MIN,
             Self::Plain => PLAIN_MIN,
             Self::Gaps => GAP_MIN,
+        }
+    }
+
+    /// The kind of a leaf that is written anew, for `entries` entries that take
+    /// `slots` slots together with the holes between them. They fit into one.
+    pub(crate) const fn of_leaf(entries: usize, slots: usize) -> Self {
+        let holes = slots - entries;
+        if entries <= SPARSE_SLOTS && (2 * holes > entries || slots > LEAF_SLOTS) {
+            Self::Sparse
+        } else {
+            Self::Dense
         }
     }
 }
@@ -142,14 +172,17 @@ impl core::fmt::Debug for NodeMemory {
 /// # Invariants of the layout
 ///
 /// - **L1** The first `count` slots are filled in: their pivots (but the last
-///   one's of a branch), and the child, or the entry where its bit is set.
+///   one's of a branch), and the child, or the entry where its bit is set; in a
+///   sparse leaf also the index before each.
 /// - **L2** `count` is at most `kind.slots()`.
 /// - **L3** Every pivot (but the last one's of a branch) and last index that
-///   L1 does not speak of is `u64::MAX`; every other child is null.
+///   L1 does not speak of is `u64::MAX`; every other child is null, and every other
+///   index before a slot of a sparse leaf some number.
 #[repr(C, align(256))]
 pub(crate) struct Node<T> {
     refs: AtomicU32,
-    /// Bit `i` is set where slot `i` of a leaf holds an entry.
+    /// Bit `i` is set where slot `i` of a leaf holds an entry: in a sparse leaf in
+    /// all slots in use.
     owned: u16,
     count: u8,
     kind: Kind,
@@ -172,7 +205,8 @@ impl<T> Node<T> {
             "an entry is aligned to a word"
         );
         assert!(size_of::<Word<T>>() == size_of::<u64>());
-        assert!(2 * Kind::Leaf.slots() < WORDS);
+        assert!(2 * Kind::Dense.slots() < WORDS);
+        assert!(3 * Kind::Sparse.slots() < WORDS);
         assert!(2 * Kind::Plain.slots() - 1 <= WORDS);
         assert!(3 * Kind::Gaps.slots() - 1 <= WORDS);
     };
@@ -184,7 +218,7 @@ impl<T> Node<T> {
 
     /// Returns whether this is a leaf.
     pub(crate) fn is_leaf(&self) -> bool {
-        self.kind == Kind::Leaf
+        self.kind as u8 <= Kind::Sparse as u8
     }
 
     /// How many slots are used.

@@ -1,16 +1,45 @@
 //! Each invariant is broken once, and `validate` names it.
 
+use super::for_each_node;
 use crate::node::{Kind, Link, Node, Path, Steps};
 use crate::{IndexRange, Invariant, MapleTree};
 
-/// Entries over `[10i, 10i + 4]`: every leaf has holes, the root is a branch.
+/// Entries over `[10i, 10i + 4]`: every leaf is sparse and has holes, the root is a
+/// branch.
 fn tree() -> MapleTree<u64> {
+    let tree = tree_of(10);
+    assert_eq!(kind_of_leaves(&tree), Kind::Sparse);
+    tree
+}
+
+/// The same with `[20i + 5, 20i + 9]`: every other entry touches the one before, and
+/// the leaves are dense.
+fn dense_tree() -> MapleTree<u64> {
+    let tree = tree_of(5);
+    assert_eq!(kind_of_leaves(&tree), Kind::Dense);
+    tree
+}
+
+/// Entries of five indices at multiples of 20, and so much behind.
+fn tree_of(distance: u64) -> MapleTree<u64> {
     let mut tree = MapleTree::with_gaps();
-    let entries = (0..200).map(|i| (IndexRange::new(10 * i, 10 * i + 4).unwrap(), i));
+    let first = |i: u64| 20 * (i / 2) + distance * (i % 2);
+    let entries = (0..200).map(|i| (IndexRange::new(first(i), first(i) + 4).unwrap(), i));
     tree.try_extend(entries).unwrap();
     assert!(tree.height() >= 3);
     tree.validate().unwrap();
     tree
+}
+
+fn kind_of_leaves(tree: &MapleTree<u64>) -> Kind {
+    let mut kinds = alloc::vec::Vec::new();
+    for_each_node(tree.root(), |visit| {
+        if visit.node.is_leaf() && visit.range.unwrap().last() != u64::MAX {
+            kinds.push(visit.node.kind());
+        }
+    });
+    assert!(kinds.iter().all(|&kind| kind == kinds[0]), "{kinds:?}");
+    kinds[0]
 }
 
 /// The node at `depth` on the way to `index`.
@@ -44,13 +73,23 @@ fn assert_breaks(tree: &MapleTree<u64>, invariant: Invariant) {
 
 #[test]
 fn hole_at_the_front_of_a_leaf_breaks_t1() {
-    let mut tree = tree();
-    leaf(&mut tree).take_entry(0);
-    assert_breaks(&tree, Invariant::HolesInside);
+    for mut tree in [tree(), dense_tree()] {
+        leaf(&mut tree).take_entry(0);
+        assert_breaks(&tree, Invariant::HolesInside);
+    }
 }
 
 #[test]
 fn touching_holes_break_t1() {
+    let mut tree = dense_tree();
+    let leaf = leaf(&mut tree);
+    let hole = (0..leaf.count()).find(|&slot| leaf.entry(slot).is_none());
+    leaf.take_entry(hole.unwrap() + 1);
+    assert_breaks(&tree, Invariant::HolesInside);
+}
+
+#[test]
+fn hole_in_a_slot_of_a_sparse_leaf_breaks_t1() {
     let mut tree = tree();
     leaf(&mut tree).take_entry(2);
     assert_breaks(&tree, Invariant::HolesInside);
@@ -58,20 +97,31 @@ fn touching_holes_break_t1() {
 
 #[test]
 fn slots_out_of_order_break_t2() {
+    for mut tree in [tree(), dense_tree()] {
+        let leaf = leaf(&mut tree);
+        let last = leaf.last(0);
+        leaf.set_last(1, last);
+        assert_breaks(&tree, Invariant::SlotsAscend);
+    }
+}
+
+#[test]
+fn slots_that_overlap_break_t2() {
     let mut tree = tree();
     let leaf = leaf(&mut tree);
-    let last = leaf.last(0);
-    leaf.set_last(1, last);
+    let first = leaf.first(1);
+    leaf.set_last(0, first);
     assert_breaks(&tree, Invariant::SlotsAscend);
 }
 
 #[test]
 fn slot_past_the_leaf_breaks_t2() {
-    let mut tree = tree();
-    let leaf = leaf(&mut tree);
-    let (slot, upper) = (leaf.count() - 1, leaf.upper());
-    leaf.set_last(slot, upper + 1);
-    assert_breaks(&tree, Invariant::SlotsAscend);
+    for mut tree in [tree(), dense_tree()] {
+        let leaf = leaf(&mut tree);
+        let (slot, upper) = (leaf.count() - 1, leaf.upper());
+        leaf.set_last(slot, upper + 1);
+        assert_breaks(&tree, Invariant::SlotsAscend);
+    }
 }
 
 #[test]
@@ -110,14 +160,15 @@ fn wrong_gap_high_up_breaks_t5() {
 }
 
 #[test]
-fn leaf_with_too_few_slots_breaks_t6() {
-    let mut tree = tree();
-    let leaf = leaf(&mut tree);
-    for slot in 1..leaf.count() {
-        leaf.take_entry(slot);
+fn leaf_with_too_few_entries_breaks_t6() {
+    for mut tree in [tree(), dense_tree()] {
+        let leaf = leaf(&mut tree);
+        for slot in 1..leaf.count() {
+            leaf.take_entry(slot);
+        }
+        leaf.truncate_leaf(1);
+        assert_breaks(&tree, Invariant::Occupancy);
     }
-    leaf.truncate_leaf(1);
-    assert_breaks(&tree, Invariant::Occupancy);
 }
 
 #[test]

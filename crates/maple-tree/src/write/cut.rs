@@ -1,7 +1,9 @@
 //! What a write leaves of a leaf: whole slots, and the pieces of entries it cuts.
 
+use core::ops::Range;
+
 use crate::IndexRange;
-use crate::node::{Held, Kept, LEAF_SLOTS, Node, Patch};
+use crate::node::{Held, Kept, Kind, LEAF_SLOTS, Node, Patch, SPARSE_SLOTS, leaves_for};
 
 /// A piece of the entry in `slot` that lies outside of the written range.
 #[derive(Clone, Copy)]
@@ -20,6 +22,8 @@ pub(super) struct Piece {
 /// ```
 #[derive(Clone, Copy)]
 pub(super) struct LeafCut {
+    /// The slot that the first written index lies in, or before.
+    slot: usize,
     /// So many slots from the first stay as they are; the last of them is an entry.
     pub(super) keep: usize,
     /// What is left of an entry that the range begins in.
@@ -31,10 +35,20 @@ pub(super) struct LeafCut {
 }
 
 impl LeafCut {
+    #[inline(always)]
     pub(super) fn new<T>(leaf: &Node<T>, written: IndexRange) -> Self {
-        let (keep, before) = Self::front(leaf, written.first());
-        let (after, tail) = Self::back(leaf, written.last());
+        let slot = leaf.leaf_slot(written.first());
+        let (keep, before) = Self::front_at(leaf, slot, written.first());
+        // PERF: most writes begin and end in one slot, which is found once then.
+        let ends_there = slot == leaf.count() || written.last() <= leaf.last(slot);
+        let end = if ends_there {
+            slot
+        } else {
+            leaf.leaf_slot(written.last())
+        };
+        let (after, tail) = Self::back_at(leaf, end, written.last());
         Self {
+            slot,
             keep,
             before,
             after,
@@ -42,7 +56,21 @@ impl LeafCut {
         }
     }
 
+    /// The cut that takes the entry in `slot` away, or puts another in its place.
+    #[inline(always)]
+    pub(super) fn of_entry<T>(leaf: &Node<T>, slot: usize) -> Self {
+        let range = leaf.slot_range(slot);
+        Self {
+            slot,
+            keep: Self::front_at(leaf, slot, range.first()).0,
+            before: None,
+            after: None,
+            tail: Self::back_at(leaf, slot, range.last()).1,
+        }
+    }
+
     /// Whether no entry lies within the range.
+    #[inline(always)]
     pub(super) fn is_vacant<T>(&self, leaf: &Node<T>) -> bool {
         let is_hole = || self.tail == self.keep + 1 && leaf.entry(self.keep).is_none();
         let is_cut = self.before.is_some() || self.after.is_some();
@@ -50,8 +78,9 @@ impl LeafCut {
     }
 
     /// The slot of the entry over exactly `written`, if there is one.
+    #[inline(always)]
     pub(super) fn exact_fit<T>(&self, leaf: &Node<T>, written: IndexRange) -> Option<usize> {
-        let slot = leaf.leaf_slot(written.first());
+        let slot = self.slot;
         let is_cut = self.before.is_some() || self.after.is_some();
         let fits = !is_cut
             && slot < leaf.count()
@@ -62,7 +91,12 @@ impl LeafCut {
 
     /// What is left below `first`.
     pub(super) fn front<T>(leaf: &Node<T>, first: u64) -> (usize, Option<Piece>) {
-        let slot = leaf.leaf_slot(first);
+        Self::front_at(leaf, leaf.leaf_slot(first), first)
+    }
+
+    /// What is left below `first`, which lies in `slot`, or before it.
+    #[inline(always)]
+    fn front_at<T>(leaf: &Node<T>, slot: usize, first: u64) -> (usize, Option<Piece>) {
         let ends_in_hole = slot > 0 && leaf.entry(slot - 1).is_none();
         let keep = slot - usize::from(ends_in_hole);
         if slot == leaf.count() || leaf.entry(slot).is_none() || leaf.first(slot) >= first {
@@ -74,13 +108,18 @@ impl LeafCut {
 
     /// What is left above `last`.
     pub(super) fn back<T>(leaf: &Node<T>, last: u64) -> (Option<Piece>, usize) {
-        let slot = leaf.leaf_slot(last);
+        Self::back_at(leaf, leaf.leaf_slot(last), last)
+    }
+
+    /// What is left above `last`, which lies in `slot`, or before it.
+    #[inline(always)]
+    fn back_at<T>(leaf: &Node<T>, slot: usize, last: u64) -> (Option<Piece>, usize) {
         if slot == leaf.count() {
             return (None, slot);
         }
         let (mut after, mut tail) = (None, slot + 1);
         if leaf.first(slot) > last {
-            // Only the hole before the first entry lies below a leaf's first slot.
+            // It lies in the hole before the first entry, or before any of a sparse leaf.
             tail = slot;
         } else if leaf.entry(slot).is_some() && leaf.last(slot) > last {
             after = IndexRange::new(last + 1, leaf.last(slot)).map(|range| Piece { slot, range });
@@ -97,7 +136,7 @@ impl LeafCut {
     }
 
     /// The slots whose entries go, in a leaf that the range begins and ends in.
-    pub(super) fn dropped(&self) -> core::ops::Range<usize> {
+    pub(super) fn dropped(&self) -> Range<usize> {
         let from = self.before.map_or(self.keep, |piece| piece.slot + 1);
         let to = self.after.map_or(self.tail, |piece| piece.slot);
         from..to.max(from)
@@ -109,9 +148,9 @@ impl LeafCut {
     }
 
     /// How many entries overlap the range.
+    #[inline(always)]
     pub(super) fn overlapped<T>(&self, leaf: &Node<T>) -> usize {
-        let touched = (leaf.occupancy() >> self.keep) & ((1 << (self.tail - self.keep)) - 1);
-        touched.count_ones() as usize
+        leaf.entries_in(self.keep..self.tail)
     }
 
     /// How many entries there will be where those were.
@@ -119,17 +158,75 @@ impl LeafCut {
         self.before.iter().len() + stored.iter().len() + self.after.iter().len()
     }
 
-    /// How many slots the leaf uses once `stored` lies between what is left,
-    /// and the last index of its last entry.
-    pub(super) fn tally<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Tally {
-        let mut tally = Tally::default();
-        tally.push_slots(leaf, 0, self.keep);
-        for range in [self.before.map(|piece| piece.range), stored] {
-            range.into_iter().for_each(|range| tally.push(range));
+    /// How many entries there are in the leaf once `stored` lies between what is left.
+    #[inline(always)]
+    fn entries<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> usize {
+        leaf.entries_in(0..leaf.count()) + self.laid(stored) - self.overlapped(leaf)
+    }
+
+    /// The last index of the last of them.
+    #[inline(always)]
+    pub(super) fn end<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> Option<u64> {
+        if self.tail < leaf.count() {
+            return Some(leaf.upper());
         }
-        self.after.iter().for_each(|piece| tally.push(piece.range));
-        tally.push_slots(leaf, self.tail, leaf.count());
-        tally
+        let piece = self.before.map(|piece| piece.range);
+        let range = self.after.map(|piece| piece.range).or(stored).or(piece);
+        let kept = || self.keep.checked_sub(1).map(|slot| leaf.last(slot));
+        range.map(IndexRange::last).or_else(kept)
+    }
+
+    /// The kind of leaf that holds them, which are `least` at least. The leaf stays
+    /// what it is for as long as they fit.
+    #[inline(always)]
+    pub(super) fn kind<T>(
+        &self,
+        leaf: &Node<T>,
+        stored: Option<IndexRange>,
+        least: usize,
+    ) -> Option<Kind> {
+        let entries = || self.entries(leaf, stored);
+        let slots = || self.slots(leaf, stored);
+        if leaf.is_sparse() {
+            let entries = entries();
+            return if entries < least {
+                None
+            } else if entries <= SPARSE_SLOTS {
+                Some(Kind::Sparse)
+            } else {
+                (slots() <= LEAF_SLOTS).then_some(Kind::Dense)
+            };
+        }
+        let slots = slots();
+        if slots > LEAF_SLOTS {
+            return (entries() <= SPARSE_SLOTS).then_some(Kind::Sparse);
+        }
+        // A hole is between two entries.
+        (slots.div_ceil(2) >= least || entries() >= least).then_some(Kind::Dense)
+    }
+
+    /// How many slots a dense leaf uses for them.
+    #[inline(always)]
+    fn slots<T>(&self, leaf: &Node<T>, stored: Option<IndexRange>) -> usize {
+        let mut slots = leaf.dense_slots(0..self.keep) + leaf.dense_slots(self.tail..leaf.count());
+        let mut end = (self.keep > 0).then(|| leaf.last(self.keep - 1));
+        let mut lay = |range: IndexRange| {
+            slots += 1 + usize::from(end.is_some_and(|end| end + 1 < range.first()));
+            end = Some(range.last());
+        };
+        if let Some(piece) = self.before {
+            lay(piece.range);
+        }
+        if let Some(range) = stored {
+            lay(range);
+        }
+        if let Some(piece) = self.after {
+            lay(piece.range);
+        }
+        if self.tail < leaf.count() {
+            slots += usize::from(end.is_some_and(|end| end + 1 < leaf.first(self.tail)));
+        }
+        slots
     }
 
     /// Makes `patch` what takes the place of slots `keep..tail`: the pieces, and
@@ -147,14 +244,13 @@ impl LeafCut {
         (stored, second): (Option<(IndexRange, T)>, Option<T>),
     ) {
         (patch.keep, patch.tail) = (self.keep, self.tail);
-        let end = self.keep.checked_sub(1).map(|slot| leaf.last(slot));
-        let mut patch = Patching { patch, end };
         if let Some(piece) = self.before {
             // SAFETY: the entry is given up (contract); it lives on in its first piece.
-            patch.push(piece.range, unsafe { leaf.hold(piece.slot) });
+            let held = unsafe { leaf.hold(piece.slot) };
+            patch.entries.push((piece.range, held));
         }
         if let Some((range, value)) = stored {
-            patch.push(range, Held::new(value));
+            patch.entries.push((range, Held::new(value)));
         }
         if let Some(piece) = self.after {
             let held = match second {
@@ -162,75 +258,67 @@ impl LeafCut {
                 // SAFETY: the entry is given up (contract), and has one piece.
                 None => unsafe { leaf.hold(piece.slot) },
             };
-            patch.push(piece.range, held);
-        }
-        if self.tail < leaf.count() {
-            patch.make_adjacent(leaf.first(self.tail));
+            patch.entries.push((piece.range, held));
         }
     }
 }
 
-/// A [`Patch`] that is being made.
-struct Patching<'p, T> {
-    patch: &'p mut Patch<T>,
-    /// The index before the next slot, once there is an entry.
-    end: Option<u64>,
-}
-
-impl<T> Patching<'_, T> {
-    /// Sees to it that the next slot begins at `first`.
-    #[inline]
-    fn make_adjacent(&mut self, first: u64) {
-        let end = first.wrapping_sub(1);
-        match self.end {
-            None => self.patch.before = Some(end),
-            Some(before) if before != end => self.patch.slots.push((end, None)),
-            Some(_) => {}
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, range: IndexRange, held: Held<T>) {
-        self.make_adjacent(range.first());
-        self.patch.slots.push((range.last(), Some(held)));
-        self.end = Some(range.last());
-    }
-}
-
-/// Counts the slots that entries take, the holes between them included.
+/// Counts entries, and the slots that they take in dense leaves, the holes between
+/// them included.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
+    pub(super) entries: usize,
     pub(super) slots: usize,
+    /// The first index of the first entry, once there is one.
+    first: u64,
     /// The last index of the last entry, once there is one.
-    pub(super) end: Option<u64>,
+    last: u64,
 }
 
 impl Tally {
     /// Counts an entry over `range`, which lies above all before it.
+    #[inline]
     pub(super) fn push(&mut self, range: IndexRange) {
-        self.slots += self.cost(range);
-        self.end = Some(range.last());
+        self.append(Self {
+            entries: 1,
+            slots: 1,
+            first: range.first(),
+            last: range.last(),
+        });
     }
 
-    /// How many slots an entry over `range` would take: itself, and the hole before it.
-    fn cost(self, range: IndexRange) -> usize {
-        match self.end {
-            Some(end) if end + 1 < range.first() => 2,
-            _ => 1,
+    /// Counts `slots` of a leaf, the first and last of which are entries.
+    #[inline]
+    pub(super) fn push_slots<T>(&mut self, leaf: &Node<T>, slots: Range<usize>) {
+        if !slots.is_empty() {
+            self.append(Self {
+                entries: leaf.entries_in(slots.clone()),
+                first: leaf.first(slots.start),
+                last: leaf.last(slots.end - 1),
+                slots: leaf.dense_slots(slots),
+            });
         }
     }
 
-    /// Counts slots `from..to` of a leaf, the first and last of which are entries.
-    pub(super) fn push_slots<T>(&mut self, leaf: &Node<T>, from: usize, to: usize) {
-        if from < to {
-            self.push(leaf.slot_range(from));
-            self.slots += to - from - 1;
-            self.end = Some(leaf.last(to - 1));
+    /// Counts what `above` did, which is not nothing and lies above all before it.
+    #[inline]
+    pub(super) fn append(&mut self, above: Self) {
+        let hole = self.entries > 0 && self.last + 1 < above.first;
+        if self.entries == 0 {
+            self.first = above.first;
         }
+        self.entries += above.entries;
+        self.slots += usize::from(hole) + above.slots;
+        self.last = above.last;
     }
 
-    /// Whether so many slots fit into a leaf.
-    pub(super) fn fits(self) -> bool {
-        self.slots <= LEAF_SLOTS
+    /// The last index of the last entry, once there is one.
+    pub(super) fn end(self) -> Option<u64> {
+        (self.entries > 0).then_some(self.last)
+    }
+
+    /// How many leaves it takes.
+    pub(super) fn leaves(self) -> usize {
+        leaves_for(self.entries, self.slots)
     }
 }

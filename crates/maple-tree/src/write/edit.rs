@@ -6,18 +6,20 @@
 
 use arrayvec::ArrayVec;
 
-use super::FOUND;
 use super::cut::LeafCut;
 use super::gaps::{leaf_gap, raise_gap};
 use super::plan::{Plan, Request};
 use super::rebuild::{CLONES, Cut, Rebuilt, clone_entries, copy_branch};
 use super::shape::Shape;
 use super::way::Way;
+use super::{FOUND, ROOM};
 use crate::clone_fn::CloneFn;
 use crate::error::OutOfNodes;
 use crate::iter::Iter;
 use crate::limbo::Limbo;
-use crate::node::{BranchRun, Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Patch, Path, Steps};
+use crate::node::{
+    BranchRun, Fresh, Gone, Held, Kept, Kind, LEAF_SLOTS, Link, Node, Patch, Path, Steps,
+};
 use crate::paths::{Path as Reached, reached};
 use crate::pool::Pool;
 use crate::source::NodeSource;
@@ -81,23 +83,36 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     #[inline(always)]
     pub(super) fn prepare(&mut self) -> Result<Plan, OutOfNodes> {
         let plan = Plan::new(&self.path, self.request);
+        self.reserve(&plan)?;
+        Ok(plan)
+    }
+
+    /// As [`prepare`](Self::prepare), to erase the entry in `slot` of the leaf.
+    #[inline(always)]
+    pub(super) fn prepare_erase(&mut self, slot: usize) -> Result<Plan, OutOfNodes> {
+        self.request.range = self.path.leaf().slot_range(slot);
+        let plan = Plan::erase(&self.path, self.request, slot);
+        self.reserve(&plan)?;
+        Ok(plan)
+    }
+
+    #[inline(always)]
+    fn reserve(&mut self, plan: &Plan) -> Result<(), OutOfNodes> {
         let needs = plan.needs(&self.path);
         let nodes = needs.nodes_with(self.limbo, self.is_watched);
         if self.is_watched {
             // Each write takes new nodes, and none comes back at once.
-            self.pool.reserve_of_many(nodes, usize::MAX)?;
+            self.pool.reserve_of_many(nodes, usize::MAX)
         } else {
-            self.pool.reserve(nodes)?;
+            self.pool.reserve(nodes)
         }
-        Ok(plan)
     }
 
-    /// Takes the only entry in the range out, which the write is to erase; where
-    /// somebody else may look at it, a clone of it. Until the write is through the
-    /// tree owns what was taken.
-    pub(super) fn take_out(&mut self, range: IndexRange) -> Result<Held<T>, T> {
+    /// Takes the entry in `slot` out, which the write is to erase; where somebody
+    /// else may look at it, a clone of it. Until the write is through the tree owns
+    /// what was taken.
+    pub(super) fn take_out(&mut self, slot: usize) -> Result<Held<T>, T> {
         let leaf = self.path.leaf();
-        let slot = leaf.leaf_slot(range.first());
         if self.path.is_alone(self.path.depth) {
             self.is_taken = true;
             // SAFETY: the leaf is spliced or replaced without the slot, and what it held
@@ -115,8 +130,8 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             Plan::Occupied | Plan::Nothing => reached(Reached::NothingToDo),
             Plan::ExactFit(slot) => self.replace_entry(*slot, value),
             Plan::Append => self.append(value),
-            Plan::OneLeaf(cut) => self.edit_leaf(cut, value),
-            Plan::ShortenedLeaf(cut) => self.shorten_leaf(cut, value),
+            Plan::OneLeaf(cut, kind) => self.edit_leaf((cut, *kind), value),
+            Plan::ShortenedLeaf(cut, kind) => self.shorten_leaf((cut, *kind), value),
             Plan::Rebuild(shape) => self.rebuild(shape, value),
         }
     }
@@ -129,15 +144,10 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             drop(entry.map(|(old, new)| core::mem::replace(old, new)));
             return;
         }
-        let range = self.path.leaf().slot_range(slot);
-        let cut = LeafCut {
-            keep: slot,
-            before: None,
-            after: None,
-            tail: slot + 1,
-        };
+        let (range, kind) = (self.path.leaf().slot_range(slot), self.path.leaf().kind());
+        let cut = LeafCut::of_entry(self.path.leaf(), slot);
         let gap = (depth > 0).then(|| self.kept_gap(depth - 1));
-        self.replace_leaf(&cut, Some(range).zip(value), gap);
+        self.replace_leaf((&cut, kind), Some(range).zip(value), gap);
     }
 
     /// Adds an entry behind all others, in place.
@@ -147,7 +157,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         let (depth, range) = (self.path.depth, self.path.range);
         let leaf = self.path.node_mut(depth);
         let Some(value) = value else { return };
-        leaf.push_entry(self.request.range, value);
+        leaf.push_entry(self.request.range, value).ok().expect(ROOM);
         *self.len += 1;
         if self.branches == Kind::Gaps {
             let gap = leaf_gap(leaf, range);
@@ -162,16 +172,16 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
 
     /// Changes one leaf, and the gaps above it.
     #[inline]
-    fn edit_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
+    fn edit_leaf(&mut self, (cut, kind): (&LeafCut, Kind), value: Option<T>) {
         reached(Reached::OneLeaf);
         let stored = self.request.stored().zip(value);
         let len = self.len_with(cut);
         if !self.path.is_alone(self.path.depth) {
-            self.replace_leaf(cut, stored, None);
+            self.replace_leaf((cut, kind), stored, None);
             *self.len = len;
             return;
         }
-        let displaced = self.splice_leaf(cut, stored);
+        let displaced = self.splice_leaf((cut, kind), stored);
         *self.len = len;
         if self.branches == Kind::Gaps {
             let gap = leaf_gap(self.path.leaf(), self.path.range);
@@ -185,11 +195,12 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     #[inline]
     fn splice_leaf(
         &mut self,
-        cut: &LeafCut,
+        (cut, kind): (&LeafCut, Kind),
         stored: Option<(IndexRange, T)>,
     ) -> ArrayVec<Held<T>, LEAF_SLOTS> {
         // Cloning may panic, so it comes before anything changes.
         let second = self.second_piece(cut);
+        note_kind(self.path.leaf(), kind);
         let (leaf, mut displaced) = (self.path.leaf(), ArrayVec::new());
         if !self.is_taken && core::mem::needs_drop::<T>() {
             for slot in cut.dropped().filter(|&slot| leaf.entry(slot).is_some()) {
@@ -200,7 +211,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         let mut patch = Patch::new();
         // SAFETY: and what stays of the cut slots is in the patch that it gets.
         unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
-        self.path.node_mut(self.path.depth).splice(&mut patch);
+        self.path.node_mut(self.path.depth).splice(kind, &mut patch);
         displaced
     }
 
@@ -220,11 +231,11 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
 
     /// Changes one leaf in place so that it ends before the index it ended at;
     /// the first hole of the next one grows.
-    fn shorten_leaf(&mut self, cut: &LeafCut, value: Option<T>) {
+    fn shorten_leaf(&mut self, (cut, kind): (&LeafCut, Kind), value: Option<T>) {
         reached(Reached::Shortened);
         let stored = self.request.stored().zip(value);
         let len = self.len_with(cut);
-        let displaced = self.splice_leaf(cut, stored);
+        let displaced = self.splice_leaf((cut, kind), stored);
         *self.len = len;
         let (leaf, range) = (self.path.leaf(), self.path.range);
         let upper = leaf.upper();
@@ -252,7 +263,12 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
 
     /// Builds a leaf aside, as `cut` and `stored` say, and puts it in the place
     /// of the one on the path. `gap` is its longest gap, where that is known.
-    fn replace_leaf(&mut self, cut: &LeafCut, stored: Option<(IndexRange, T)>, gap: Option<u64>) {
+    fn replace_leaf(
+        &mut self,
+        (cut, kind): (&LeafCut, Kind),
+        stored: Option<(IndexRange, T)>,
+        gap: Option<u64>,
+    ) {
         let depth = self.path.depth;
         let kept = if self.is_taken {
             Kept::NONE
@@ -260,6 +276,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             cut.kept()
         };
         let second = self.second_piece(cut);
+        note_kind(self.path.leaf(), kind);
         let (mut patch, mut displaced) = (Patch::new(), Displaced::new());
         let leaf = if depth < self.path.shared {
             let leaf = self.path.leaf();
@@ -268,14 +285,14 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             unsafe { cut.fill(&mut patch, leaf, (stored, second)) };
             // SAFETY: as above.
             let mut copy = unsafe { self.pool.take_copy(leaf) };
-            copy.splice(&mut patch);
+            copy.splice(kind, &mut patch);
             copy
         } else {
             let mut copy = self.clone_leaf();
             displaced.extend(cut.dropped().filter_map(|slot| copy.take_entry(slot)));
             // SAFETY: the copy is spliced without the slots that are read here.
             unsafe { cut.fill(&mut patch, &copy, (stored, second)) };
-            copy.splice(&mut patch);
+            copy.splice(kind, &mut patch);
             copy
         };
         let gap = match gap {
@@ -291,9 +308,9 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
     fn clone_leaf(&mut self) -> Fresh<T> {
         // Cloning may panic: the node is taken once nothing can.
         let clones = clone_entries(self.path.leaf(), self.clone_fn);
-        let mut copy = self.pool.take(Kind::Leaf);
+        let mut copy = self.pool.take(self.path.leaf().kind());
         for (range, value) in clones {
-            copy.push_entry(range, value);
+            copy.push_entry(range, value).ok().expect(ROOM);
         }
         copy
     }
@@ -389,6 +406,16 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
             dispose(gone, self.is_watched, (self.pool, self.limbo));
         }
         self.pool.trim_chain();
+    }
+}
+
+fn note_kind<T>(leaf: &Node<T>, kind: Kind) {
+    if leaf.kind() != kind {
+        reached(if kind == Kind::Sparse {
+            Reached::TurnsSparse
+        } else {
+            Reached::TurnsDense
+        });
     }
 }
 

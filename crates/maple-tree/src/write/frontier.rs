@@ -5,7 +5,7 @@ use core::ops::Range;
 use arrayvec::ArrayVec;
 
 use super::way::{Side, Way};
-use crate::node::{Kept, Path, Slots};
+use crate::node::{Kept, Node, Path, Slots};
 
 /// A level replaces both ends of the written range, a neighbour, and the
 /// parents of what the level below replaced: a cluster of three at each end, or
@@ -97,8 +97,8 @@ impl<'a, T> Frontier<'a, T> {
     }
 
     /// The side of a sibling that a full node can share its load with: the one
-    /// before, else the one after, with at most `most` slots in use.
-    pub(super) fn roomy_sibling(&self, most: usize) -> Option<Side> {
+    /// before, else the one after, if that `is_roomy`.
+    pub(super) fn roomy_sibling(&self, is_roomy: impl Fn(&Node<T>) -> bool) -> Option<Side> {
         [Side::Left, Side::Right].into_iter().find(|&side| {
             let way = match side {
                 Side::Left => self.first(),
@@ -111,7 +111,7 @@ impl<'a, T> Frontier<'a, T> {
                 Side::Left => way.slot(parent) - 1,
                 Side::Right => way.slot(parent) + 1,
             };
-            way.at(parent).child(slot).count() <= most
+            is_roomy(way.at(parent).child(slot))
         })
     }
 

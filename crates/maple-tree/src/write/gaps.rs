@@ -12,14 +12,7 @@ pub(crate) fn branch_gap<T>(branch: &Node<T>) -> u64 {
 /// its first entry, between entries, and behind the last in the right-most leaf.
 pub(crate) fn leaf_gap<T>(leaf: &Node<T>, range: IndexRange) -> u64 {
     let edges = (leaf.lower() - range.first()).max(range.last() - leaf.upper());
-    let mut holes = !leaf.occupancy() & ((1 << leaf.count()) - 1);
-    let mut longest = edges;
-    while holes != 0 {
-        let slot = holes.trailing_zeros() as usize;
-        holes &= holes - 1;
-        longest = longest.max(leaf.last(slot) + 1 - leaf.first(slot));
-    }
-    longest
+    edges.max(leaf.longest_hole())
 }
 
 /// Tells the branches above the node at `depth` on `path` that its longest gap

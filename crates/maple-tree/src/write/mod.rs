@@ -185,19 +185,20 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     #[doc(alias = "mtree_erase")]
     #[doc(alias = "mas_erase")]
     pub fn erase(&mut self, index: u64) -> Result<Option<(IndexRange, T)>, OutOfNodes> {
-        let Some((range, _)) = self.entry(index) else {
-            return Ok(None);
-        };
         let request = Request {
-            range,
+            range: IndexRange::single(index),
             puts: Puts::Nothing,
         };
         let mut steps = Steps::new();
         let Some(mut edit) = Edit::at(self, &mut steps, request, None) else {
             return Ok(None);
         };
-        let plan = edit.prepare()?;
-        let taken = edit.take_out(range);
+        let Some(slot) = edit.path.leaf().slot_of_entry(index) else {
+            return Ok(None);
+        };
+        let plan = edit.prepare_erase(slot)?;
+        let range = edit.request.range;
+        let taken = edit.take_out(slot);
         edit.commit(&plan, None);
         let value = match taken {
             // SAFETY: the write is through, so the slot it was copied from is given up.
@@ -363,8 +364,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 
     fn plant_leaf(&mut self, range: IndexRange, value: T) {
         reached(Reached::FirstLeaf);
-        let mut leaf = self.pool.take::<T>(Kind::Leaf);
-        leaf.push_entry(range, value);
+        let mut leaf = self.pool.take::<T>(Kind::Dense);
+        leaf.push_entry(range, value).ok().expect(ROOM);
         self.root.replace(Some(leaf.into_link()));
         (self.height, self.len) = (1, 1);
     }
@@ -387,6 +388,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         Ok(path.into_node_mut(depth))
     }
 }
+
+/// Why an entry fits into a leaf.
+const ROOM: &str = "the plan found room for it";
 
 /// Why a tree is not empty.
 const FOUND: &str = "the entry was looked up before";

@@ -5,7 +5,7 @@ use super::shape::Shape;
 use super::way::{Side, Way};
 use crate::IndexRange;
 use crate::limbo::Limbo;
-use crate::node::{Kind, LEAF_MIN, LEAF_SLOTS, Path};
+use crate::node::{Kind, LEAF_ENTRIES_MIN, Path};
 
 /// What a write puts into its range.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,11 @@ pub(super) enum Plan {
     ExactFit(usize),
     /// The entry comes behind all others, and the last leaf has room for it.
     Append,
-    /// One leaf changes, and the indices that belong to it do not.
-    OneLeaf(LeafCut),
+    /// One leaf changes, and the indices that belong to it do not. It is of this kind
+    /// then.
+    OneLeaf(LeafCut, Kind),
     /// One leaf changes, and ends before the index it ended at.
-    ShortenedLeaf(LeafCut),
+    ShortenedLeaf(LeafCut, Kind),
     /// Leaves are split, merged or dropped, and branches above them perhaps.
     Rebuild(Shape),
 }
@@ -62,7 +63,29 @@ pub(super) struct Needs {
 impl Plan {
     #[inline(always)]
     pub(super) fn new<T>(path: &Path<'_, '_, T>, request: Request) -> Self {
+        // PERF: compiled once for each kind, which is asked once then.
+        if path.leaf().is_sparse() {
+            Self::in_leaf::<true, T>(path, request)
+        } else {
+            Self::in_leaf::<false, T>(path, request)
+        }
+    }
+
+    /// What erasing the entry in `slot` of the leaf, which the request's range is, will do.
+    #[inline(always)]
+    pub(super) fn erase<T>(path: &Path<'_, '_, T>, request: Request, slot: usize) -> Self {
+        if path.leaf().is_sparse() {
+            Self::of_cut::<true, T>(path, request, LeafCut::of_entry(path.leaf(), slot))
+        } else {
+            Self::of_cut::<false, T>(path, request, LeafCut::of_entry(path.leaf(), slot))
+        }
+    }
+
+    /// As `new`; `SPARSE` is what the leaf is.
+    #[inline(always)]
+    fn in_leaf<const SPARSE: bool, T>(path: &Path<'_, '_, T>, request: Request) -> Self {
         let (leaf, range) = (path.leaf(), path.range);
+        assert!(leaf.is_sparse() == SPARSE);
         if !range.contains(request.range.last()) {
             // A hole belongs to one leaf.
             return match request.puts {
@@ -71,11 +94,14 @@ impl Plan {
             };
         }
         let is_right_edge = range.last() == u64::MAX;
-        if is_right_edge && request.puts != Puts::Nothing && leaf.upper() < request.range.first() {
-            let hole = usize::from(leaf.upper() + 1 < request.range.first());
-            if leaf.count() + hole < LEAF_SLOTS && path.is_alone(path.depth) {
-                return Self::Append;
-            }
+        let first = request.range.first();
+        if is_right_edge
+            && request.puts != Puts::Nothing
+            && leaf.upper() < first
+            && leaf.has_room(first)
+            && path.is_alone(path.depth)
+        {
+            return Self::Append;
         }
         let cut = LeafCut::new(leaf, request.range);
         let is_vacant = cut.is_vacant(leaf);
@@ -89,14 +115,26 @@ impl Plan {
             }
             _ => {}
         }
-        let tally = cut.tally(leaf, request.stored());
-        let least = if is_right_edge { 1 } else { LEAF_MIN };
-        if (least..=LEAF_SLOTS).contains(&tally.slots) {
-            if is_right_edge || tally.end == Some(range.last()) {
-                return Self::OneLeaf(cut);
+        Self::of_cut::<SPARSE, T>(path, request, cut)
+    }
+
+    /// What a write that cuts the leaf so, and stores or empties something, will do.
+    #[inline(always)]
+    fn of_cut<const SPARSE: bool, T>(
+        path: &Path<'_, '_, T>,
+        request: Request,
+        cut: LeafCut,
+    ) -> Self {
+        let (leaf, range) = (path.leaf(), path.range);
+        assert!(leaf.is_sparse() == SPARSE);
+        let is_right_edge = range.last() == u64::MAX;
+        let least = if is_right_edge { 1 } else { LEAF_ENTRIES_MIN };
+        if let Some(kind) = cut.kind(leaf, request.stored(), least) {
+            if is_right_edge || cut.end(leaf, request.stored()) == Some(range.last()) {
+                return Self::OneLeaf(cut, kind);
             }
             if can_shorten(path) {
-                return Self::ShortenedLeaf(cut);
+                return Self::ShortenedLeaf(cut, kind);
             }
         }
         Self::Rebuild(Shape::new(path, request))
@@ -104,9 +142,9 @@ impl Plan {
 
     pub(super) fn needs<T>(&self, path: &Path<'_, '_, T>) -> Needs {
         let (depth, mut nodes, mut records) = match self {
-            Self::Occupied | Self::Nothing | Self::Append | Self::ShortenedLeaf(_) => (0, 0, 0),
-            Self::ExactFit(_) | Self::OneLeaf(_) if path.is_alone(path.depth) => (0, 0, 0),
-            Self::ExactFit(_) | Self::OneLeaf(_) => (path.depth, 1, 1),
+            Self::Occupied | Self::Nothing | Self::Append | Self::ShortenedLeaf(..) => (0, 0, 0),
+            Self::ExactFit(_) | Self::OneLeaf(..) if path.is_alone(path.depth) => (0, 0, 0),
+            Self::ExactFit(_) | Self::OneLeaf(..) => (path.depth, 1, 1),
             Self::Rebuild(shape) => (shape.end, shape.nodes, shape.records),
         };
         // From the first branch that is in other trees too all are copied.

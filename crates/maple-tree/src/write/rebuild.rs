@@ -29,7 +29,7 @@ use crate::IndexRange;
 use crate::clone_fn::CloneFn;
 use crate::node::{
     BRANCH_SLOTS_MAX, BranchRun, Child, Gone, HEIGHT_MAX, Held, Kept, Kind, LEAF_SLOTS, LeafRun,
-    Link,
+    Link, Shares,
 };
 use crate::paths::{Path as Reached, reached};
 use crate::pool::Pool;
@@ -37,10 +37,16 @@ use crate::source::NodeSource;
 
 /// One level hands at most this many new nodes to the one above.
 ///
-/// Leaves: both ends of the run keep 14 slots each at most, the write and the
-/// pieces it cuts add three, holes two: 33 slots; with a neighbour there are 31
-/// at most. Branches: both ends keep one less than they hold, and as many come
-/// from below as here; with a neighbour it is less. Either fits into three.
+/// Leaves: nothing goes into one leaf of each kind more than what both ends of the
+/// run keep, pieces of cut entries included, the stored entry, and two holes beside
+/// it. Two dense ends: 15 slots each, 33 in all. Two sparse ones: 10 entries each,
+/// 21 in all. One of each: sparse leaves hold the other 10 entries with 9 holes
+/// between them, 37 slots in all. Three leaves of one kind have 45 slots, or take 30
+/// entries (small nodes: 5 + 5 + 3 slots, 4 + 4 + 1 entries, 5 + 7 + 3 slots; 15
+/// and 12). A neighbour is taken in where three entries are kept at most, or one end
+/// keeps nothing, so it counts as an end. Branches: both ends keep one less than they hold,
+/// and as many come from below as here; with a neighbour it is less. Either fits into
+/// three.
 pub(crate) const CARRY_MAX: usize = 3;
 
 /// New nodes for the level above.
@@ -161,7 +167,7 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         gather_leaves(&frontier, parts, (&mut leaves, &mut clones, stored));
         let min = frontier.first().range().first();
         let range = IndexRange::ascending(min, frontier.last().range().last());
-        let mut carry = builder.lay_leaves(&mut leaves, shape.leaves, range);
+        let mut carry = builder.lay_leaves(&mut leaves, shape, range);
         builder.cut_leaves(&frontier, parts, self.is_taken);
         for level in &shape.branches {
             carry = builder.lay_branches(&mut frontier, *level, carry);
@@ -222,19 +228,20 @@ struct LevelBuilder<'p, T, S: NodeSource> {
 }
 
 impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
-    /// Lays the slots of `run` out over new leaves for the indices of `range`.
-    fn lay_leaves(&mut self, run: &mut LeafRun<T>, level: Level, range: IndexRange) -> Carry<T> {
+    /// Lays the entries of `run` out over new leaves for the indices of `range`.
+    fn lay_leaves(&mut self, run: &mut LeafRun<T>, shape: &Shape, range: IndexRange) -> Carry<T> {
         let mut carry = Carry::new();
-        let (mut from, mut min) = (0, range.first());
-        for piece in 0..level.pieces() {
-            let left = level.pieces() - piece;
-            // A leaf begins and ends with an entry: a hole between two takes no slot.
-            from += usize::from(!run.holds(from));
-            let mut end = from + share(run.len() - from, left, (level.fill, LEAF_SLOTS));
-            end -= usize::from(!run.holds(end - 1));
-            let mut leaf = self.pool.take(Kind::Leaf);
-            run.fill(&mut leaf, from..end);
-            let last = if left == 1 {
+        let (pieces, mut min) = (shape.leaves.pieces(), range.first());
+        let mut shares = Shares::evenly(pieces, shape.slots);
+        let mut before = Kind::Dense;
+        for piece in 1..=pieces {
+            let (end, kind) = match shape.leaves.fill {
+                Fill::Even => run.next_share(&mut shares),
+                Fill::Packed => run.next_full(before),
+            };
+            let mut leaf = self.pool.take(kind);
+            run.fill(&mut leaf, end);
+            let last = if piece == pieces {
                 range.last()
             } else {
                 leaf.upper()
@@ -249,9 +256,8 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
                 last,
                 gap,
             });
-            (from, min) = (end, last.wrapping_add(1));
+            (before, min) = (kind, last.wrapping_add(1));
         }
-        debug_assert!(from == run.len());
         carry
     }
 

@@ -6,7 +6,7 @@ use super::cut::{LeafCut, Tally};
 use super::frontier::{Below, Frontier};
 use super::plan::Request;
 use super::way::Side;
-use crate::node::{HEIGHT_MAX, LEAF_MIN, LEAF_SLOTS, Path};
+use crate::node::{HEIGHT_MAX, LEAF_ENTRIES_MIN, Node, Path, leaves_for};
 
 /// One level of a rebuild.
 #[derive(Clone, Copy)]
@@ -47,6 +47,8 @@ pub(super) enum Top {
 /// A rebuild, in numbers.
 pub(super) struct Shape {
     pub(super) leaves: Level,
+    /// How many slots dense leaves would use for the entries, in one long one.
+    pub(super) slots: usize,
     /// The branches that are laid out anew, from the bottom up.
     pub(super) branches: ArrayVec<Level, HEIGHT_MAX>,
     pub(super) top: Top,
@@ -60,9 +62,10 @@ pub(super) struct Shape {
 impl Shape {
     pub(super) fn new<T>(path: &Path<'_, '_, T>, request: Request) -> Self {
         let mut frontier = Frontier::leaves(path, request.range.last());
-        let leaves = leaf_level(&mut frontier, request);
+        let (leaves, slots) = leaf_level(&mut frontier, request);
         let mut shape = Self {
             leaves,
+            slots,
             branches: ArrayVec::new(),
             top: Top::Root,
             end: 0,
@@ -96,76 +99,71 @@ impl Shape {
     }
 }
 
-/// Lays the leaves out; the frontier grows by the neighbour.
-fn leaf_level<T>(frontier: &mut Frontier<'_, T>, request: Request) -> Level {
+/// Lays the leaves out, which use so many slots; the frontier grows by the neighbour.
+fn leaf_level<T>(frontier: &mut Frontier<'_, T>, request: Request) -> (Level, usize) {
     let (first, last) = (frontier.first().node(), frontier.last().node());
     let (keep, before) = LeafCut::front(first, request.range.first());
     let (after, tail) = LeafCut::back(last, request.range.last());
-    let tally = |tally: &mut Tally| {
-        tally.push_slots(first, 0, keep);
-        before.iter().for_each(|piece| tally.push(piece.range));
-        request.stored().iter().for_each(|&range| tally.push(range));
-        after.iter().for_each(|piece| tally.push(piece.range));
-        tally.push_slots(last, tail, last.count());
-    };
-    let mut alone = Tally::default();
-    tally(&mut alone);
-    let (neighbour, fill) = leaf_neighbour(frontier, alone);
-    let mut slots = alone.slots;
+    let mut tally = Tally::default();
+    tally.push_slots(first, 0..keep);
+    before.iter().for_each(|piece| tally.push(piece.range));
+    request.stored().iter().for_each(|&range| tally.push(range));
+    after.iter().for_each(|piece| tally.push(piece.range));
+    tally.push_slots(last, tail..last.count());
+    let (neighbour, fill) = leaf_neighbour(frontier, tally);
     if let Some(side) = neighbour {
         frontier.take_in(side);
-        let mut all = Tally::default();
-        if side == Side::Left {
-            let leaf = frontier.first().node();
-            all.push_slots(leaf, 0, leaf.count());
+        let (leaf, mut all) = match side {
+            Side::Left => (frontier.first().node(), Tally::default()),
+            Side::Right => (frontier.last().node(), tally),
+        };
+        all.push_slots(leaf, 0..leaf.count());
+        if side == Side::Left && tally.entries > 0 {
+            all.append(tally);
         }
-        tally(&mut all);
-        if side == Side::Right {
-            let leaf = frontier.last().node();
-            all.push_slots(leaf, 0, leaf.count());
-        }
-        slots = all.slots;
+        tally = all;
     }
-    Level {
+    let level = Level {
         neighbour,
-        pieces: slots.div_ceil(LEAF_SLOTS) as u8,
+        pieces: tally.leaves() as u8,
         fill,
-    }
+    };
+    (level, tally.slots)
 }
 
 /// Which neighbour the leaves, of which `tally` stays, are laid out with, if any.
 fn leaf_neighbour<T>(frontier: &Frontier<'_, T>, tally: Tally) -> (Option<Side>, Fill) {
     let is_right_edge = frontier.last().is_right_edge();
     if is_right_edge {
-        if tally.slots == 0 {
+        if tally.entries == 0 {
             return (frontier.nearest(), Fill::Even);
         }
-        if tally.fits() {
+        if tally.leaves() == 1 {
             return (None, Fill::Even);
         }
     } else {
         let end = frontier.last().range().last();
-        if tally.end != Some(end) {
+        if tally.end() != Some(end) {
             // The next leaf's first hole grows: it is rebuilt too.
             return (Some(Side::Right), Fill::Even);
         }
-        if tally.slots < LEAF_MIN {
+        if tally.entries < LEAF_ENTRIES_MIN {
             return (frontier.nearest(), Fill::Even);
         }
     }
-    if tally.fits() || !frontier.is_one() {
+    if tally.leaves() == 1 || !frontier.is_one() {
         return (None, Fill::Even);
     }
     let leaf = frontier.last().node();
-    if is_right_edge && tally.end > Some(leaf.upper()) {
+    if is_right_edge && tally.end() > Some(leaf.upper()) {
         return (None, Fill::Packed);
     }
-    // One more for the hole between the two leaves, one to be of use for long.
-    let most = (2 * LEAF_SLOTS).checked_sub(tally.slots + 2);
-    (
-        most.and_then(|most| frontier.roomy_sibling(most)),
-        Fill::Even,
-    )
+    let is_roomy = |leaf: &Node<T>| {
+        // One slot more for the hole between the two leaves, one to be of use for long.
+        let slots = tally.slots + leaf.dense_slots(0..leaf.count()) + 2;
+        leaves_for(tally.entries + leaf.entries_in(0..leaf.count()) + 1, slots) <= 2
+    };
+    (frontier.roomy_sibling(is_roomy), Fill::Even)
 }
 
 /// Lays the branches out; the frontier grows by the neighbour. `None` if they
@@ -196,7 +194,7 @@ fn branch_level<T>(frontier: &mut Frontier<'_, T>, below: Below, carried: usize)
             None
         } else {
             let most = (2 * slots).checked_sub(children + 1);
-            most.and_then(|most| frontier.roomy_sibling(most))
+            most.and_then(|most| frontier.roomy_sibling(|node| node.count() <= most))
         }
     } else {
         None

@@ -141,7 +141,7 @@ impl History {
                 let held = |state: &State| at(state, from) == value;
                 assert!(
                     self.any(since, |state| held(state) && rest(state)),
-                    "{range}"
+                    "{range} was never the rest of {value}: {self:?}"
                 );
             } else {
                 self.assert_held(since, (range, value));

@@ -1,0 +1,237 @@
+//! Every call that can need memory, and what it leaves when it gets none.
+
+use maple_mm::{Access, AddressSpace, Errno, FileAccess, MmapRequest, MremapRequest, abi::*};
+
+use crate::common::{BASE, file, memory, of_file, page};
+
+pub(crate) type Act = Box<dyn Fn(&mut AddressSpace) -> Result<u64, Errno>>;
+
+/// A call, what it ends in without memory, and what it may leave behind then.
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    pub(crate) act: Act,
+    pub(crate) errno: Errno,
+    /// Calls that do the parts which stay; none where nothing stays.
+    pub(crate) parts: Vec<Act>,
+    pub(crate) leaves: Leaves,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// Nothing changes.
+    Nothing,
+    /// What one of the parts does, to what programs see.
+    Parts,
+    /// Something, and the call does not even fail.
+    Anything,
+}
+
+fn call(
+    name: &'static str,
+    act: impl Fn(&mut AddressSpace) -> Result<u64, Errno> + 'static,
+) -> Call {
+    Call {
+        name,
+        act: Box::new(act),
+        errno: Errno::ENOMEM,
+        parts: Vec::new(),
+        leaves: Leaves::Nothing,
+    }
+}
+
+impl Call {
+    pub(crate) fn ending_in(self, errno: Errno) -> Self {
+        Self { errno, ..self }
+    }
+
+    pub(crate) fn leaving(
+        mut self,
+        part: impl Fn(&mut AddressSpace) -> Result<u64, Errno> + 'static,
+    ) -> Self {
+        self.parts.push(Box::new(part));
+        self.leaves = Leaves::Parts;
+        self
+    }
+
+    pub(crate) fn leaving_anything(self) -> Self {
+        Self {
+            leaves: Leaves::Anything,
+            ..self
+        }
+    }
+}
+
+fn done(result: Result<(), Errno>) -> Result<u64, Errno> {
+    result.map(|()| 0)
+}
+
+pub(crate) fn is_at(result: u64, wanted: u64) -> Result<u64, Errno> {
+    if result == wanted {
+        Ok(result)
+    } else {
+        Err(Errno::ENOMEM)
+    }
+}
+
+pub(crate) const LEN: u64 = 10 * PAGE_SIZE;
+
+fn maps() -> Vec<Call> {
+    let one = file(7, FileAccess::READ);
+    let anywhere = MmapRequest::anonymous(LEN, PROT_READ);
+    let over = memory(5, 30, PROT_READ | PROT_WRITE);
+    let middle = memory(3, 5, PROT_READ);
+    let mut shared = memory(10, 12, PROT_READ);
+    shared.flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED;
+    let mut populated = memory(10, 12, PROT_READ | PROT_WRITE);
+    populated.flags |= MAP_POPULATE;
+    let of_file = of_file(&one, 10..25, 0);
+    let map = |request: MmapRequest| move |space: &mut AddressSpace| space.mmap(request.clone());
+    vec![
+        call("mmap anywhere", map(anywhere)),
+        call("mmap over several", map(over)),
+        call("mmap into one", map(middle)),
+        call("mmap shared", map(shared)),
+        call("mmap of a file", map(of_file)),
+        call("mmap populated", map(populated)),
+        call("munmap in one", |space| {
+            done(space.munmap(page(2), 4 * PAGE_SIZE))
+        }),
+        call("munmap of several", |space| {
+            done(space.munmap(page(5), 25 * PAGE_SIZE))
+        }),
+        call("munmap of one", |space| done(space.munmap(page(0), LEN))),
+        call("brk up", |space| {
+            let to = BASE - 50 * PAGE_SIZE;
+            is_at(space.brk(to), to)
+        }),
+        call("brk down", |space| {
+            let to = BASE - 62 * PAGE_SIZE;
+            is_at(space.brk(to), to)
+        }),
+    ]
+}
+
+fn changes() -> Vec<Call> {
+    let none = |_: &mut AddressSpace| Ok(0);
+    let fault = |index, access| {
+        move |space: &mut AddressSpace| {
+            let touched = space.fault(page(index), access);
+            touched.map(|()| 0).map_err(|_| Errno::ENOMEM)
+        }
+    };
+    let lock = |index, pages| {
+        move |space: &mut AddressSpace| done(space.mlock(page(index), pages * PAGE_SIZE))
+    };
+    let protect = |pages| {
+        move |space: &mut AddressSpace| done(space.mprotect(page(0), pages * PAGE_SIZE, PROT_NONE))
+    };
+    let advise = |pages, advice| {
+        move |space: &mut AddressSpace| done(space.madvise(page(0), pages * PAGE_SIZE, advice))
+    };
+    vec![
+        call("mprotect of the middle", |space| {
+            done(space.mprotect(page(3), 2 * PAGE_SIZE, PROT_READ))
+        }),
+        // Split before: five mappings in ten pages.
+        call("mprotect of several", |space| {
+            done(space.mprotect(page(0), LEN, PROT_NONE))
+        })
+        .leaving(protect(2))
+        .leaving(protect(4))
+        .leaving(protect(6))
+        .leaving(protect(8)),
+        call("madvise of the middle", |space| {
+            done(space.madvise(page(3), PAGE_SIZE, MADV_DONTDUMP))
+        })
+        .ending_in(Errno::EAGAIN),
+        call("madvise of several", advise(10, MADV_DONTFORK))
+            .ending_in(Errno::EAGAIN)
+            .leaving(advise(2, MADV_DONTFORK))
+            .leaving(advise(4, MADV_DONTFORK))
+            .leaving(advise(6, MADV_DONTFORK))
+            .leaving(advise(8, MADV_DONTFORK)),
+        call("madvise to populate", advise(2, MADV_POPULATE_WRITE)),
+        call("madvise to guard", advise(2, MADV_GUARD_INSTALL)).leaving(none),
+        call("mlock of the middle", lock(27, 2)),
+        call("mlock of several", lock(0, 10))
+            .leaving(lock(0, 2))
+            .leaving(lock(0, 4))
+            .leaving(lock(0, 6))
+            .leaving(lock(0, 8))
+            .leaving(lock(0, 10)),
+        call("munlock", |space| {
+            done(space.munlock(page(0), 2 * PAGE_SIZE))
+        }),
+        call("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_anything(),
+        call("munlockall", |space| done(space.munlockall())).leaving_anything(),
+        call("mseal", |space| done(space.mseal(page(3), PAGE_SIZE, 0))),
+        call("msync", |space| done(space.msync(page(0), LEN, MS_SYNC))),
+        call("a write", fault(12, Access::Write)),
+        call("a write elsewhere", fault(0, Access::Write)),
+        call("a stack that grows", fault(990, Access::Write)).leaving(none),
+    ]
+}
+
+fn remaps() -> Vec<Call> {
+    let remap = |old_pages, new_pages, to: Option<u64>, flags| {
+        move |space: &mut AddressSpace| {
+            space.mremap(MremapRequest {
+                addr: page(24),
+                old_len: old_pages * PAGE_SIZE,
+                new_len: new_pages * PAGE_SIZE,
+                flags,
+                new_addr: to.map_or(0, page),
+            })
+        }
+    };
+    let fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
+    let cleared = |from, pages: u64| {
+        move |space: &mut AddressSpace| done(space.munmap(page(from), pages * PAGE_SIZE))
+    };
+    vec![
+        call("mremap in place", remap(10, 12, None, 0)),
+        call("mremap to shrink", remap(10, 4, None, 0)),
+        call("mremap elsewhere", remap(10, 20, None, MREMAP_MAYMOVE)),
+        call("mremap of the head", remap(3, 8, None, MREMAP_MAYMOVE)),
+        call("mremap over others", remap(10, 10, Some(51), fixed)).leaving(cleared(51, 10)),
+        call("mremap to shrink over others", remap(8, 4, Some(51), fixed))
+            .leaving(cleared(51, 4))
+            .leaving(move |space| {
+                cleared(51, 4)(space)?;
+                cleared(28, 4)(space)
+            }),
+        call(
+            "mremap with both kept",
+            remap(10, 10, None, MREMAP_MAYMOVE | MREMAP_DONTUNMAP),
+        ),
+    ]
+}
+
+fn bookkeeping() -> Vec<Call> {
+    let other = file(1, FileAccess::READ);
+    vec![
+        call("set_file", move |space| {
+            done(space.set_file(other.id, &other))
+        }),
+        call("mark_written", |space| {
+            done(space.mark_written(page(12)..page(13)))
+        }),
+        call("keep_history", |space| {
+            let older = space.snapshot();
+            done(space.keep_history(&older))
+        }),
+        call("snapshot", |space| {
+            let copy = space.snapshot();
+            Ok(copy.map_count() as u64)
+        }),
+    ]
+}
+
+/// Every call, on what `prepare` leaves.
+pub(crate) fn all() -> Vec<Call> {
+    let mut calls = maps();
+    calls.extend(changes());
+    calls.extend(remaps());
+    calls.extend(bookkeeping());
+    calls
+}
