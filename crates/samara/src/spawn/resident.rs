@@ -158,6 +158,8 @@ pub(crate) fn measure(
     );
     let mut parent = Resident::make(mebibytes).context("cannot make the parent")?;
     let frames = parent.space.page_side().frames_in_use();
+    // The first child finds memory that was never used.
+    parent.fork_and_write(WAYS[0], Writes::EveryPage)?;
     let mut rates = [[(); Writes::ALL.len()]; WAYS.len()].map(|row| row.map(|()| Vec::new()));
     for _ in 0..ROUNDS {
         for (way, row) in WAYS.into_iter().zip(&mut rates) {
