@@ -8,11 +8,15 @@ use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::fork::UNLIKE;
 use crate::layout::{Capabilities, Limits};
+use crate::page_side::PageSide;
+use crate::paging::Resident;
 use crate::space::AddressSpace;
 use crate::system::Asker;
 use crate::vma::Vma;
 
-/// The counters of one address space, all in pages.
+/// The counters of one address space, in pages unless they say otherwise.
+///
+/// The last three are those of the page side: zero where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Statistics {
     /// All mapped pages.
@@ -27,6 +31,25 @@ pub struct Statistics {
     pub locked_vm: u64,
     /// Pages charged against the commit limit.
     pub committed: u64,
+    /// The most `total_vm` ever was; Linux's `VmPeak`.
+    pub peak_vm: u64,
+    /// Pages that are there, by kind.
+    pub resident: Resident,
+    /// The most that was resident, explicitly huge pages aside; Linux's `VmHWM`.
+    pub peak_resident: u64,
+    /// Bytes of page tables below the root; Linux's `VmPTE`.
+    pub pgtables_bytes: u64,
+}
+
+/// What the mappings of an address space sum up to, in pages; see [`Statistics`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Sums {
+    pub(crate) total_vm: u64,
+    pub(crate) data_vm: u64,
+    pub(crate) exec_vm: u64,
+    pub(crate) stack_vm: u64,
+    pub(crate) locked_vm: u64,
+    pub(crate) committed: u64,
 }
 
 /// Whether pages with these flags count as data.
@@ -44,8 +67,8 @@ const fn is_exec(flags: VmFlags) -> bool {
     flags.intersection(relevant).bits() == VmFlags::EXEC.bits()
 }
 
-impl Statistics {
-    /// The counters that `pages` pages with `flags` make, and nothing else.
+impl Sums {
+    /// The sums that `pages` pages with `flags` make, and nothing else.
     pub(crate) const fn of(flags: VmFlags, pages: u64) -> Self {
         let is_stack = flags.intersects(VmFlags::GROWSDOWN.union(VmFlags::SHADOW_STACK));
         Self {
@@ -104,7 +127,7 @@ impl Statistics {
 /// Beside the counters, those that say whether `fork` finds work, without looking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
-    pub(crate) statistics: Statistics,
+    pub(crate) statistics: Sums,
     /// What a child does not get as it is: `DONTCOPY`, `WIPEONFORK` or locked.
     pub(crate) unlike_child: u64,
     /// Charged pages that a child does not get at all: `DONTCOPY`.
@@ -119,7 +142,7 @@ impl Tally {
         let flags = vma.flags();
         let pages_if = |condition: bool| if condition { pages } else { 0 };
         Self {
-            statistics: Statistics::of(flags, pages),
+            statistics: Sums::of(flags, pages),
             unlike_child: pages_if(flags.intersects(UNLIKE)),
             kept_from_child: pages_if(flags.contains(VmFlags::DONTCOPY | VmFlags::ACCOUNT)),
             hooked: pages_if(vma.has_hooks()),
@@ -147,7 +170,35 @@ impl Tally {
     }
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
+    /// The counters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// assert_eq!(space.vma_at(addr).unwrap().pages(), space.statistics().total_vm);
+    /// ```
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let sums = self.tally.statistics;
+        let usage = self.pages.usage();
+        Statistics {
+            total_vm: sums.total_vm,
+            data_vm: sums.data_vm,
+            exec_vm: sums.exec_vm,
+            stack_vm: sums.stack_vm,
+            locked_vm: sums.locked_vm,
+            committed: sums.committed,
+            peak_vm: self.peak_vm,
+            resident: usage.resident,
+            peak_resident: usage.peak_resident,
+            pgtables_bytes: usage.pgtables_bytes,
+        }
+    }
+
     /// Whether `pages` more pages with `flags` stay within `RLIMIT_AS` and `RLIMIT_DATA`.
     pub(crate) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
         let limits = self.limits;

@@ -9,20 +9,24 @@ use crate::abi::{
     MADV_WIPEONFORK, is_page_aligned, page_ceil,
 };
 use crate::errno::Errno;
+use crate::fault::Access;
+use crate::file::FileRef;
 use crate::flags::VmFlags;
 use crate::layout::Capabilities;
 use crate::modify::{Holes, Part};
+use crate::page_side::{PageChange, PageSide};
 use crate::profile::LinuxProfile;
 use crate::seal;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Advises about every page of `addr..addr + len`.
     ///
     /// Advice that changes flags may split and merge mappings; `MADV_POPULATE_WRITE` writes;
-    /// `MADV_POPULATE_READ` reads;
-    /// `MADV_GUARD_INSTALL` prepares anonymous memory for written pages. The rest is only checked.
+    /// `MADV_POPULATE_READ` reads; `MADV_GUARD_INSTALL` prepares anonymous memory for written
+    /// pages. `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED`, `MADV_FREE` and `MADV_GUARD_INSTALL` take
+    /// the pages there are, `MADV_REMOVE` makes those of the file zero. The rest is only checked.
     ///
     /// # Complexity
     ///
@@ -33,7 +37,8 @@ impl AddressSpace {
     /// - [`Errno::EINVAL`]: unknown advice, an `addr` that is no page boundary, a range that
     ///   wraps, or a mapping for which the advice makes no sense.
     /// - [`Errno::EPERM`]: a seal forbids it.
-    /// - [`Errno::EAGAIN`]: `max_map_count` is reached.
+    /// - [`Errno::EAGAIN`]: `max_map_count` is reached, or there is no memory to take a part of
+    ///   shared tables.
     /// - [`Errno::ENOMEM`]: a hole. LINUX: what is mapped around the hole is advised all the same.
     ///
     /// LINUX: what precedes a mapping that refuses is advised.
@@ -95,9 +100,16 @@ impl AddressSpace {
         match advice {
             MADV_GUARD_INSTALL => return self.install_guard(&part),
             MADV_COLLAPSE => return check_collapse(&part),
-            MADV_WILLNEED | MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE | MADV_REMOVE
-            | MADV_COLD | MADV_PAGEOUT | MADV_GUARD_REMOVE => {
+            MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT | MADV_GUARD_REMOVE => {
                 return check_content_advice(&part.vma, advice);
+            }
+            MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE => {
+                check_content_advice(&part.vma, advice)?;
+                return self.discard(part.start..part.end);
+            }
+            MADV_REMOVE => {
+                check_content_advice(&part.vma, advice)?;
+                return self.punch(&part);
             }
             _ => {}
         }
@@ -113,12 +125,37 @@ impl AddressSpace {
             })
     }
 
+    /// Takes the pages of a range out; what is mapped stays.
+    ///
+    /// LINUX: cannot fail, because tables are not shared there. `MADV_FREE` takes pages only when
+    /// memory is short; who asks for it must expect them to be gone at once.
+    fn discard(&mut self, range: core::ops::Range<u64>) -> Result<(), Errno> {
+        if !P::HAS_PAGES {
+            return Ok(());
+        }
+        let change = [PageChange::Discard(range)];
+        self.pages.prepare(&change).map_err(|_| Errno::EAGAIN)?;
+        self.pages.carry_out(&change);
+        Ok(())
+    }
+
+    /// Makes a part of a file zero.
+    fn punch(&mut self, part: &Part) -> Result<(), Errno> {
+        let first = part.vma.page_offset_at(part.start);
+        let pages = Self::pages(part.end - part.start);
+        match part.vma.file().and_then(FileRef::pages) {
+            Some(contents) => contents.punch(first..first.saturating_add(pages)),
+            None => Ok(()),
+        }
+    }
+
     fn install_guard(&mut self, part: &Part) -> Result<(), Errno> {
         check_guard(&part.vma)?;
         // LINUX: 6.18 marks a file's mapping and leaves it unwritten.
         if part.vma.is_anonymous() {
             self.prepare_anon(&part.vma)?;
         }
+        self.discard(part.start..part.end)?;
         let Some(vma) = self.local_at(part.start) else {
             return Ok(());
         };
@@ -149,6 +186,12 @@ impl AddressSpace {
             if is_write || self.reads_huge_page(&vma, at..end) {
                 self.prepare_anon(&vma)?;
             }
+            let access = if is_write {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            self.bring_in(&vma, at..end, access)?;
             at = end;
         }
         Ok(())

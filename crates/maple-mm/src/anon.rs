@@ -16,6 +16,7 @@ use core::fmt;
 use core::ops::Deref;
 
 use crate::memory::VmaRef;
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
@@ -176,7 +177,7 @@ impl Deref for Local {
     }
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// How this address space sees the written pages of its mapping `vma`.
     ///
     /// # Examples

@@ -7,10 +7,11 @@ use crate::file::Backing;
 use crate::flags::VmFlags;
 use crate::map::NewRange;
 use crate::merge::{Candidate, Neighbours, merge_new};
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::{Content, Vma};
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Moves the end of the heap to `addr` and says where it is afterwards: at `addr`, or where
     /// it was when the move is refused. A refusal changes nothing.
     ///

@@ -9,6 +9,9 @@ use crate::accounting::Tally;
 use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::memory::{VmaPool, VmaRef};
+use crate::page_changes::PageChanges;
+use crate::page_side::PageSide;
+use crate::paging::MoveRange;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
@@ -36,6 +39,8 @@ impl Edit {
 pub(crate) struct Edits {
     pool: &'static VmaPool,
     list: Vec<Edit>,
+    /// Pages that move before anything else happens.
+    moved: Option<MoveRange>,
 }
 
 impl Edits {
@@ -64,6 +69,11 @@ impl Edits {
     /// Leaves nothing in `range`.
     pub(crate) fn clear(&mut self, range: IndexRange) -> Result<(), Errno> {
         self.push(Edit::Clear(range))
+    }
+
+    /// Moves pages before mappings change.
+    pub(crate) const fn move_pages(&mut self, range: MoveRange) {
+        self.moved = Some(range);
     }
 
     /// Stores the pieces of `vma` outside `start..end`.
@@ -97,13 +107,32 @@ fn hull(left: IndexRange, right: IndexRange) -> IndexRange {
     IndexRange::new(first, last).unwrap_or(left)
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// No changes yet.
     pub(crate) fn edits(&self) -> Edits {
         Edits {
             pool: self.system.pool(),
             list: Vec::new(),
+            moved: None,
         }
+    }
+
+    /// What `edits` mean for pages.
+    fn page_changes(&self, edits: &Edits) -> Result<PageChanges, Errno> {
+        let mut changes = PageChanges::default();
+        if !P::HAS_PAGES {
+            return Ok(changes);
+        }
+        if let Some(range) = edits.moved {
+            changes.moved(range)?;
+        }
+        for edit in &edits.list {
+            match edit {
+                Edit::Put(vma) => changes.put(vma, &self.tree)?,
+                Edit::Clear(range) => changes.clear(*range)?,
+            }
+        }
+        Ok(changes)
     }
 
     /// Carries out `edits` in order and keeps the counters true.
@@ -112,16 +141,21 @@ impl AddressSpace {
     /// edits really change is settled here. An error leaves everything unchanged and takes the
     /// charge back.
     pub(crate) fn commit_charged(&mut self, edits: Edits, charge: Charge) -> Result<(), Errno> {
-        let edits = edits.list;
-        if edits.is_empty() {
+        if edits.list.is_empty() {
             return Ok(());
         }
+        let mut changes = self.page_changes(&edits)?;
+        let edits = edits.list;
         let hull = edits.iter().map(Edit::range).reduce(hull);
         let watched = self.tell_of(&edits).then(|| self.tree.snapshot());
         let mut writes = self
             .tree
             .preallocate(edits.len())
             .map_err(|_| Errno::ENOMEM)?;
+        if P::HAS_PAGES {
+            // Last of all that can fail: what is prepared is carried out.
+            self.pages.prepare(changes.as_slice())?;
+        }
         let before = self.tally;
         let mut sums = before;
         for edit in edits {
@@ -145,6 +179,12 @@ impl AddressSpace {
         }
         drop(writes);
         self.tally = sums;
+        self.peak_vm = self.peak_vm.max(sums.statistics.total_vm);
+        if P::HAS_PAGES {
+            // The tree comes first: who faults from now on finds the new mappings.
+            changes.bound(&self.tree);
+            self.pages.carry_out(changes.as_slice());
+        }
         let added = sums
             .statistics
             .committed

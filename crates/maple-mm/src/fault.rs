@@ -5,6 +5,8 @@ use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::memory::VmaRef;
+use crate::page_side::{PageSide, Touch};
+use crate::profile::Configured;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
@@ -26,7 +28,9 @@ pub enum Fault {
     NotMapped,
     /// `SEGV_ACCERR`: what is mapped there does not allow it.
     NotAllowed,
-    /// No memory for the model's own tree.
+    /// `SIGBUS`: the mapping has no page there; its file is too short, or not known.
+    Bus,
+    /// No memory for the page, or for the model's own tree.
     OutOfMemory,
 }
 
@@ -35,12 +39,23 @@ impl core::fmt::Display for Fault {
         f.write_str(match self {
             Self::NotMapped => "nothing is mapped at the address",
             Self::NotAllowed => "the mapping at the address does not allow the access",
-            Self::OutOfMemory => "no memory to record the access",
+            Self::Bus => "nothing stands behind the mapping at the address",
+            Self::OutOfMemory => "no memory for the page, or to record the access",
         })
     }
 }
 
 impl core::error::Error for Fault {}
+
+impl From<Fault> for Errno {
+    /// What a call ends with that touches memory for a program.
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::OutOfMemory => Self::ENOMEM,
+            Fault::NotMapped | Fault::NotAllowed | Fault::Bus => Self::EFAULT,
+        }
+    }
+}
 
 fn allows(flags: VmFlags, access: Access) -> bool {
     match access {
@@ -52,15 +67,17 @@ fn allows(flags: VmFlags, access: Access) -> bool {
     }
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Touches the byte at `addr`.
     ///
     /// The first write to a private mapping gives it an anon_vma; reading does so only where it
     /// brings a huge page in. Below a stack the stack grows to the page touched.
     ///
     /// LINUX: that is an aligned 2 MiB of anonymous memory with `MADV_HUGEPAGE`, all in one mapping,
-    /// in which no page was touched before. The model knows no pages and takes every read for the
-    /// first.
+    /// in which no page was touched before. The model takes every read for the first.
+    ///
+    /// Where there are pages, afterwards one is there that allows the access: the zero page, the
+    /// page of a file, or one of its own.
     ///
     /// # Complexity
     ///
@@ -69,7 +86,8 @@ impl AddressSpace {
     /// # Errors
     ///
     /// A [`Fault`] says which signal code the program gets. `maps` does not change; a stack that
-    /// may not grow for its size has an anon_vma afterwards.
+    /// may not grow for its size has an anon_vma afterwards. Where a page could not be had, nothing
+    /// has changed. (LINUX: the anon_vma stays, and the stack stays grown.)
     ///
     /// # Examples
     ///
@@ -86,6 +104,20 @@ impl AddressSpace {
     /// ```
     pub fn fault(&mut self, addr: u64, access: Access) -> Result<(), Fault> {
         let above = self.find_vma(addr).cloned().ok_or(Fault::NotMapped)?;
+        let changes_mappings = !above.contains(addr) || !above.anon().is_faulted();
+        if !P::HAS_PAGES || !changes_mappings || access == Access::Execute {
+            return self.touch(above, addr, access);
+        }
+        let savepoint = self.savepoint();
+        let touched = self.touch(above, addr, access);
+        if touched == Err(Fault::OutOfMemory) {
+            self.return_to(savepoint);
+        }
+        touched
+    }
+
+    /// Touches `addr`, which lies in `above` or below it.
+    fn touch(&mut self, above: VmaRef, addr: u64, access: Access) -> Result<(), Fault> {
         let vma = if above.contains(addr) {
             above
         } else {
@@ -97,15 +129,51 @@ impl AddressSpace {
         if access == Access::Write || self.reads_huge_page(&vma, addr..addr + 1) {
             self.prepare_anon(&vma).map_err(|_| Fault::OutOfMemory)?;
         }
+        self.pages.touch(&Touch {
+            vma: &vma,
+            addr,
+            access,
+            huge: self.wants_huge_pages(&vma),
+        })
+    }
+
+    /// Touches each page of `range`, which lies in `vma` and allows it; as far as there is memory.
+    pub(crate) fn bring_in(
+        &mut self,
+        vma: &Vma,
+        range: core::ops::Range<u64>,
+        access: Access,
+    ) -> Result<(), Fault> {
+        if !P::HAS_PAGES {
+            return Ok(());
+        }
+        let huge = self.wants_huge_pages(vma);
+        for addr in range.step_by(PAGE_SIZE as usize) {
+            self.pages.touch(&Touch {
+                vma,
+                addr,
+                access,
+                huge,
+            })?;
+        }
         Ok(())
     }
 
-    /// Whether reading `range`, which lies in `vma`, brings a huge page in.
-    pub(crate) fn reads_huge_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
+    fn wants_huge_pages(&self, vma: &Vma) -> Configured {
         let is_wanted = self.system.settings().huge_pages_if_advised.is_yes()
             && self.profile.transparent_huge_pages.is_yes()
             && vma.flags().contains(VmFlags::HUGEPAGE)
             && vma.is_anonymous();
+        if is_wanted {
+            Configured::Yes
+        } else {
+            Configured::No
+        }
+    }
+
+    /// Whether reading `range`, which lies in `vma`, brings a huge page in.
+    pub(crate) fn reads_huge_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
+        let is_wanted = self.wants_huge_pages(vma).is_yes();
         let first_in_vma = vma.start().checked_next_multiple_of(HUGE_PAGE_SIZE);
         let end_in_vma = vma.end() & !(HUGE_PAGE_SIZE - 1);
         is_wanted
@@ -186,22 +254,34 @@ impl AddressSpace {
 
     /// Brings the pages of `start..end` in, as `MAP_POPULATE` and locking do: private writable
     /// memory is written, other memory read. What cannot be brought in is left out.
+    ///
+    /// LINUX: mmap, brk, mremap and mlockall succeed although pages could not be brought in; the
+    /// mappings stand.
     pub(crate) fn populate(&mut self, start: u64, end: u64) {
+        let _: Result<(), Errno> = self.try_populate(start, end);
+    }
+
+    /// As [`populate`](Self::populate), up to the first page that cannot be brought in.
+    pub(crate) fn try_populate(&mut self, start: u64, end: u64) -> Result<(), Errno> {
         let outcome = self.walk(start..end, |space, part| {
             let flags = part.vma.flags();
             let is_written = flags.contains(VmFlags::WRITE) && !flags.contains(VmFlags::SHARED);
             let is_lazy = flags.contains(VmFlags::LOCKONFAULT);
             let is_special = flags.intersects(VmFlags::IO | VmFlags::PFNMAP);
-            let is_read = flags.intersects(VmFlags::ACCESS)
-                && space.reads_huge_page(&part.vma, part.start..part.end);
-            if (is_written || is_read) && !is_lazy && !is_special {
-                space.prepare_anon(&part.vma)
-            } else {
-                Ok(())
+            if is_lazy || is_special || !flags.intersects(VmFlags::ACCESS) {
+                return Ok(());
             }
+            let range = part.start..part.end;
+            if is_written || space.reads_huge_page(&part.vma, range.clone()) {
+                space.prepare_anon(&part.vma)?;
+            }
+            let access = if is_written {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            Ok(space.bring_in(&part.vma, range, access)?)
         });
-        // LINUX: mmap, brk, mremap and the mlock family succeed although pages could not be
-        // brought in; here only memory for the tree can be missing, and the mappings stand.
-        let _: Result<_, Errno> = outcome.map(|_| ());
+        outcome.map(|_| ())
     }
 }

@@ -2,9 +2,12 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::fmt;
+use core::ops::Deref;
 
 use crate::counted::Counted;
 use crate::errno::Errno;
+use crate::file_pages::FilePagesRef;
 
 bitflags::bitflags! {
     /// What an open file allows a mapping to do.
@@ -63,8 +66,96 @@ pub enum FileKind {
     Device,
 }
 
-/// A shared [`File`]: what mappings hold.
-pub type FileRef = Counted<File>;
+/// A shared [`File`], and its pages where there are any: what mappings hold.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{File, FileId, FileRef};
+/// let file = FileRef::new(File::shared_anonymous(FileId(1))?)?;
+/// let again = file.clone();
+/// assert_eq!((again.id, FileRef::count(&file)), (FileId(1), 2));
+/// assert!(file.pages().is_none());
+/// # Ok::<(), maple_mm::Errno>(())
+/// ```
+#[derive(Clone)]
+pub struct FileRef(Counted<Opened>);
+
+/// An open file and what is in it.
+struct Opened {
+    file: File,
+    pages: Option<FilePagesRef>,
+}
+
+impl FileRef {
+    /// A file whose contents are not known: touching a mapping of it that has pages is a
+    /// [`Fault::Bus`](crate::Fault::Bus).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if there is no memory for it.
+    pub fn new(file: File) -> Result<Self, Errno> {
+        Counted::new(Opened { file, pages: None }).map(Self)
+    }
+
+    /// A file with these pages. Several open files may have the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] if there is no memory for it.
+    pub fn with_pages(file: File, pages: FilePagesRef) -> Result<Self, Errno> {
+        let pages = Some(pages);
+        Counted::new(Opened { file, pages }).map(Self)
+    }
+
+    /// The file's pages.
+    #[must_use]
+    pub fn pages(&self) -> Option<&FilePagesRef> {
+        self.0.pages.as_ref()
+    }
+
+    /// How many pointers lead to the file; others may come and go meanwhile.
+    #[must_use]
+    pub fn count(this: &Self) -> usize {
+        Counted::count(&this.0)
+    }
+
+    /// Whether both lead to the same file.
+    #[must_use]
+    pub fn ptr_eq(this: &Self, other: &Self) -> bool {
+        Counted::ptr_eq(&this.0, &other.0)
+    }
+
+    /// This, or a copy with the pages of `known` if it has none.
+    pub(crate) fn with_pages_of(&self, known: &Self) -> Result<Self, Errno> {
+        match (self.pages(), known.pages()) {
+            (None, Some(pages)) => Self::with_pages(self.try_clone()?, pages.clone()),
+            _ => Ok(self.clone()),
+        }
+    }
+}
+
+impl Deref for FileRef {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0.file
+    }
+}
+
+impl PartialEq for FileRef {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for FileRef {}
+
+impl fmt::Debug for FileRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
 
 /// An open file, as far as its mappings show it.
 ///
@@ -113,6 +204,12 @@ impl File {
             kind: FileKind::Shmem,
             access: FileAccess::READ | FileAccess::WRITE,
         })
+    }
+
+    /// A copy, or no memory for its name.
+    fn try_clone(&self) -> Result<Self, Errno> {
+        let name = boxed(&self.name)?;
+        Ok(Self { name, ..*self })
     }
 
     /// The highest byte offset plus one that may be mapped.

@@ -10,7 +10,8 @@ use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::memory::{Batch, VmaRef};
-use crate::space::{AddressSpace, Offsets, Tree};
+use crate::page_side::{Alike, Inheritance, PageSide, PageStrategy};
+use crate::space::{AddressSpace, Mappings, Offsets};
 use crate::system::Overcommit;
 
 /// How `fork` makes the child's tree of mappings.
@@ -77,14 +78,47 @@ impl ForkStrategy {
     }
 }
 
+/// How `fork` makes the child's mappings, and how its pages.
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{ForkPlan, ForkStrategy, PageStrategy};
+/// let plan = ForkPlan::from(ForkStrategy::Bulk);
+/// assert_eq!(plan.pages, PageStrategy::Share);
+/// assert_eq!(ForkPlan::default().mappings, ForkStrategy::Snapshot);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ForkPlan {
+    /// The tree of mappings.
+    pub mappings: ForkStrategy,
+    /// The pages.
+    pub pages: PageStrategy,
+}
+
+impl Default for ForkPlan {
+    /// What shares most.
+    fn default() -> Self {
+        Self::from(ForkStrategy::Snapshot)
+    }
+}
+
+impl From<ForkStrategy> for ForkPlan {
+    /// With shared pages.
+    fn from(mappings: ForkStrategy) -> Self {
+        let pages = PageStrategy::Share;
+        Self { mappings, pages }
+    }
+}
+
 /// Makes what the child gets of each mapping.
 ///
 /// # Invariants
 ///
 /// - **FK1** `tally` is what the child's mappings will sum up to: the parent's sums, changed for
 ///   each mapping met that is not inherited as it is.
-struct Heir<'p, C> {
-    parent: &'p AddressSpace,
+struct Heir<'p, P: PageSide, C> {
+    parent: &'p AddressSpace<P>,
     is_cancelled: C,
     batch: Batch,
     tally: Tally,
@@ -93,9 +127,9 @@ struct Heir<'p, C> {
     reserved_anons: u64,
 }
 
-impl<'p, C: FnMut() -> bool> Heir<'p, C> {
+impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
     /// Reserves identities and memory for `copies` new mappings.
-    fn new(parent: &'p AddressSpace, copies: usize, is_cancelled: C) -> Self {
+    fn new(parent: &'p AddressSpace<P>, copies: usize, is_cancelled: C) -> Self {
         let mut tally = parent.tally;
         // What is locked without a mapping that says so stays with the parent.
         tally.statistics.locked_vm -= parent.stray_locked;
@@ -154,7 +188,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         }
     }
 
-    fn tree(&mut self, strategy: ForkStrategy) -> Result<Tree, Errno> {
+    fn tree(&mut self, strategy: ForkStrategy) -> Result<Mappings, Errno> {
         match strategy {
             ForkStrategy::StoreEach => self.store_each(),
             ForkStrategy::Bulk => self.bulk(),
@@ -165,11 +199,11 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         }
     }
 
-    fn empty_tree(&self) -> Tree {
-        Tree::with_gaps_in(self.parent.system.nodes())
+    fn empty_tree(&self) -> Mappings {
+        Mappings::with_gaps_in(self.parent.system.nodes())
     }
 
-    fn store_each(&mut self) -> Result<Tree, Errno> {
+    fn store_each(&mut self) -> Result<Mappings, Errno> {
         let mut tree = self.empty_tree();
         for (range, vma) in &self.parent.tree {
             if let Some(copy) = self.inherit(vma)? {
@@ -179,7 +213,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         Ok(tree)
     }
 
-    fn bulk(&mut self) -> Result<Tree, Errno> {
+    fn bulk(&mut self) -> Result<Mappings, Errno> {
         let mut tree = self.empty_tree();
         let mut left = self.parent.tree.iter();
         let mut refused = Ok(());
@@ -202,7 +236,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         Ok(tree)
     }
 
-    fn duplicate_then_store(&mut self) -> Result<Tree, Errno> {
+    fn duplicate_then_store(&mut self) -> Result<Mappings, Errno> {
         let mut tree = self.parent.tree.duplicate()?;
         for (range, vma) in &self.parent.tree {
             put(&mut tree, range, self.inherit(vma)?)?;
@@ -210,7 +244,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         Ok(tree)
     }
 
-    fn duplicate_then_replace(&mut self) -> Result<Tree, Errno> {
+    fn duplicate_then_replace(&mut self) -> Result<Mappings, Errno> {
         let mut tree = self.parent.tree.duplicate()?;
         let mut outcome = Ok(());
         tree.for_each_mut(.., |_, vma| {
@@ -232,7 +266,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
     }
 
     /// Takes out what the child does not get.
-    fn remove_what_stays(&self, tree: &mut Tree) -> Result<(), Errno> {
+    fn remove_what_stays(&self, tree: &mut Mappings) -> Result<(), Errno> {
         for (range, vma) in &self.parent.tree {
             if vma.flags().contains(VmFlags::DONTCOPY) {
                 tree.remove(range)?;
@@ -241,7 +275,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         Ok(())
     }
 
-    fn duplicate_with(&mut self) -> Result<Tree, Errno> {
+    fn duplicate_with(&mut self) -> Result<Mappings, Errno> {
         let parent = self.parent;
         let duplicate = parent.tree.duplicate_with(|_, vma| self.inherit(vma));
         duplicate.map_err(|error| match error {
@@ -250,7 +284,7 @@ impl<'p, C: FnMut() -> bool> Heir<'p, C> {
         })
     }
 
-    fn snapshot(&mut self) -> Result<Tree, Errno> {
+    fn snapshot(&mut self) -> Result<Mappings, Errno> {
         self.check_cancelled()?;
         let mut tree = self.parent.tree.snapshot();
         if self.parent.tally.unlike_child > 0 {
@@ -270,7 +304,7 @@ pub(crate) const UNLIKE: VmFlags = VmFlags::DONTCOPY
     .union(VmFlags::LOCKED_ANY);
 
 /// Stores over exactly the range of an entry, or empties it.
-fn put(tree: &mut Tree, range: IndexRange, vma: Option<VmaRef>) -> Result<(), Errno> {
+fn put(tree: &mut Mappings, range: IndexRange, vma: Option<VmaRef>) -> Result<(), Errno> {
     match vma {
         Some(vma) => tree.store(range, vma)?,
         None => tree.remove(range)?,
@@ -298,7 +332,7 @@ impl From<SortedError> for Errno {
     }
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Makes the address space of a forked child, in the fastest way:
     /// [`ForkStrategy::Snapshot`], not to be cancelled. See [`fork_with`](Self::fork_with).
     ///
@@ -325,12 +359,14 @@ impl AddressSpace {
     ///
     /// Mappings marked `MADV_DONTFORK` are left out, those marked `MADV_WIPEONFORK` begin
     /// unwritten, nothing is locked, and what the parent had written hangs on a chain from now on.
+    /// A [`ForkStrategy`] alone shares the pages.
     ///
     /// # Complexity
     ///
-    /// O(n). [`ForkStrategy::Snapshot`]: O(1) if no mapping is marked with one of both or locked
-    /// and none has hooks, and what the parent was promised is no more than memory and swap; else
-    /// O(n + m log n) for m such mappings.
+    /// O(n). [`ForkStrategy::Snapshot`] with [`PageStrategy::Share`]: O(1) if no mapping is marked
+    /// with one of both or locked and none has hooks, and what the parent was promised is no more
+    /// than memory and swap; else O(n + m log n) for m such mappings. [`PageStrategy::Copy`]: and
+    /// O(p) for p pages of written mappings.
     ///
     /// # Errors
     ///
@@ -338,42 +374,59 @@ impl AddressSpace {
     /// - [`Errno::EINTR`]: `is_cancelled` said so.
     /// - What [`before_fork`](crate::MappingHooks::before_fork) says.
     ///
-    /// Nothing is left of the child, no mapping of it was opened, and the parent is unchanged.
+    /// Nothing is left of the child, no mapping of it was opened, and the parent is unchanged, but
+    /// that its pages may have lost the right to write, which the next write gives back.
     ///
     /// LINUX: charges and refuses mapping by mapping; the sum is the same, and so is what is
     /// refused.
     pub fn fork_with(
         &mut self,
-        strategy: ForkStrategy,
+        plan: impl Into<ForkPlan>,
         is_cancelled: impl FnMut() -> bool,
     ) -> Result<Self, Errno> {
+        let plan = plan.into();
         let Some(hooks) = self.system.hooks() else {
-            return self.make_child(strategy, is_cancelled);
+            return self.make_child(plan, is_cancelled);
         };
-        hooks.before_fork(self)?;
-        let outcome = self.make_child(strategy, is_cancelled);
+        hooks.before_fork(&self.tree)?;
+        let outcome = self.make_child(plan, is_cancelled);
         if let Ok(child) = &outcome {
             child.open_all();
         }
-        hooks.after_fork(self, outcome.as_ref().map_err(|errno| *errno));
+        let child = outcome.as_ref().map(|child| &child.tree);
+        hooks.after_fork(&self.tree, child.map_err(|errno| *errno));
         outcome
     }
 
     fn make_child(
-        &self,
-        strategy: ForkStrategy,
+        &mut self,
+        plan: ForkPlan,
         is_cancelled: impl FnMut() -> bool,
     ) -> Result<Self, Errno> {
         let charge = self.charge_child()?;
-        let copies = if strategy.is_eager() {
+        let copies = if plan.mappings.is_eager() {
             self.map_count()
         } else {
             0
         };
         let mut heir = Heir::new(self, copies, is_cancelled);
         let anon_origin = AnonOrigin(heir.next_anon);
-        let tree = heir.tree(strategy)?;
-        let tally = heir.tally;
+        let tree = heir.tree(plan.mappings)?;
+        let Heir {
+            tally,
+            mut is_cancelled,
+            ..
+        } = heir;
+        let pages = self.pages.fork(Inheritance {
+            mappings: &self.tree,
+            strategy: plan.pages,
+            alike: if self.tally.unlike_child > 0 {
+                Alike::Some
+            } else {
+                Alike::All
+            },
+            is_cancelled: &mut is_cancelled,
+        })?;
         charge.keep();
         Ok(Self {
             system: Arc::clone(&self.system),
@@ -389,6 +442,8 @@ impl AddressSpace {
             stray_locked: 0,
             // What was moved and is wiped keeps its old offset.
             offsets: Offsets::MayBeStale,
+            peak_vm: tally.statistics.total_vm,
+            pages,
         })
     }
 

@@ -7,10 +7,11 @@ use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::memory::VmaRef;
 use crate::merge;
+use crate::page_side::PageSide;
 use crate::space::{AddressSpace, Offsets};
 use crate::vma::{Content, Vma};
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Takes over from `older`, a model of the same address space some calls ago, what `/proc`
     /// does not tell: the anon_vma chains and offsets of private memory that was there already,
     /// and the flags new mappings get.

@@ -6,7 +6,8 @@ use maple_tree::IndexRange;
 
 use crate::errno::Errno;
 use crate::memory::VmaRef;
-use crate::space::{AddressSpace, Tree};
+use crate::page_side::PageSide;
+use crate::space::{AddressSpace, Mappings};
 
 /// What a machine wants to be told of its address spaces.
 ///
@@ -25,14 +26,14 @@ use crate::space::{AddressSpace, Tree};
 /// # Examples
 ///
 /// ```
-/// use maple_mm::{AddressSpace, Errno, MappingHooks, Setup, System, SystemSettings};
+/// use maple_mm::{AddressSpace, Errno, MappingHooks, Mappings, Setup, System, SystemSettings};
 /// use std::sync::Arc;
 ///
 /// #[derive(Debug)]
 /// struct NoForks;
 ///
 /// impl MappingHooks for NoForks {
-///     fn before_fork(&self, _: &AddressSpace) -> Result<(), Errno> {
+///     fn before_fork(&self, _: &Mappings) -> Result<(), Errno> {
 ///         Err(Errno::EAGAIN)
 ///     }
 /// }
@@ -52,23 +53,23 @@ pub trait MappingHooks: Sync + fmt::Debug {
         let _ = vma;
     }
 
-    /// `parent` is about to fork.
+    /// The address space of `parent` is about to fork.
     ///
     /// # Errors
     ///
     /// What the fork ends with then; nothing was done yet, and `after_fork` is not called.
-    fn before_fork(&self, parent: &AddressSpace) -> Result<(), Errno> {
+    fn before_fork(&self, parent: &Mappings) -> Result<(), Errno> {
         let _ = parent;
         Ok(())
     }
 
     /// The fork of `parent` is over: the child is complete, its mappings open, or nothing is left.
-    fn after_fork(&self, parent: &AddressSpace, child: Result<&AddressSpace, Errno>) {
+    fn after_fork(&self, parent: &Mappings, child: Result<&Mappings, Errno>) {
         let _ = (parent, child);
     }
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Tells of every mapping that it begins.
     pub(crate) fn open_all(&self) {
         self.tell_all(|hooks, vma| hooks.open(vma));
@@ -91,7 +92,7 @@ impl AddressSpace {
     }
 
     /// Tells of what a change in `range` began and ended; `before` is the tree before it.
-    pub(crate) fn tell_change(&self, before: &Tree, range: IndexRange) {
+    pub(crate) fn tell_change(&self, before: &Mappings, range: IndexRange) {
         let Some(hooks) = self.system.hooks() else {
             return;
         };
@@ -106,8 +107,8 @@ impl AddressSpace {
 
 /// The mappings with hooks that `tree` has in `range` and `other` has not.
 fn only_in<'t>(
-    tree: &'t Tree,
-    other: &'t Tree,
+    tree: &'t Mappings,
+    other: &'t Mappings,
     range: IndexRange,
 ) -> impl Iterator<Item = &'t VmaRef> {
     let is_there = |at: IndexRange, vma: &VmaRef| {

@@ -11,10 +11,11 @@ use crate::file::Backing;
 use crate::flags::VmFlags;
 use crate::layout::Capabilities;
 use crate::modify::{Holes, Part};
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Locks every page that `addr..addr + len` touches and brings it in.
     ///
     /// # Complexity
@@ -295,7 +296,12 @@ impl AddressSpace {
             }
             reached = vma.end();
         }
-        self.populate(range.start, reached.min(range.end).max(range.start));
+        let end = reached.min(range.end).max(range.start);
+        let populated = self.try_populate(range.start, end);
+        // LINUX: without memory for a page: `EAGAIN`.
+        if P::HAS_PAGES && outcome.is_ok() && populated == Err(Errno::ENOMEM) {
+            return Err(Errno::EAGAIN);
+        }
         outcome
     }
 }

@@ -13,6 +13,7 @@ use crate::file::{Backing, File, FileAccess, FileId, FileKind, FileRef, MmapFile
 use crate::flags::VmFlags;
 use crate::lock::is_never_locked;
 use crate::merge::{Candidate, Neighbours, merge_new};
+use crate::page_side::{PageSide, with_contents};
 use crate::placement::Place;
 use crate::space::AddressSpace;
 use crate::system::Overcommit;
@@ -72,7 +73,7 @@ pub(crate) struct NewRange {
     pub(crate) content: Content,
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Maps memory or a file and says where.
     ///
     /// # Complexity
@@ -189,7 +190,7 @@ impl AddressSpace {
         if request.flags & MAP_NORESERVE != 0 && self.may_promise_freely() {
             flags |= VmFlags::NORESERVE;
         }
-        let backing = self.backing_for(file, flags)?;
+        let backing = self.backing_for(file, flags, place.len)?;
         let content = Content {
             flags,
             page_offset,
@@ -294,19 +295,27 @@ impl AddressSpace {
         Ok(())
     }
 
-    fn backing_for(&self, file: Option<&FileRef>, flags: VmFlags) -> Result<Backing, Errno> {
+    fn backing_for(
+        &self,
+        file: Option<&FileRef>,
+        flags: VmFlags,
+        bytes: u64,
+    ) -> Result<Backing, Errno> {
         let is_shared = flags.contains(VmFlags::SHARED);
         match file {
-            Some(file) if file.kind == FileKind::DevZero && is_shared => self.new_shared_memory(),
+            Some(file) if file.kind == FileKind::DevZero && is_shared => {
+                self.new_shared_memory(bytes)
+            }
             Some(file) => Ok(Backing::File(file.clone())),
-            None if is_shared => self.new_shared_memory(),
+            None if is_shared => self.new_shared_memory(bytes),
             None => Ok(Backing::Anonymous),
         }
     }
 
-    fn new_shared_memory(&self) -> Result<Backing, Errno> {
+    fn new_shared_memory(&self, bytes: u64) -> Result<Backing, Errno> {
         let object = File::shared_anonymous(self.system.new_file())?;
-        Ok(Backing::File(FileRef::new(object)?))
+        let contents = self.pages.shared_memory(bytes, &self.system)?;
+        with_contents(object, contents).map(Backing::File)
     }
 
     /// Replaces what lies in the range by one new mapping, merged with its neighbours.

@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use crate::abi::PAGE_SIZE;
 use crate::flags::VmFlags;
 use crate::layout::Gate;
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
@@ -187,7 +188,7 @@ impl fmt::Display for MapsLine<'_> {
     }
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// The line of `/proc/PID/maps` for one of this address space's mappings.
     #[must_use]
     pub fn maps_line<'a>(&self, vma: &'a Vma) -> MapsLine<'a> {

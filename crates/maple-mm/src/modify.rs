@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
 use crate::merge::{Candidate, Neighbours, merge_existing};
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::{Content, Vma};
 
@@ -18,7 +19,7 @@ pub(crate) struct Change {
     pub(crate) charge: Charge,
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Carries out a change.
     ///
     /// - `ENOMEM`: a split would exceed `max_map_count`. A first split stays.

@@ -11,6 +11,7 @@ use crate::abi::{
 use crate::errno::Errno;
 use crate::file::{File, FileKind};
 use crate::layout::{Capabilities, Direction};
+use crate::page_side::PageSide;
 use crate::profile::HugePlacement;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
@@ -61,7 +62,7 @@ struct Bounds {
     high: u64,
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// The address a mapping gets.
     ///
     /// - `ENOMEM`: longer than the address space, or no hole is large enough.

@@ -7,10 +7,11 @@ use crate::abi::{
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::modify::{Change, Part};
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Changes the access of every page of `addr..addr + len`.
     ///
     /// # Complexity

@@ -12,6 +12,8 @@ use crate::file::{Backing, FileKind};
 use crate::flags::VmFlags;
 use crate::map::NewRange;
 use crate::merge::{Candidate, Neighbours, merge_new};
+use crate::page_side::PageSide;
+use crate::paging::MoveRange;
 use crate::placement::Place;
 use crate::profile::MremapGeneration;
 use crate::space::{AddressSpace, Offsets};
@@ -60,6 +62,15 @@ impl MremapRequest {
         self.new_len.saturating_sub(self.old_len) / PAGE_SIZE
     }
 
+    /// The pages that move, once the tail of what shrinks is cut; none of a duplicate.
+    const fn moved(&self) -> MoveRange {
+        MoveRange {
+            from: self.addr,
+            to: self.new_addr,
+            len: self.old_len,
+        }
+    }
+
     const fn overlaps_itself(&self) -> bool {
         let old_end = self.addr.wrapping_add(self.old_len);
         let new_end = self.new_addr.wrapping_add(self.new_len);
@@ -67,7 +78,7 @@ impl MremapRequest {
     }
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Resizes, moves or duplicates the range `addr..addr + old_len` and says where it is.
     ///
     /// # Complexity
@@ -401,6 +412,7 @@ impl AddressSpace {
         } else if request.old_len > 0 {
             edits.outer_pieces(vma, request.addr, source_end)?;
         }
+        edits.move_pages(request.moved());
         if !merged_with_itself {
             edits.put(copy)?;
         }
@@ -415,6 +427,7 @@ impl AddressSpace {
         let Some(copy) = self.copy_of(request, vma) else {
             return Ok(edits);
         };
+        edits.move_pages(request.moved());
         let unlocked = vma.flags() - VmFlags::LOCKED_ANY;
         if copy.contains(vma.start()) {
             let flags = copy.flags() - VmFlags::LOCKED_ANY;

@@ -5,10 +5,11 @@ use crate::abi::{MADV_GUARD_INSTALL, MADV_WIPEONFORK, is_page_aligned, page_ceil
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::modify::Holes;
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Seals every mapping of `addr..addr + len`; parts of mappings are split off for it.
     ///
     /// # Complexity

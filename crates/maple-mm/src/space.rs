@@ -6,7 +6,7 @@ use core::ops::Range;
 use maple_tree::{IndexRange, MapleTree};
 
 use crate::abi::PAGE_SIZE;
-use crate::accounting::{Statistics, Tally};
+use crate::accounting::Tally;
 use crate::anon::{Anon, AnonOrigin};
 use crate::errno::Errno;
 use crate::file::{Backing, FileId, FileRef};
@@ -14,17 +14,22 @@ use crate::flags::VmFlags;
 use crate::layout::{Capabilities, Layout, LayoutError, Limits, VmaSpec};
 use crate::memory::{TreeNodes, VmaRef};
 use crate::merge;
+use crate::page_side::{NoPages, PageSide};
 use crate::profile::LinuxProfile;
 use crate::system::System;
+use crate::teardown::Teardown;
 use crate::vma::{Content, Vma};
 
-/// The tree of mappings, keyed by byte addresses.
-pub(crate) type Tree = MapleTree<VmaRef, TreeNodes>;
+/// The mappings of an address space as a tree, keyed by byte addresses, ends inclusive.
+pub type Mappings = MapleTree<VmaRef, TreeNodes>;
 
 /// An address space as Linux keeps it: mappings, break, limits and counters.
 ///
 /// Every call takes the raw numbers user space passes and never panics. What a refused call
 /// leaves behind is what Linux leaves behind; where that is not "nothing", the call says so.
+///
+/// `P` is what the mappings lead to: [`NoPages`], nothing at no cost, or page tables and frames
+/// ([`MappedPages`](crate::MappedPages)).
 ///
 /// # Invariants
 ///
@@ -43,13 +48,13 @@ pub(crate) type Tree = MapleTree<VmaRef, TreeNodes>;
 /// # Ok::<(), maple_mm::Errno>(())
 /// ```
 #[derive(Debug)]
-pub struct AddressSpace {
+pub struct AddressSpace<P: PageSide = NoPages> {
     pub(crate) system: Arc<System>,
     pub(crate) profile: LinuxProfile,
     pub(crate) layout: Layout,
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
-    pub(crate) tree: Tree,
+    pub(crate) tree: Mappings,
     pub(crate) tally: Tally,
     /// What it inherited and what it wrote itself.
     pub(crate) anon_origin: AnonOrigin,
@@ -61,6 +66,9 @@ pub struct AddressSpace {
     /// the count; they stay in it as long as the address space lives.
     pub(crate) stray_locked: u64,
     pub(crate) offsets: Offsets,
+    /// The most `total_vm` ever was.
+    pub(crate) peak_vm: u64,
+    pub(crate) pages: P,
 }
 
 /// What the offset of unwritten anonymous memory says.
@@ -117,24 +125,7 @@ impl AddressSpace {
     /// An address space with no mapping and default settings.
     #[must_use]
     pub fn empty() -> Self {
-        Self::with_setup(Setup::default())
-    }
-
-    fn with_setup(setup: Setup) -> Self {
-        let nodes = setup.system.nodes();
-        Self {
-            system: setup.system,
-            profile: setup.profile,
-            layout: setup.layout,
-            limits: setup.limits,
-            capabilities: setup.capabilities,
-            tree: Tree::with_gaps_in(nodes),
-            tally: Tally::default(),
-            anon_origin: AnonOrigin::ROOT,
-            default_flags: VmFlags::empty(),
-            stray_locked: 0,
-            offsets: Offsets::Own,
-        }
+        Self::with_pages(Setup::default(), NoPages)
     }
 
     /// Starts with the given mappings, in ascending order: what `exec` does, or a
@@ -155,14 +146,125 @@ impl AddressSpace {
         setup: Setup,
         vmas: impl IntoIterator<Item = VmaSpec>,
     ) -> Result<Self, LayoutError> {
-        let mut space = Self::with_setup(setup);
-        let mut before: Option<VmaRef> = None;
+        let mut space = Self::with_pages(setup, NoPages);
+        space.adopt_all(vmas)?;
+        Ok(space)
+    }
+
+    /// The same address space at this moment, with the same anon_vma identities: to come back
+    /// to, not a fork. Its promised pages count twice in the machine's counter until one of both
+    /// is dropped.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); later writes on either side copy what they touch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// let before = space.snapshot();
+    /// space.munmap(addr, 8192).unwrap();
+    /// assert_eq!((before.map_count(), space.map_count()), (1, 0));
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        self.system
+            .charge_unchecked(self.tally.statistics.committed);
+        let copy = Self {
+            system: Arc::clone(&self.system),
+            profile: self.profile,
+            layout: self.layout.clone(),
+            limits: self.limits,
+            capabilities: self.capabilities,
+            tree: self.tree.snapshot(),
+            tally: self.tally,
+            anon_origin: self.anon_origin,
+            default_flags: self.default_flags,
+            stray_locked: self.stray_locked,
+            offsets: self.offsets,
+            peak_vm: self.peak_vm,
+            pages: NoPages,
+        };
+        copy.open_all();
+        copy
+    }
+}
+
+impl<P: PageSide> AddressSpace<P> {
+    /// An address space with no mapping, whose pages are kept by `pages`, which has none yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MappedPages, MmapRequest, Setup, abi::*};
+    /// use maple_mm::paging::{Arena, ArenaLayout, NoTlb, X86_64};
+    /// use std::sync::Arc;
+    /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?;
+    /// let pages = MappedPages::<X86_64<4>, _, _>::new(Arc::new(arena), NoTlb)?;
+    /// let mut parent = AddressSpace::with_pages(Setup::default(), pages);
+    /// let addr = parent.mmap(MmapRequest::anonymous(8192, PROT_READ | PROT_WRITE))?;
+    /// parent.write(addr + 4090, b"across two pages")?;
+    ///
+    /// let mut child = parent.fork()?;
+    /// child.write(addr + 4090, b"mine")?;
+    /// let mut seen = [0; 16];
+    /// parent.read(addr + 4090, &mut seen)?;
+    /// assert_eq!(&seen, b"across two pages");
+    /// assert_eq!(parent.statistics().resident.anon, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_pages(setup: Setup, pages: P) -> Self {
+        let nodes = setup.system.nodes();
+        Self {
+            system: setup.system,
+            profile: setup.profile,
+            layout: setup.layout,
+            limits: setup.limits,
+            capabilities: setup.capabilities,
+            tree: Mappings::with_gaps_in(nodes),
+            tally: Tally::default(),
+            anon_origin: AnonOrigin::ROOT,
+            default_flags: VmFlags::empty(),
+            stray_locked: 0,
+            offsets: Offsets::Own,
+            peak_vm: 0,
+            pages,
+        }
+    }
+
+    /// What keeps the pages.
+    #[must_use]
+    pub const fn page_side(&self) -> &P {
+        &self.pages
+    }
+
+    /// What keeps the pages, to be told of flushers and notifiers.
+    pub const fn page_side_mut(&mut self) -> &mut P {
+        &mut self.pages
+    }
+
+    /// Adds the given mappings, in ascending order, above all that are there; as
+    /// [`from_layout`](AddressSpace::from_layout).
+    ///
+    /// # Errors
+    ///
+    /// A [`LayoutError`] naming the first mapping that is malformed or out of order. Those before
+    /// it are there.
+    pub fn adopt_all(
+        &mut self,
+        vmas: impl IntoIterator<Item = VmaSpec>,
+    ) -> Result<(), LayoutError> {
+        let mut before = self.vma_before(u64::MAX).cloned();
         for spec in vmas {
-            let vma = space.adopt(spec, before.as_deref())?;
-            let stored = space.adopt_one(vma);
+            let vma = self.adopt(spec, before.as_deref())?;
+            let stored = self.adopt_one(vma);
             before = Some(stored.map_err(|_| LayoutError::OutOfNodes)?);
         }
-        Ok(space)
+        Ok(())
     }
 
     fn adopt_one(&mut self, vma: Vma) -> Result<VmaRef, Errno> {
@@ -246,21 +348,6 @@ impl AddressSpace {
         self.default_flags
     }
 
-    /// The counters.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
-    /// let mut space = AddressSpace::empty();
-    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
-    /// assert_eq!(space.vma_at(addr).unwrap().pages(), space.statistics().total_vm);
-    /// ```
-    #[must_use]
-    pub const fn statistics(&self) -> Statistics {
-        self.tally.statistics
-    }
-
     /// The number of mappings; the gate page does not count.
     #[must_use]
     pub fn map_count(&self) -> usize {
@@ -269,7 +356,7 @@ impl AddressSpace {
 
     /// The tree, keyed by byte addresses (inclusive).
     #[must_use]
-    pub const fn tree(&self) -> &MapleTree<VmaRef, TreeNodes> {
+    pub const fn tree(&self) -> &Mappings {
         &self.tree
     }
 
@@ -346,45 +433,6 @@ impl AddressSpace {
             .filter(|vma| vma.end() <= addr)
     }
 
-    /// The same address space at this moment, with the same anon_vma identities: to come back
-    /// to, not a fork. Its promised pages count twice in the machine's counter until one of both
-    /// is dropped.
-    ///
-    /// # Complexity
-    ///
-    /// O(1); later writes on either side copy what they touch.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
-    /// let mut space = AddressSpace::empty();
-    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
-    /// let before = space.snapshot();
-    /// space.munmap(addr, 8192).unwrap();
-    /// assert_eq!((before.map_count(), space.map_count()), (1, 0));
-    /// ```
-    #[must_use]
-    pub fn snapshot(&self) -> Self {
-        self.system
-            .charge_unchecked(self.tally.statistics.committed);
-        let copy = Self {
-            system: Arc::clone(&self.system),
-            profile: self.profile,
-            layout: self.layout.clone(),
-            limits: self.limits,
-            capabilities: self.capabilities,
-            tree: self.tree.snapshot(),
-            tally: self.tally,
-            anon_origin: self.anon_origin,
-            default_flags: self.default_flags,
-            stray_locked: self.stray_locked,
-            offsets: self.offsets,
-        };
-        copy.open_all();
-        copy
-    }
-
     /// Gives every mapping of the open file `id` what is now known about that file: a new name
     /// after a rename or deletion, or the inode of shared anonymous memory.
     ///
@@ -398,7 +446,13 @@ impl AddressSpace {
     pub fn set_file(&mut self, id: FileId, file: &FileRef) -> Result<(), Errno> {
         let of_file = |vma: &&VmaRef| vma.file().is_some_and(|file| file.id == id);
         let mut edits = self.edits();
+        let mut learned = None;
         for vma in self.vmas().filter(of_file) {
+            let file = match (&learned, vma.file()) {
+                (None, Some(known)) => learned.insert(file.with_pages_of(known)?),
+                (None, None) => file,
+                (Some(learned), _) => learned,
+            };
             edits.put(self.local(vma).with_backing(Backing::File(file.clone())))?;
         }
         self.commit(edits)
@@ -415,9 +469,10 @@ impl AddressSpace {
     }
 }
 
-impl Drop for AddressSpace {
+impl<P: PageSide> Drop for AddressSpace<P> {
     /// What `exit` does: everything is unmapped and what was promised is given back.
     fn drop(&mut self) {
+        self.pages.tear_down(&Teardown::everything());
         self.close_all();
         self.system.uncharge(self.tally.statistics.committed);
     }

@@ -5,6 +5,7 @@ use crate::edit::Edits;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
+use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
@@ -19,7 +20,7 @@ pub(crate) struct Room {
     pub(crate) charged_pages: u64,
 }
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Unmaps every page of `addr..addr + len`; holes are no error.
     ///
     /// # Complexity

@@ -5,6 +5,7 @@ use core::fmt;
 use crate::abi::PAGE_SIZE;
 use crate::accounting::Tally;
 use crate::flags::VmFlags;
+use crate::page_side::PageSide;
 use crate::space::{AddressSpace, Offsets};
 use crate::vma::Vma;
 
@@ -25,7 +26,7 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
-impl AddressSpace {
+impl<P: PageSide> AddressSpace<P> {
     /// Checks that
     ///
     /// - **A1** the tree itself is sound;

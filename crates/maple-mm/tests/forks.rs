@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::random::{Calls, portrait};
 use common::{BASE, file, map, map_as, memory, of_file, page, ranges, state, write};
 use maple_mm::{
-    AddressSpace, Errno, FileAccess, ForkStrategy, Layout, MappingHooks, Overcommit, Setup, System,
-    SystemSettings, VmaPool, VmaRef, abi::*,
+    AddressSpace, Errno, FileAccess, ForkStrategy, Layout, MappingHooks, Mappings, Overcommit,
+    Setup, System, SystemSettings, VmaPool, VmaRef, abi::*,
 };
 use testkit::SplitMix;
 
@@ -386,21 +386,25 @@ impl MappingHooks for Open {
         assert_ne!(before, 0, "closed twice");
     }
 
-    fn after_fork(&self, parent: &AddressSpace, child: Result<&AddressSpace, Errno>) {
+    fn after_fork(&self, parent: &Mappings, child: Result<&Mappings, Errno>) {
         self.forks.fetch_add(1, Ordering::Relaxed);
         if let Ok(child) = child {
             // Others may be alive.
-            assert!(open_in(parent) + open_in(child) <= self.now.load(Ordering::Relaxed));
+            assert!(open_among(parent) + open_among(child) <= self.now.load(Ordering::Relaxed));
         }
     }
 }
 
 fn open_in(space: &AddressSpace) -> usize {
+    open_among(space.tree())
+}
+
+fn open_among(mappings: &Mappings) -> usize {
     let is_hooked = |vma: &&VmaRef| {
         vma.file()
             .is_some_and(|file| file.access.contains(FileAccess::HOOKED))
     };
-    space.vmas().filter(is_hooked).count()
+    mappings.iter().filter(|(_, vma)| is_hooked(vma)).count()
 }
 
 #[test]

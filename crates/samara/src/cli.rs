@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use maple_mm::ForkStrategy;
 
 /// What `samara` alone prints.
 pub(crate) const GUIDE: &str = "\
@@ -23,6 +26,7 @@ Try:
   samara replay                            check a run that is built in
   samara show self                         the tree of mappings of a live process
   samara show 1234                         the same by process id, or of a saved maps file
+  samara spawn --plot forks.svg            how fast each way to fork an address space is
 
 Exit status: 0 identical, 1 diverged, 2 could not run.
 `samara help COMMAND` tells more.
@@ -64,6 +68,26 @@ Example:
   samara show 1234
   samara show saved-maps.txt")]
     Show(ShowArgs),
+    /// Measure how fast address spaces fork, in each way the model has
+    #[command(after_help = "\
+Example:
+  samara spawn
+  samara spawn --vmas 821,51221 --strategy duplicate-with,store-each --seconds 2
+  samara spawn --kernel --json forks.json --plot forks.svg
+  samara spawn --vmas 21,51221 --touched 100 --resident 0,1024
+
+Each fork makes a child and drops it, as exit and wait do. The ways take turns, so that all are
+measured under the same conditions; the table shows medians. The original figures are printed
+beside them, and with --kernel this kernel's fork, _exit and waitpid of a process with the same
+mappings, which makes a task too.
+Exit status: 0 all checks of parent and child passed, 1 one failed, 2 could not run.")]
+    Spawn(SpawnArgs),
+    /// The process that `spawn --kernel` measures
+    #[command(
+        hide = true,
+        after_help = "Example:\n  echo 100000000 | samara spawn-parent 121 0"
+    )]
+    SpawnParent(SpawnParentArgs),
 }
 
 /// `samara trace`
@@ -109,6 +133,129 @@ pub(crate) struct ShowArgs {
     /// A process id, `self`, or a file in the format of /proc/PID/maps
     #[arg(value_name = "PID|FILE")]
     pub(crate) what: String,
+}
+
+/// `samara spawn`
+#[derive(Debug, Args)]
+pub(crate) struct SpawnArgs {
+    /// How many mappings the parent has: one or more numbers up to 1000000
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_values_t = SPAWN_SIZES,
+        hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub(crate) vmas: Vec<u32>,
+    /// How many of them were written before, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    pub(crate) touched: Touched,
+    /// How a child gets its pages [default: none, or copy,share where any are touched]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) pages: Vec<Pages>,
+    /// Which ways to fork [default: all]
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(ForkStrategy::ALL.map(ForkStrategy::name))
+            .try_map(|name| strategy(&name))
+    )]
+    pub(crate) strategy: Vec<ForkStrategy>,
+    /// Also measure forks of a parent with so many MiB resident, and first writes of its child
+    #[arg(
+        long,
+        value_name = "MIB,...",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(0..=65_536)
+    )]
+    pub(crate) resident: Vec<u32>,
+    /// How long each way is measured at each size
+    #[arg(long, value_name = "S", default_value = "0.5", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Also measure this kernel, on a process with the same mappings
+    #[arg(long)]
+    pub(crate) kernel: bool,
+    /// Also write the table as JSON; `-` is standard output, and the table goes to standard error
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Also draw the table as SVG
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+/// `samara spawn-parent`
+#[derive(Debug, Args)]
+pub(crate) struct SpawnParentArgs {
+    /// How many mappings it is to have
+    pub(crate) vmas: u32,
+    /// How many of them it writes, in percent
+    pub(crate) touched: Touched,
+}
+
+/// The sizes of the published table.
+pub(crate) const SPAWN_SIZES: [u32; 11] = [
+    21, 121, 221, 421, 821, 1_621, 3_221, 6_421, 12_821, 25_621, 51_221,
+];
+
+/// How many mappings of a parent were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Touched {
+    /// None.
+    #[value(name = "0")]
+    None,
+    /// Every second pair.
+    #[value(name = "50")]
+    Half,
+    /// All.
+    #[value(name = "100")]
+    All,
+}
+
+impl Touched {
+    /// Whether the mapping with this number is.
+    pub(crate) const fn contains(self, number: u32) -> bool {
+        match self {
+            Self::None => false,
+            Self::Half => (number / 2).is_multiple_of(2),
+            Self::All => true,
+        }
+    }
+
+    /// As on the command line.
+    pub(crate) const fn percent(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Half => 50,
+            Self::All => 100,
+        }
+    }
+}
+
+/// How a child gets its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pages {
+    /// There are none: mappings only.
+    None,
+    /// An entry in tables of its own for each.
+    Copy,
+    /// It shares the tables, until either side writes.
+    Share,
+}
+
+fn strategy(name: &str) -> Result<ForkStrategy, &'static str> {
+    let mut all = ForkStrategy::ALL.into_iter();
+    all.find(|strategy| strategy.name() == name)
+        .ok_or("no such way to fork")
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds: f64 = text.parse().map_err(|_| "give a number of seconds")?;
+    if !(0.001..=3600.0).contains(&seconds) {
+        return Err("give between 0.001 and 3600 seconds");
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod kernel;
 mod launch;
 mod mirror;
 mod observe;
+mod output;
 mod procfs;
 mod progress;
 mod ptrace;
@@ -21,19 +22,20 @@ mod replay;
 mod seccomp;
 mod session;
 mod show;
+mod spawn;
 mod trace;
 mod trace_file;
 mod verdict;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
 use cli::{Cli, Command, ReplayArgs};
+use output::OutputFile;
 use verdict::{Status, Verdict};
 
 fn main() -> ExitCode {
@@ -61,6 +63,8 @@ fn run(command: Option<Command>) -> Result<Status> {
         Some(Command::Trace(args)) => trace::run(&args),
         Some(Command::Replay(args)) => replay(&args),
         Some(Command::Show(args)) => show::run(&args.what),
+        Some(Command::Spawn(args)) => spawn::run(&args),
+        Some(Command::SpawnParent(args)) => spawn::run_parent(&args),
     }
 }
 
@@ -93,7 +97,7 @@ fn replay(args: &ReplayArgs) -> Result<Status> {
     if args.list {
         return list(input).with_context(|| format!("cannot list {name}"));
     }
-    let json = args.json.as_deref().map(JsonFile::create).transpose()?;
+    let json = args.json.as_deref().map(OutputFile::create).transpose()?;
     let verdict = replay::replay(input, format!("replay of {name}"))
         .with_context(|| format!("cannot replay {name}"))?;
     report(&verdict, json)?;
@@ -114,46 +118,11 @@ fn list(input: impl Read) -> Result<Status> {
     Ok(seen(written.and_then(|()| out.flush()))?)
 }
 
-/// Where a verdict goes as JSON. It is opened before anything runs, so that a path that can't be
-/// written is found in time; what it held before stays until there is a verdict.
-#[derive(Debug)]
-struct JsonFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl JsonFile {
-    /// Opens the file, or makes an empty one.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be written.
-    fn create(path: &Path) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).open(path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        let path = path.to_owned();
-        Ok(Self { path, file })
-    }
-
-    fn write(mut self, verdict: &Verdict) -> Result<()> {
-        let text = serde_json::to_string_pretty(&verdict.as_json()).context("cannot make JSON")?;
-        let replace = || {
-            // Pipes and devices have no length.
-            if self.file.metadata()?.is_file() {
-                self.file.set_len(0)?;
-            }
-            self.file.write_all((text + "\n").as_bytes())
-        };
-        replace().with_context(|| format!("cannot write {}", self.path.display()))
-    }
-}
-
 /// Writes a verdict to standard error and, if asked, as JSON to a file.
-fn report(verdict: &Verdict, json: Option<JsonFile>) -> Result<()> {
+fn report(verdict: &Verdict, json: Option<OutputFile>) -> Result<()> {
     let written = seen(io::stderr().write_all(verdict.to_string().as_bytes()));
     if let Some(json) = json {
-        json.write(verdict)?;
+        json.write_json(&verdict.as_json())?;
     }
     written.context("cannot write the verdict")?;
     Ok(())

@@ -58,3 +58,12 @@ impl Progress {
         }
     }
 }
+
+/// A bar for work that comes in `count` steps; nothing where standard error is no terminal.
+pub(crate) fn steps(count: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("samara {wide_bar} {percent}% {msg} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::JsonFile;
 use crate::cli::TraceArgs;
 use crate::engine::{Ended, Engine};
 use crate::launch;
+use crate::output::OutputFile;
 use crate::progress::Progress;
 use crate::ptrace::{self, Privilege};
 use crate::recorder::Recorder;
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
         Some(path) => Recorder::create(path)?,
         None => Recorder::default(),
     };
-    let json = args.json.as_deref().map(JsonFile::create).transpose()?;
+    let json = args.json.as_deref().map(OutputFile::create).transpose()?;
     let session = Session::new(shown(args), recorder, Progress::new())?;
     let privilege = launch::privilege();
     let path = Path::new(OsStr::from_bytes(program.path.as_bytes()));

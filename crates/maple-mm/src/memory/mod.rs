@@ -6,6 +6,7 @@ mod pool;
 mod source;
 mod vma_ref;
 
+pub(crate) use lock::SpinLock;
 pub use nodes::TreeNodes;
 pub(crate) use pool::Batch;
 pub use pool::VmaPool;

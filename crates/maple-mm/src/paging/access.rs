@@ -172,7 +172,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     }
 }
 
-fn read_bytes(words: &Words, at: Range<usize>, to: &mut [u8]) {
+pub(crate) fn read_bytes(words: &Words, at: Range<usize>, to: &mut [u8]) {
     let mut at = at.start;
     let mut left = to;
     while !left.is_empty() {
@@ -186,7 +186,7 @@ fn read_bytes(words: &Words, at: Range<usize>, to: &mut [u8]) {
     }
 }
 
-fn write_bytes(words: &Words, at: Range<usize>, from: &[u8]) {
+pub(crate) fn write_bytes(words: &Words, at: Range<usize>, from: &[u8]) {
     let mut at = at.start;
     let mut left = from;
     while !left.is_empty() {

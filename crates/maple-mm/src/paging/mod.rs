@@ -80,6 +80,7 @@ mod x86;
 mod zap;
 
 pub use access::Interrupted;
+pub(crate) use access::{read_bytes, write_bytes};
 pub use arch::{
     Arch, Attributes, Entry, LEVELS_MOST, Leaf, LeafFlags, MemoryType, PageKind, ProtectionKey,
     Writable,

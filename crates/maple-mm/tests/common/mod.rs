@@ -3,18 +3,19 @@
 
 use std::fmt::Write;
 
+pub(crate) mod paged;
 pub(crate) mod random;
 
 use maple_mm::{
     Access, AddressSpace, File, FileAccess, FileId, FileKind, FileRef, MmapFile, MmapRequest,
-    VmFlags, abi::*,
+    PageSide, VmFlags, abi::*,
 };
 
 /// Where the tests map; pages are counted from here.
 pub(crate) const BASE: u64 = 0x10_0000;
 
 /// Everything about a space that a call could change, as text.
-pub(crate) fn state(space: &AddressSpace) -> String {
+pub(crate) fn state<P: PageSide>(space: &AddressSpace<P>) -> String {
     let mut text = String::new();
     for vma in space.vmas() {
         writeln!(text, "{vma:?}").unwrap();
@@ -46,25 +47,25 @@ pub(crate) fn memory(first: u64, end: u64, prot: u64) -> MmapRequest {
 
 /// Readable and writable private memory over pages `first..end`.
 #[track_caller]
-pub(crate) fn map(space: &mut AddressSpace, first: u64, end: u64) {
+pub(crate) fn map<P: PageSide>(space: &mut AddressSpace<P>, first: u64, end: u64) {
     map_as(space, memory(first, end, PROT_READ | PROT_WRITE));
 }
 
 #[track_caller]
-pub(crate) fn map_as(space: &mut AddressSpace, request: MmapRequest) {
+pub(crate) fn map_as<P: PageSide>(space: &mut AddressSpace<P>, request: MmapRequest) {
     space.mmap(request).unwrap();
     space.validate().unwrap();
 }
 
 /// Writes to page `index`.
 #[track_caller]
-pub(crate) fn write(space: &mut AddressSpace, index: u64) {
+pub(crate) fn write<P: PageSide>(space: &mut AddressSpace<P>, index: u64) {
     space.fault(page(index), Access::Write).unwrap();
 }
 
 /// The mapped ranges in pages from `BASE`, `3-5` for pages 3 and 4.
 #[track_caller]
-pub(crate) fn ranges(space: &AddressSpace) -> String {
+pub(crate) fn ranges<P: PageSide>(space: &AddressSpace<P>) -> String {
     space.validate().unwrap();
     let pages = |addr: u64| (addr - BASE) / PAGE_SIZE;
     let texts: Vec<String> = space
@@ -76,7 +77,7 @@ pub(crate) fn ranges(space: &AddressSpace) -> String {
 
 /// The flags of the mapping at page `index`.
 #[track_caller]
-pub(crate) fn flags(space: &AddressSpace, index: u64) -> VmFlags {
+pub(crate) fn flags<P: PageSide>(space: &AddressSpace<P>, index: u64) -> VmFlags {
     space.vma_at(page(index)).unwrap().flags()
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use maple_mm::{
     Access, AddressSpace, AnonView, Errno, FileAccess, FileId, FileRef, MmapFile, MmapRequest,
-    MremapRequest, abi::*,
+    MremapRequest, PageSide, Statistics, abi::*,
 };
 use testkit::SplitMix;
 
@@ -40,6 +40,11 @@ impl Calls {
             file(2, both),
             file(3, both | FileAccess::HOOKED),
         ];
+        Self::with_files(seed, files)
+    }
+
+    /// As `new`, of other files, of at least `ARENA + 8` pages if they have any.
+    pub(crate) fn with_files(seed: u64, files: Vec<FileRef>) -> Self {
         Self {
             rng: SplitMix::new(seed),
             files,
@@ -71,7 +76,7 @@ impl Calls {
     }
 
     /// Makes one call and returns its result as text.
-    pub(crate) fn step(&mut self, space: &mut AddressSpace) -> String {
+    pub(crate) fn step<P: PageSide>(&mut self, space: &mut AddressSpace<P>) -> String {
         let (addr, len) = self.pages();
         let choice = match self.kinds {
             Kinds::Any => self.rng.below(20),
@@ -114,7 +119,7 @@ impl Calls {
         }
     }
 
-    fn map(&mut self, space: &mut AddressSpace, addr: u64, len: u64) -> String {
+    fn map<P: PageSide>(&mut self, space: &mut AddressSpace<P>, addr: u64, len: u64) -> String {
         let prot = self.protection();
         let kind = match self.kinds {
             Kinds::Any => self.rng.below(8),
@@ -146,7 +151,7 @@ impl Calls {
         }))
     }
 
-    fn remap(&mut self, space: &mut AddressSpace, addr: u64, len: u64) -> String {
+    fn remap<P: PageSide>(&mut self, space: &mut AddressSpace<P>, addr: u64, len: u64) -> String {
         let (new_addr, new_len) = self.pages();
         let flags = self.rng.pick(&[
             MREMAP_MAYMOVE,
@@ -171,7 +176,7 @@ fn text<T: std::fmt::Debug>(result: &Result<T, Errno>) -> String {
 
 /// Everything about a space that its behaviour can depend on, the numbers of identities replaced
 /// by the order in which they appear.
-pub(crate) fn portrait(space: &AddressSpace) -> String {
+pub(crate) fn portrait<P: PageSide>(space: &AddressSpace<P>) -> String {
     space.validate().unwrap();
     let mut text = String::new();
     let mut known = HashMap::new();
@@ -195,6 +200,13 @@ pub(crate) fn portrait(space: &AddressSpace) -> String {
     }
     space.write_maps(&mut text).unwrap();
     let (flags, brk) = (space.default_flags(), space.layout().brk);
-    writeln!(text, "{:?} {flags:?} {brk:#x}", space.statistics()).unwrap();
+    // What is counted of mappings; pages may be there or not.
+    let statistics = Statistics {
+        resident: maple_mm::paging::Resident::default(),
+        peak_resident: 0,
+        pgtables_bytes: 0,
+        ..space.statistics()
+    };
+    writeln!(text, "{statistics:?} {flags:?} {brk:#x}").unwrap();
     text
 }

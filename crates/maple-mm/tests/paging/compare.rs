@@ -23,6 +23,8 @@ impl<'m, A: Arch> World<'m, A> {
     }
 
     fn check_space(&self, space: &Space<'m, A>) {
+        space.tlb.check(&space.tables);
+        space.tlb.fill(&space.tables, space.pages.keys().copied());
         let mapped = space.tables.pages(0..A::USER_END);
         let found: Vec<u64> = mapped
             .flat_map(|page| (page.start..page.start + page.size).step_by(PAGE as usize))

@@ -11,3 +11,4 @@ mod model;
 mod random;
 mod support;
 mod threads;
+mod tlb;

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::support::{Memory, PAGE, Tables, USER, silent};
+use crate::support::{Memory, PAGE, Tables, USER};
+use crate::tlb::Tlb;
 
 use maple_mm::paging::{
-    Arch, Attributes, Content, CopyRange, Cow, Frame, FrameSize, LeafFlags, MapError, MoveRange,
-    NewPage, PageKind, PageTables, PagingError, PhysAddr, PhysMemory, Protection, Sharing,
-    TableRange,
+    Arch, Attributes, Content, CopyRange, Cow, Frame, FrameSize, Gather, LeafFlags, MapError,
+    MoveRange, NewPage, PageKind, PageTables, PagingError, PhysAddr, PhysMemory, Protection,
+    Sharing, TableRange,
 };
 
 /// The first and the last word of a page.
@@ -70,6 +71,13 @@ pub(crate) type Pages = BTreeMap<u64, Page>;
 pub(crate) struct Space<'m, A: Arch> {
     pub(crate) tables: Tables<'m, A>,
     pub(crate) pages: Pages,
+    pub(crate) tlb: Tlb,
+}
+
+impl<'m, A: Arch> Space<'m, A> {
+    fn gather(&self) -> Gather<A, &'m Memory, Tlb> {
+        self.tables.gather(self.tlb.clone())
+    }
 }
 
 /// The pages that are mapped by who has them besides: a file's, and shared memory.
@@ -124,8 +132,10 @@ impl<'m, A: Arch> World<'m, A> {
             Op::Copy(from, to) => self.fork(from, to, Self::copy),
             Op::Share(from, to) => self.fork(from, to, Self::share),
             Op::Clear(space) => {
-                let Space { tables, pages } = self.space(space)?;
-                tables.clear(&mut silent(tables.memory()));
+                let space = self.space(space)?;
+                let mut gather = space.gather();
+                let Space { tables, pages, .. } = space;
+                tables.clear(&mut gather);
                 assert_eq!(tables.pgtables_bytes(), 0);
                 pages.clear();
                 Ok(())
@@ -144,6 +154,7 @@ impl<'m, A: Arch> World<'m, A> {
             *slot = Some(Space {
                 tables: PageTables::new(self.memory)?,
                 pages: Pages::new(),
+                tlb: Tlb::default(),
             });
         }
         Ok(slot.as_mut().expect("it was just made"))
@@ -163,7 +174,7 @@ impl<'m, A: Arch> World<'m, A> {
                 return Err(error);
             }
         };
-        let mut gather = silent(memory);
+        let mut gather = space.gather();
         let flags = match kind {
             PageKind::File | PageKind::Special => USER - LeafFlags::WRITE,
             PageKind::Anon | PageKind::Shmem => USER | extra,
@@ -233,7 +244,7 @@ impl<'m, A: Arch> World<'m, A> {
             Some(space) => space.pages.get(&addr).copied(),
             None => return Ok(()),
         };
-        let Space { tables, .. } = self.space(number)?;
+        let Space { tables, tlb, .. } = self.space(number)?;
         let bytes = mark.to_ne_bytes();
         let at = addr + OFFSETS[which];
         let Some(page) = page.filter(|page| page.rights.contains(LeafFlags::WRITE)) else {
@@ -248,7 +259,7 @@ impl<'m, A: Arch> World<'m, A> {
             _ => Sharing::Private,
         };
         tables.write_with(at, &bytes, |tables, fault| {
-            let mut gather = silent(tables.memory());
+            let mut gather = tables.gather(tlb.clone());
             tables
                 .resolve_write(fault.addr, sharing, &mut gather)
                 .map(|_| ())
@@ -278,9 +289,10 @@ impl<'m, A: Arch> World<'m, A> {
         range: &Range<u64>,
         rights: LeafFlags,
     ) -> Result<(), PagingError> {
-        let Space { tables, pages } = self.space(number)?;
+        let space = self.space(number)?;
+        let mut gather = space.gather();
+        let Space { tables, pages, .. } = space;
         let protection = Protection { rights, key: None };
-        let mut gather = silent(tables.memory());
         let done = tables.protect(range.clone(), protection, &mut gather);
         if expect_cut::<A>(pages, range, done)? == Cut::Explicit {
             return Ok(());
@@ -297,8 +309,9 @@ impl<'m, A: Arch> World<'m, A> {
         range: &Range<u64>,
         tablewise: Tablewise,
     ) -> Result<(), PagingError> {
-        let Space { tables, pages } = self.space(number)?;
-        let mut gather = silent(tables.memory());
+        let space = self.space(number)?;
+        let mut gather = space.gather();
+        let Space { tables, pages, .. } = space;
         let done = tables.zap(range.clone(), &mut gather);
         if expect_cut::<A>(pages, range, done)? == Cut::Explicit {
             return Ok(());
@@ -318,9 +331,10 @@ impl<'m, A: Arch> World<'m, A> {
     }
 
     fn shift(&mut self, number: usize, range: MoveRange) -> Result<(), PagingError> {
-        let Space { tables, pages } = self.space(number)?;
+        let space = self.space(number)?;
+        let mut gather = space.gather();
+        let Space { tables, pages, .. } = space;
         let MoveRange { from, to, len } = range;
-        let mut gather = silent(tables.memory());
         let done = tables.move_range(range, &mut gather);
         let is_blocked = from.abs_diff(to) < len || pages.range(to..to + len).next().is_some();
         if is_blocked {
@@ -368,6 +382,7 @@ impl<'m, A: Arch> World<'m, A> {
         self.spaces[to] = Some(Space {
             tables: child,
             pages,
+            tlb: Tlb::default(),
         });
         Ok(())
     }
@@ -389,7 +404,7 @@ impl<'m, A: Arch> World<'m, A> {
                 }),
             }
         }
-        let mut gather = silent(child.memory());
+        let mut gather = parent.gather();
         for run in runs {
             let before = (child.resident(), child.pgtables_bytes());
             let copied = parent.tables.copy_range(child, &run, &mut gather);
@@ -402,7 +417,8 @@ impl<'m, A: Arch> World<'m, A> {
     }
 
     fn share(parent: &mut Space<'m, A>, child: &mut Tables<'m, A>) -> Result<(), PagingError> {
-        parent.tables.share_all(child, &mut silent(child.memory()))
+        let mut gather = parent.gather();
+        parent.tables.share_all(child, &mut gather)
     }
 
     /// Drops all; nothing may be left.

@@ -5,7 +5,12 @@ use maple_mm::paging::{
     NewPage, NoTlb, PageKind, PageTables, PhysAddr, PhysMemory, TlbFlusher, validate_family,
 };
 
-pub(crate) type Memory = Arena<parking_lot::RawMutex>;
+#[cfg(not(miri))]
+type Lock = parking_lot::RawMutex;
+#[cfg(miri)]
+type Lock = spin::Mutex<()>;
+
+pub(crate) type Memory = Arena<Lock>;
 pub(crate) type Tables<'m, A> = PageTables<A, &'m Memory>;
 
 pub(crate) const PAGE: u64 = 4096;

@@ -3,14 +3,20 @@
 use std::thread;
 
 use crate::support::{PAGE, Tables, check, map, mark_at, memory, silent, space};
-use maple_mm::paging::{PhysMemory, Sharing, X86_64};
+use maple_mm::paging::{PhysMemory, Sharing};
 use testkit::SplitMix;
 
-type Quad = X86_64<4>;
-const HUGE: u64 = 2 << 20;
+#[cfg(not(miri))]
+type Quad = maple_mm::paging::X86_64<4>;
+// Small tables, where every access takes a thousand times as long.
+#[cfg(miri)]
+type Quad = maple_mm::paging::Tiny<2>;
+
+const HUGE: u64 = if cfg!(miri) { 4 * PAGE } else { 2 << 20 };
 const REGIONS: u64 = if cfg!(miri) { 3 } else { 40 };
-const ROUNDS: u64 = if cfg!(miri) { 2 } else { 50 };
-const OWNERS: u64 = 4;
+const ROUNDS: u64 = if cfg!(miri) { 1 } else { 50 };
+const OWNERS: u64 = if cfg!(miri) { 3 } else { 4 };
+const FRAMES: u32 = if cfg!(miri) { 256 } else { 16 * 1024 };
 
 fn page(region: u64, page: u64) -> u64 {
     region * HUGE + page * PAGE
@@ -51,7 +57,7 @@ fn churn(tables: &mut Tables<'_, Quad>, owner: u64) {
 
 #[test]
 fn owners_of_shared_tables_do_not_see_each_other() {
-    let memory = memory(16 * 1024);
+    let memory = memory(FRAMES);
     for _ in 0..ROUNDS {
         let mut parent = space::<Quad>(&memory);
         for index in 0..REGIONS * 2 {
@@ -80,7 +86,7 @@ fn owners_of_shared_tables_do_not_see_each_other() {
 
 #[test]
 fn the_arena_serves_many_threads() {
-    let memory = memory(4096);
+    let memory = memory(FRAMES);
     thread::scope(|scope| {
         for owner in 1..=OWNERS {
             let memory = &memory;

@@ -20,7 +20,8 @@ thread_local! {
 
 struct Refusing;
 
-fn is_refused() -> bool {
+/// Whether the allocation that is asked for now is refused.
+pub(crate) fn is_refused() -> bool {
     let (next, refused) = match REFUSE.get() {
         Refuse::None => return false,
         Refuse::Once(0) => (Refuse::None, true),

@@ -1,0 +1,148 @@
+//! Reading and writing the memory of a program, with faults on the way.
+
+use core::fmt;
+
+use crate::abi::PAGE_SIZE;
+use crate::fault::{Access, Fault};
+use crate::mapped_pages::MappedPages;
+use crate::paging::{Arch, PhysMemory, TlbFlusher};
+use crate::space::AddressSpace;
+
+/// An access that a fault ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Why.
+    pub fault: Fault,
+    /// The first byte that was not reached.
+    pub addr: u64,
+    /// How many bytes were read or written before.
+    pub done: usize,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, addr, done } = self;
+        write!(f, "{fault}, {addr:#x}; after {done} bytes")
+    }
+}
+
+impl core::error::Error for Unfinished {}
+
+impl<A, M, F> AddressSpace<MappedPages<A, M, F>>
+where
+    A: Arch,
+    M: PhysMemory + Clone + Send + 'static,
+    F: TlbFlusher + Clone,
+{
+    /// Reads the bytes from `addr` on, as the program would: pages that are missing are brought
+    /// in, and what its mappings forbid is refused.
+    ///
+    /// # Complexity
+    ///
+    /// O(bytes + pages × levels), and a fault for each page that is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] at the first page that may not be read; the bytes before are in `buffer`.
+    ///
+    /// # Examples
+    ///
+    /// See [`with_pages`](AddressSpace::with_pages).
+    pub fn read(&mut self, addr: u64, buffer: &mut [u8]) -> Result<(), Unfinished> {
+        let mut done = 0;
+        while let Err(interrupted) = self
+            .pages
+            .tables()
+            .read(at(addr, done), &mut buffer[done..])
+        {
+            done += interrupted.done;
+            self.resolve(at(addr, done), done, Access::Read)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the bytes from `addr` on, as the program would.
+    ///
+    /// # Complexity
+    ///
+    /// As [`read`](Self::read).
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] at the first page that may not be written; the bytes before are written.
+    ///
+    /// # Examples
+    ///
+    /// See [`with_pages`](AddressSpace::with_pages).
+    pub fn write(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Unfinished> {
+        let mut done = 0;
+        while let Err(interrupted) = self.pages.tables().write(at(addr, done), &bytes[done..]) {
+            done += interrupted.done;
+            self.resolve(at(addr, done), done, Access::Write)?;
+        }
+        Ok(())
+    }
+
+    /// Copies `len` bytes within the address space, in ascending order, as the program would.
+    /// Where the target begins within the source, what was copied already is copied again.
+    ///
+    /// # Complexity
+    ///
+    /// As [`read`](Self::read).
+    ///
+    /// # Errors
+    ///
+    /// [`Unfinished`] at the first byte that may not be read or written; those before are copied.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Fault, MappedPages, MmapRequest, Setup, abi::*};
+    /// use maple_mm::paging::{Arena, ArenaLayout, NoTlb, X86_64};
+    /// use std::sync::Arc;
+    /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?;
+    /// let pages = MappedPages::<X86_64<4>, _, _>::new(Arc::new(arena), NoTlb)?;
+    /// let mut space = AddressSpace::with_pages(Setup::default(), pages);
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ | PROT_WRITE))?;
+    /// space.write(addr, b"seed")?;
+    /// space.copy_within(addr, addr + 4096, 4)?;
+    /// let mut seen = [0; 4];
+    /// space.read(addr + 4096, &mut seen)?;
+    /// assert_eq!(&seen, b"seed");
+    /// let beyond = space.copy_within(addr, addr + 8190, 4).unwrap_err();
+    /// assert_eq!((beyond.fault, beyond.done), (Fault::NotMapped, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn copy_within(&mut self, from: u64, to: u64, len: usize) -> Result<(), Unfinished> {
+        let mut piece = [0; 256];
+        let mut done = 0;
+        let before = |done| {
+            move |end: Unfinished| Unfinished {
+                done: done + end.done,
+                ..end
+            }
+        };
+        while done < len {
+            // A piece lies in one page of the source, so that it is read whole or not at all.
+            let source = at(from, done);
+            let room = (PAGE_SIZE - source % PAGE_SIZE) as usize;
+            let count = room.min(len - done).min(piece.len());
+            self.read(source, &mut piece[..count])
+                .map_err(before(done))?;
+            self.write(at(to, done), &piece[..count])
+                .map_err(before(done))?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, addr: u64, done: usize, access: Access) -> Result<(), Unfinished> {
+        self.fault(addr, access)
+            .map_err(|fault| Unfinished { fault, addr, done })
+    }
+}
+
+/// The byte `done` further up; the address space does not wrap around.
+const fn at(addr: u64, done: usize) -> u64 {
+    addr.saturating_add(done as u64)
+}

@@ -1,0 +1,490 @@
+//! [`MappedPages`]: the page side made of page tables and frames.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Range;
+
+use crate::abi::page_floor;
+use crate::errno::Errno;
+use crate::fault::{Access, Fault};
+use crate::file::{File, FileKind};
+use crate::file_pages::{BusError, FilePagesRef};
+use crate::flags::VmFlags;
+use crate::memory_file::MemoryFile;
+use crate::notifier::{Invalidation, RangeNotifier};
+use crate::page_side::{Alike, Inheritance, PageChange, PageSide, PageStrategy, Touch, Usage};
+use crate::paging::{
+    Arch, Attributes, Content, CopyRange, Cow, Frame, FrameSize, Gather, LeafFlags, Mapped,
+    NewPage, OutOfFrames, PageKind, PageTables, PagingError, PhysMemory, Protection, Sharing,
+    TableRange, TlbFlusher,
+};
+use crate::system::System;
+use crate::teardown::Teardown;
+use crate::vma::Vma;
+
+/// Page tables for a processor of kind `A` in the memory `M`, whose translations `F` makes
+/// processors forget.
+///
+/// A child gets a clone of the flusher, which [`flusher_mut`](Self::flusher_mut) can adjust, and
+/// no notifier.
+///
+/// # Examples
+///
+/// See [`AddressSpace::with_pages`](crate::AddressSpace::with_pages).
+pub struct MappedPages<A: Arch, M: PhysMemory, F> {
+    tables: PageTables<A, M>,
+    flusher: F,
+    notifier: Option<Arc<dyn RangeNotifier>>,
+    peak_resident: u64,
+}
+
+/// What a mapping leads to at one address.
+enum Source<'v> {
+    /// Zeroes.
+    Nothing,
+    File(&'v FilePagesRef),
+    /// It is not known what.
+    Unknown,
+}
+
+impl<A, M, F> MappedPages<A, M, F>
+where
+    A: Arch,
+    M: PhysMemory + Clone + Send + 'static,
+    F: TlbFlusher + Clone,
+{
+    /// Page tables that map nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]
+    pub fn new(memory: M, flusher: F) -> Result<Self, OutOfFrames> {
+        Ok(Self {
+            tables: PageTables::new(memory)?,
+            flusher,
+            notifier: None,
+            peak_resident: 0,
+        })
+    }
+
+    /// The page tables.
+    #[must_use]
+    pub const fn tables(&self) -> &PageTables<A, M> {
+        &self.tables
+    }
+
+    /// What makes processors forget translations.
+    pub const fn flusher_mut(&mut self) -> &mut F {
+        &mut self.flusher
+    }
+
+    /// Who is told before translations change, from now on; `None` is nobody.
+    pub fn set_notifier(&mut self, notifier: Option<Arc<dyn RangeNotifier>>) {
+        self.notifier = notifier;
+    }
+
+    fn resident(&self) -> u64 {
+        let resident = self.tables.resident();
+        resident.anon + resident.file + resident.shmem
+    }
+
+    /// Before less may be resident.
+    fn note_peak(&mut self) {
+        self.peak_resident = self.peak_resident.max(self.resident());
+    }
+
+    /// Tells of a change, and makes it.
+    fn change<T>(
+        &mut self,
+        (range, why): (Range<u64>, Invalidation),
+        act: impl FnOnce(&mut PageTables<A, M>, &mut Gather<A, M, &mut F>) -> T,
+    ) -> T {
+        self.note_peak();
+        if let Some(notifier) = &self.notifier {
+            notifier.begin(&range, why);
+        }
+        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
+        let result = act(&mut self.tables, &mut gather);
+        gather.finish();
+        if let Some(notifier) = &self.notifier {
+            notifier.end(&range, why);
+        }
+        result
+    }
+
+    fn prepare_one(&mut self, change: &PageChange) -> Result<(), PagingError> {
+        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
+        let tables = &mut self.tables;
+        match change {
+            PageChange::Move(range) => tables.prepare_move(*range, &mut gather),
+            PageChange::Clear(Teardown { mappings, .. }) | PageChange::Discard(mappings) => {
+                // Kept in the tables: the same call finds nothing left to do.
+                tables.prepare_zap(mappings.clone(), &mut gather).map(drop)
+            }
+            PageChange::Protect { range, .. } => tables.prepare_protect(range, &mut gather),
+        }
+    }
+
+    fn tell(
+        &self,
+        changes: &[PageChange],
+        tell: impl Fn(&dyn RangeNotifier, &Range<u64>, Invalidation),
+    ) {
+        let Some(notifier) = &self.notifier else {
+            return;
+        };
+        for change in changes {
+            let (range, why) = match change {
+                PageChange::Move(range) => {
+                    (range.from..range.from + range.len, Invalidation::Moved)
+                }
+                PageChange::Clear(Teardown { mappings, .. }) | PageChange::Discard(mappings) => {
+                    (mappings.clone(), Invalidation::Unmapped)
+                }
+                PageChange::Protect { range, .. } => (range.clone(), Invalidation::Protected),
+            };
+            tell(&**notifier, &range, why);
+        }
+    }
+
+    /// An access to a page that is there.
+    fn touch_present(&mut self, page: Mapped, touch: &Touch<'_>) -> Result<(), Fault> {
+        if touch.access != Access::Write || page.is_writable() {
+            return Ok(());
+        }
+        let sharing = if touch.vma.flags().contains(VmFlags::SHARED) {
+            Sharing::Shared
+        } else {
+            Sharing::Private
+        };
+        let range = page.start..page.start + page.size;
+        let resolved = self.change((range, Invalidation::Replaced), |tables, gather| {
+            tables.resolve_write(touch.addr, sharing, gather)
+        });
+        resolved.map(drop).map_err(fault)
+    }
+
+    /// An access to a page that is not there.
+    fn touch_missing(&mut self, touch: &Touch<'_>) -> Result<(), Fault> {
+        let addr = page_floor(touch.addr);
+        match (source(touch.vma), touch.access) {
+            (Source::Nothing, Access::Write) => {
+                if touch.huge.is_yes() && self.map_huge(touch) {
+                    return Ok(());
+                }
+                self.map_new(addr, touch.vma, Content::Zeroed)
+            }
+            (Source::Nothing, _) => {
+                let flags = rights(touch.vma.flags()) | LeafFlags::USER;
+                let memory = self.tables.memory().clone();
+                let mut gather = Gather::new(memory, &mut self.flusher);
+                let mapped = self.tables.map_zero_page(addr, flags, &mut gather);
+                mapped.map_err(fault)
+            }
+            (Source::File(pages), _) => self.map_file_page(addr, touch, pages),
+            (Source::Unknown, _) => Err(Fault::Bus),
+        }
+    }
+
+    /// Maps a frame of its own, to be written.
+    fn map_new(&mut self, addr: u64, vma: &Vma, content: Content) -> Result<(), Fault> {
+        let frame = self.tables.memory().allocate(FrameSize::SMALL, content);
+        let frame = frame.map_err(|OutOfFrames| Fault::OutOfMemory)?;
+        self.map(addr, private_page(frame, vma))
+    }
+
+    /// Maps 2 MiB at once, if they lie in the mapping, nothing is there yet, and there is a frame
+    /// so large.
+    fn map_huge(&mut self, touch: &Touch<'_>) -> bool {
+        let size = A::span(1);
+        let start = touch.addr & !(size - 1);
+        let range = start..start + size;
+        let has_room = touch.vma.start() <= start && range.end <= touch.vma.end();
+        let Some(order) = FrameSize::of_order(A::INDEX_BITS) else {
+            return false;
+        };
+        if !has_room || self.tables.pages(range).next().is_some() {
+            return false;
+        }
+        let Ok(frame) = self.tables.memory().allocate(order, Content::Zeroed) else {
+            return false;
+        };
+        let mapped = self.map(start, private_page(frame, touch.vma));
+        mapped.is_ok()
+    }
+
+    fn map_file_page(
+        &mut self,
+        addr: u64,
+        touch: &Touch<'_>,
+        pages: &FilePagesRef,
+    ) -> Result<(), Fault> {
+        let frame = pages.page(touch.vma.page_offset_at(addr))?;
+        let is_shared = touch.vma.flags().contains(VmFlags::SHARED);
+        if touch.access != Access::Write || is_shared {
+            return self.map(addr, file_page(frame, touch));
+        }
+        let memory = self.tables.memory().clone();
+        let copy = memory.allocate(FrameSize::SMALL, Content::Any);
+        if let Ok(copy) = &copy {
+            memory.copy(frame.addr(), copy.addr(), FrameSize::SMALL);
+        }
+        memory.release(frame);
+        let copy = copy.map_err(|OutOfFrames| Fault::OutOfMemory)?;
+        self.map(addr, private_page(copy, touch.vma))
+    }
+
+    fn map(&mut self, addr: u64, page: NewPage) -> Result<(), Fault> {
+        let memory = self.tables.memory().clone();
+        let mut gather = Gather::new(memory.clone(), &mut self.flusher);
+        self.tables.map(addr, page, &mut gather).map_err(|error| {
+            memory.release(error.frame);
+            fault(error.kind)
+        })
+    }
+
+    /// Gives `child` an entry for each page that faults could not rebuild.
+    ///
+    /// LINUX: a mapping without an anon_vma has none: unwritten, shared, of a file only read.
+    fn copy_to(
+        &mut self,
+        child: &mut PageTables<A, M>,
+        inheritance: &mut Inheritance<'_>,
+    ) -> Result<(), Errno> {
+        for (_, vma) in inheritance.mappings {
+            let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
+            if vma.flags().intersects(left_out) || !vma.anon().is_faulted() {
+                continue;
+            }
+            if (inheritance.is_cancelled)() {
+                return Err(Errno::EINTR);
+            }
+            let addresses = vma.start()..vma.end();
+            let copy = CopyRange {
+                addresses: addresses.clone(),
+                cow: Cow::Private,
+            };
+            let what = (addresses, Invalidation::WriteProtected);
+            self.change(what, |tables, gather| {
+                tables.copy_range(child, &copy, gather)
+            })
+            .map_err(|_| Errno::ENOMEM)?;
+        }
+        Ok(())
+    }
+
+    /// Shares everything with `child`, then takes out there what it does not get.
+    fn share_with(
+        &mut self,
+        child: &mut PageTables<A, M>,
+        inheritance: &Inheritance<'_>,
+    ) -> Result<(), Errno> {
+        let what = (0..A::USER_END, Invalidation::WriteProtected);
+        self.change(what, |tables, gather| tables.share_all(child, gather))
+            .map_err(|_| Errno::ENOMEM)?;
+        if inheritance.alike == Alike::All {
+            return Ok(());
+        }
+        let mut gather = Gather::new(self.tables.memory().clone(), crate::paging::NoTlb);
+        for (_, vma) in inheritance.mappings {
+            let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
+            if !vma.flags().intersects(left_out) {
+                continue;
+            }
+            let addresses = vma.start()..vma.end();
+            let zapped = child.zap(addresses.clone(), &mut gather);
+            zapped.map_err(|_| Errno::ENOMEM)?;
+            // What is not empty is kept, so that neighbours need not be looked for.
+            let tables = TableRange {
+                addresses,
+                floor: 0,
+                ceiling: 0,
+            };
+            child.free_tables(&tables, &mut gather);
+        }
+        Ok(())
+    }
+}
+
+impl<A, M, F> PageSide for MappedPages<A, M, F>
+where
+    A: Arch,
+    M: PhysMemory + Clone + Send + 'static,
+    F: TlbFlusher + Clone,
+{
+    const HAS_PAGES: bool = true;
+
+    fn prepare(&mut self, changes: &[PageChange]) -> Result<(), Errno> {
+        // What a move prepares can be seen, as tables; so it comes last.
+        let is_move = |change: &&PageChange| matches!(change, PageChange::Move(_));
+        let moves = changes.iter().filter(is_move);
+        let others = changes.iter().filter(|change| !is_move(change));
+        for change in others.chain(moves) {
+            self.prepare_one(change).map_err(|error| match error {
+                PagingError::OutOfFrames => Errno::ENOMEM,
+                _ => Errno::EINVAL,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// All changes wait for one flush.
+    fn carry_out(&mut self, changes: &[PageChange]) {
+        self.note_peak();
+        self.tell(changes, |notifier, range, why| notifier.begin(range, why));
+        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
+        for change in changes {
+            let done = carry_out_one(&mut self.tables, change, &mut gather);
+            assert_eq!(done, Ok(()), "{change:?} was prepared");
+        }
+        gather.finish();
+        self.tell(changes, |notifier, range, why| notifier.end(range, why));
+    }
+
+    fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault> {
+        match self.tables.entry(touch.addr) {
+            Some(page) => self.touch_present(page, touch),
+            None => self.touch_missing(touch),
+        }
+    }
+
+    fn fork(&mut self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
+        let memory = self.tables.memory().clone();
+        let mut child = PageTables::new(memory).map_err(|OutOfFrames| Errno::ENOMEM)?;
+        if inheritance.strategy == PageStrategy::Share && A::UPPER_WRITE_PROTECT {
+            self.share_with(&mut child, &inheritance)?;
+        } else {
+            self.copy_to(&mut child, &mut inheritance)?;
+        }
+        let mut child = Self {
+            tables: child,
+            flusher: self.flusher.clone(),
+            notifier: None,
+            peak_resident: 0,
+        };
+        child.note_peak();
+        Ok(child)
+    }
+
+    fn shared_memory(&self, bytes: u64, system: &System) -> Result<Option<FilePagesRef>, Errno> {
+        let object = MemoryFile::new_in(self.tables.memory().clone(), bytes, system.nodes());
+        FilePagesRef::new(object).map(Some)
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            resident: self.tables.resident(),
+            peak_resident: self.peak_resident.max(self.resident()),
+            pgtables_bytes: self.tables.pgtables_bytes(),
+        }
+    }
+
+    fn tear_down(&mut self, teardown: &Teardown) {
+        let range = teardown.mappings.clone();
+        self.change((range, Invalidation::Ended), |tables, gather| {
+            tables.clear(gather);
+        });
+        debug_assert_eq!(self.tables.pgtables_bytes(), 0);
+    }
+}
+
+/// Makes one change that was prepared.
+fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher>(
+    tables: &mut PageTables<A, M>,
+    change: &PageChange,
+    gather: &mut Gather<A, M, F>,
+) -> Result<(), PagingError> {
+    match change {
+        PageChange::Move(range) => tables.move_range(*range, gather),
+        PageChange::Clear(teardown) => {
+            tables.zap(teardown.mappings.clone(), gather)?;
+            tables.free_tables(&teardown.table_range(), gather);
+            Ok(())
+        }
+        PageChange::Discard(range) => tables.zap(range.clone(), gather),
+        PageChange::Protect { range, flags } => {
+            let protection = Protection {
+                rights: rights(*flags),
+                key: None,
+            };
+            tables.protect(range.clone(), protection, gather)
+        }
+    }
+}
+
+/// What a mapping allows. The right to write is given to a page by the first write.
+fn rights(flags: VmFlags) -> LeafFlags {
+    let mut rights = LeafFlags::empty();
+    // A page that may be written or executed may be read.
+    rights.set(LeafFlags::READ, flags.intersects(VmFlags::ACCESS));
+    rights.set(LeafFlags::WRITE, flags.contains(VmFlags::WRITE));
+    rights.set(LeafFlags::EXECUTE, flags.contains(VmFlags::EXEC));
+    rights
+}
+
+fn source(vma: &Vma) -> Source<'_> {
+    if vma.is_anonymous() {
+        return Source::Nothing;
+    }
+    match vma.file().and_then(|file| file.pages()) {
+        Some(pages) => Source::File(pages),
+        None => Source::Unknown,
+    }
+}
+
+/// A page of its own, that is about to be written.
+fn private_page(frame: Frame, vma: &Vma) -> NewPage {
+    let used = LeafFlags::ACCESSED | LeafFlags::DIRTY;
+    NewPage {
+        frame,
+        attributes: Attributes::new(PageKind::Anon, rights(vma.flags()) | LeafFlags::USER | used),
+    }
+}
+
+/// A page that all see; the first write to it is to be seen, too.
+fn file_page(frame: Frame, touch: &Touch<'_>) -> NewPage {
+    let mut flags = rights(touch.vma.flags()) | LeafFlags::USER | LeafFlags::ACCESSED;
+    if touch.access == Access::Write {
+        flags |= LeafFlags::DIRTY;
+    } else {
+        flags -= LeafFlags::WRITE;
+    }
+    let kind = kind(touch.vma.file().map(|file| &**file));
+    NewPage {
+        frame,
+        attributes: Attributes::new(kind, flags),
+    }
+}
+
+const fn kind(file: Option<&File>) -> PageKind {
+    match file {
+        Some(File {
+            kind: FileKind::Shmem | FileKind::SystemV | FileKind::DevZero,
+            ..
+        }) => PageKind::Shmem,
+        _ => PageKind::File,
+    }
+}
+
+fn fault(error: PagingError) -> Fault {
+    debug_assert_eq!(error, PagingError::OutOfFrames, "mappings are in order");
+    Fault::OutOfMemory
+}
+
+impl From<BusError> for Fault {
+    fn from(error: BusError) -> Self {
+        match error {
+            BusError::OutOfMemory => Self::OutOfMemory,
+            BusError::BeyondEnd | BusError::Unreadable => Self::Bus,
+        }
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F> fmt::Debug for MappedPages<A, M, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappedPages")
+            .field("tables", &self.tables)
+            .field("peak_resident", &self.peak_resident)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,213 @@
+//! What an address space asks of whoever keeps its pages: [`PageSide`], and nobody: [`NoPages`].
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::errno::Errno;
+use crate::fault::{Access, Fault};
+use crate::file::FileRef;
+use crate::file_pages::FilePagesRef;
+use crate::flags::VmFlags;
+use crate::paging::{MoveRange, Resident};
+use crate::profile::Configured;
+use crate::space::Mappings;
+use crate::system::System;
+use crate::teardown::Teardown;
+use crate::vma::Vma;
+
+/// What the mappings of an address space lead to.
+///
+/// The address space decides what is mapped and what is allowed; its page side keeps pages and
+/// tables in line with that. [`NoPages`] keeps none; [`MappedPages`](crate::MappedPages) is made
+/// of page tables and frames.
+pub trait PageSide: Sized + fmt::Debug {
+    /// Whether there are pages at all. If not, nothing below is asked for.
+    const HAS_PAGES: bool;
+
+    /// Does all of `changes` that can fail, for one [`carry_out`](Self::carry_out) that follows
+    /// at once, or for none. No page and no right changes, and no counter but that of tables
+    /// where a huge page had to be split.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] without frames. Nothing has changed.
+    fn prepare(&mut self, changes: &[PageChange]) -> Result<(), Errno>;
+
+    /// Makes the changes that were prepared. The mappings have changed already: who faults from
+    /// now on finds the new ones.
+    fn carry_out(&mut self, changes: &[PageChange]);
+
+    /// Makes a page ready for an access that its mapping allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::OutOfMemory`], or [`Fault::Bus`] where a mapping leads to nothing. Nothing has
+    /// changed.
+    fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault>;
+
+    /// The page side of a forked child.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`] without frames, [`Errno::EINTR`] when cancelled. Nothing is left of the
+    /// child, and no page here has changed.
+    fn fork(&mut self, inheritance: Inheritance<'_>) -> Result<Self, Errno>;
+
+    /// The contents of a new object of shared memory, `bytes` long; `None` where nobody asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`].
+    fn shared_memory(&self, bytes: u64, system: &System) -> Result<Option<FilePagesRef>, Errno>;
+
+    /// What is in use.
+    fn usage(&self) -> Usage;
+
+    /// Gives everything up. Cannot fail, and needs no memory.
+    fn tear_down(&mut self, teardown: &Teardown);
+}
+
+/// A change to what is mapped, as its pages see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageChange {
+    /// The pages go to other addresses, where none are.
+    Move(MoveRange),
+    /// The pages go away, and tables that nobody needs any more.
+    Clear(Teardown),
+    /// The pages go away; what is mapped stays (`madvise`, a file that became shorter).
+    Discard(Range<u64>),
+    /// The mapping of the range has these flags from now on.
+    Protect {
+        /// `start..end`.
+        range: Range<u64>,
+        /// The new flags.
+        flags: VmFlags,
+    },
+}
+
+/// An access to one byte of a mapping that allows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Touch<'v> {
+    /// The mapping.
+    pub vma: &'v Vma,
+    /// The byte.
+    pub addr: u64,
+    /// How it is touched.
+    pub access: Access,
+    /// Whether a huge page may be used.
+    pub huge: Configured,
+}
+
+/// How `fork` gives a child its pages.
+///
+/// Both end in the same contents. What is resident may differ until both have touched the same:
+/// a copy leaves out what faults can rebuild, as Linux does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PageStrategy {
+    /// An entry for each page of written private memory.
+    ///
+    /// LINUX: `copy_page_range`.
+    Copy,
+    /// Both lead to the same tables, which are copied when either side changes something below.
+    /// Where the processor cannot forbid writing from the top: as [`Copy`](Self::Copy).
+    #[default]
+    Share,
+}
+
+impl PageStrategy {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Copy, Self::Share];
+
+    /// A short name for tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Share => "share",
+        }
+    }
+}
+
+/// Whether a child gets all mappings as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alike {
+    /// All, but that what is locked is not locked there.
+    All,
+    /// Some are left out or wiped.
+    Some,
+}
+
+/// What a page side is asked for at fork.
+pub struct Inheritance<'a> {
+    /// The mappings of the parent.
+    pub mappings: &'a Mappings,
+    /// How.
+    pub strategy: PageStrategy,
+    /// Whether there is any `DONTCOPY` or `WIPEONFORK`.
+    pub alike: Alike,
+    /// Asked between mappings.
+    pub is_cancelled: &'a mut dyn FnMut() -> bool,
+}
+
+impl fmt::Debug for Inheritance<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inheritance")
+            .field("strategy", &self.strategy)
+            .field("alike", &self.alike)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a page side has in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Pages that are there.
+    pub resident: Resident,
+    /// The most that ever were, explicitly huge ones aside.
+    pub peak_resident: u64,
+    /// Bytes of tables below the root.
+    pub pgtables_bytes: u64,
+}
+
+/// Mappings lead to nothing: an address space that answers what is mapped, and costs no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoPages;
+
+impl PageSide for NoPages {
+    const HAS_PAGES: bool = false;
+
+    fn prepare(&mut self, _: &[PageChange]) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn carry_out(&mut self, _: &[PageChange]) {}
+
+    fn touch(&mut self, _: &Touch<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn fork(&mut self, _: Inheritance<'_>) -> Result<Self, Errno> {
+        Ok(Self)
+    }
+
+    fn shared_memory(&self, _: u64, _: &System) -> Result<Option<FilePagesRef>, Errno> {
+        Ok(None)
+    }
+
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
+    fn tear_down(&mut self, _: &Teardown) {}
+}
+
+/// The file of shared memory with what the page side keeps for it.
+pub(crate) fn with_contents(
+    file: crate::file::File,
+    pages: Option<FilePagesRef>,
+) -> Result<FileRef, Errno> {
+    match pages {
+        Some(pages) => FileRef::with_pages(file, pages),
+        None => FileRef::new(file),
+    }
+}

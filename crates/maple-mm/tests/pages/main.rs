@@ -1,0 +1,11 @@
+//! Address spaces with pages: what faults, calls and forks do to them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod faults;
+mod files;
+mod forking;
+mod moving;
+mod random;
+mod taking;
