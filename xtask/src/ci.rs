@@ -1,8 +1,8 @@
 //! The list of checks, and the table at the end that says what ran, for how long, what was skipped.
 
 use crate::{
-    cargo, counts, documents, examples, fuzz, loom, miri, no_std, planted, programs, run, shuttle,
-    sources, tools,
+    cargo, counts, documents, examples, fuzz, linux_names, loom, miri, no_std, planted, programs,
+    run, shuttle, sources, tools,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -50,6 +50,10 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "invariants",
         run: documents::invariants,
+    },
+    Check {
+        name: "names of Linux",
+        run: linux_names::aliased,
     },
     Check {
         name: "clippy",

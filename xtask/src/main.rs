@@ -8,6 +8,7 @@ mod coverage;
 mod documents;
 mod examples;
 mod fuzz;
+mod linux_names;
 mod linux_peer;
 mod loom;
 mod miri;

@@ -1,8 +1,8 @@
 //! For those who know Linux's maple tree: each of its functions, and what to call here.
 //!
 //! The names on the left are those of `include/linux/maple_tree.h` in Linux 6.12; *new*
-//! marks what came later. Most of them also find the items on the right when typed into
-//! the search of this documentation. The module holds nothing but this page.
+//! marks what came later. Each of them finds an item on the right when typed into the search of
+//! this documentation, or this page where there is none. The module holds nothing else.
 //!
 //! # What differs throughout
 //!
@@ -36,7 +36,7 @@
 //! | `mtree_alloc_rrange` | [`allocate_highest`](MapleTree::allocate_highest) | |
 //! | `mtree_alloc_cyclic` | [`allocate_cyclic`](MapleTree::allocate_cyclic) | `next` goes on at the lowest id by itself; there is no flag for that |
 //! | `mtree_dup`, `__mt_dup` | [`duplicate`](MapleTree::duplicate) | clones the values; [`duplicate_with`](MapleTree::duplicate_with) maps them in the same pass, [`snapshot`](MapleTree::snapshot) shares the nodes |
-//! | `mtree_destroy`, `__mt_destroy` | dropping the tree, or [`clear`](MapleTree::clear) | drops the values too |
+//! | `mtree_destroy`, `__mt_destroy` | dropping the [`MapleTree`], or [`clear`](MapleTree::clear) | drops the values too |
 //! | `mtree_empty` | [`is_empty`](MapleTree::is_empty) | |
 //! | `mt_find` | [`at_or_after`](MapleTree::at_or_after) | for a limit, [`range`](MapleTree::range) and `next` |
 //! | `mt_find_after` | [`range`](MapleTree::range) | the iterator knows where it stands, so it does not wrap |
@@ -73,7 +73,7 @@
 //! | Linux | here | what to know |
 //! |---|---|---|
 //! | `mas_store`, `mas_store_gfp` | [`store`](MapleTree::store), [`CursorMut::store`] | for the old content, [`store_with`](MapleTree::store_with) |
-//! | the same, of `NULL` | [`remove`](MapleTree::remove), [`CursorMut::remove`] | |
+//! | the same, of NULL | [`remove`](MapleTree::remove), [`CursorMut::remove`] | |
 //! | `mas_erase` | [`erase`](MapleTree::erase), [`CursorMut::erase`] | |
 //! | `mas_alloc_cyclic` | [`allocate_cyclic`](MapleTree::allocate_cyclic) | |
 //! | `mas_preallocate` | [`preallocate`](MapleTree::preallocate) | for a number of writes of any kind, anywhere |
@@ -91,7 +91,7 @@
 //! | `mt_init_flags` with `MT_FLAGS_ALLOC_RANGE` | [`with_gaps`](MapleTree::with_gaps) | |
 //! | `MTREE_INIT_EXT`, `mt_external_lock`, `mt_set_external_lock`, `mt_on_stack` | none | put a [`MapleTree`] into a lock of your choice; `RcuMapleTree` takes any of `lock_api` |
 //! | `mtree_lock`, `mtree_lock_nested`, `mas_lock`, `mas_lock_nested`, `mas_lock_irqsave` | `RcuMapleTree::write`, or your lock | |
-//! | `mtree_unlock`, `mas_unlock`, `mas_unlock_irqrestore` | dropping what that returned | |
+//! | `mtree_unlock`, `mas_unlock`, `mas_unlock_irqrestore` | dropping the `Writer`, or your guard | |
 //! | `mt_lock_is_held`, `mt_write_lock_is_held` | none | the compiler checks the borrow |
 //! | `mt_set_in_rcu` | `RcuMapleTree::from_tree` | |
 //! | `mt_clear_in_rcu` | `RcuMapleTree::into_tree` | |
@@ -105,7 +105,7 @@
 //! |---|---|---|
 //! | `mt_validate` | [`validate`](MapleTree::validate) | always there; trees that share nodes: [`validate_family`](MapleTree::validate_family) |
 //! | `mt_dump`, `mas_dump`, `mas_wr_dump` | [`dump`](MapleTree::dump) | |
-//! | `MT_BUG_ON`, `MAS_BUG_ON`, `MAS_WR_BUG_ON` and their `WARN_ON` forms | none | `assert!` on what `validate` returns |
+//! | `MT_BUG_ON`, `MAS_BUG_ON`, `MAS_WR_BUG_ON`, `MT_WARN_ON`, `MAS_WARN_ON`, `MAS_WR_WARN_ON` | none | `assert!` on what `validate` returns |
 //! | `mt_cache_shrink`, `mt_get_alloc_size`, `mt_nr_allocated`, `mt_nr_tallocated`, `mt_zero_nr_tallocated` | [`memory_usage`](MapleTree::memory_usage); a [`NodeSource`] that counts | |
 //! | `mt_set_non_kernel`, `mt_set_callback`, `mt_set_private` | a [`NodeSource`] that fails | |
 //! | `maple_tree_tests_run`, `maple_tree_tests_passed` | `cargo test` | |
@@ -117,6 +117,32 @@
 //! [`split_at`](MapleTree::split_at), [`append`](MapleTree::append),
 //! [`store_coalescing`](MapleTree::store_coalescing), [`slot`](MapleTree::slot),
 //! [`for_each_mut`](MapleTree::for_each_mut).
+
+// What has no item here leads to this page.
+#![doc(alias = "mas_pause")]
+#![doc(alias = "mas_is_active")]
+#![doc(alias = "mas_is_err")]
+#![doc(alias = "MA_ERROR")]
+#![doc(alias = "mas_nomem")]
+#![doc(alias = "mas_nomem_nofail")]
+#![doc(alias = "MA_WR_STATE")]
+#![doc(alias = "MA_TOPIARY")]
+#![doc(alias = "MTREE_INIT_EXT")]
+#![doc(alias = "mt_external_lock")]
+#![doc(alias = "mt_set_external_lock")]
+#![doc(alias = "mt_on_stack")]
+#![doc(alias = "mt_lock_is_held")]
+#![doc(alias = "mt_write_lock_is_held")]
+#![doc(alias = "mt_in_rcu")]
+#![doc(alias = "maple_tree_init")]
+#![doc(alias = "MT_BUG_ON")]
+#![doc(alias = "MAS_BUG_ON")]
+#![doc(alias = "MAS_WR_BUG_ON")]
+#![doc(alias = "MT_WARN_ON")]
+#![doc(alias = "MAS_WARN_ON")]
+#![doc(alias = "MAS_WR_WARN_ON")]
+#![doc(alias = "maple_tree_tests_run")]
+#![doc(alias = "maple_tree_tests_passed")]
 
 #[expect(unused_imports, reason = "the links of the table lead to them")]
 use crate::{

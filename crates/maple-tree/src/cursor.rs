@@ -370,6 +370,7 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     #[doc(alias = "mas_set_range")]
     #[doc(alias = "mas_reset")]
     #[doc(alias = "mas_walk")]
+    #[doc(alias = "__mas_set_range")]
     pub fn seek(&mut self, index: u64) -> Segment<'_, T> {
         let segment = self.tree.find(index);
         self.range = segment.range();
@@ -555,6 +556,7 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// assert_eq!(cursor.insert(IndexRange::single(14), 8).unwrap_err().value, 8);
     /// # Ok::<(), maple_tree::StoreError<u64>>(())
     /// ```
+    #[doc(alias = "mtree_insert")]
     pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
         self.tree.insert(range, value)?;
         self.range = range;
@@ -596,6 +598,7 @@ impl<T: Entry, S: NodeSource> CursorMut<'_, T, S> {
     /// ```
     #[doc(alias = "mas_store")]
     #[doc(alias = "mas_store_gfp")]
+    #[doc(alias = "mtree_store")]
     pub fn store(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>>
     where
         T: Clone,

@@ -75,6 +75,7 @@ impl<T: Entry, S: NodeSource + Clone> MapleTree<T, S> {
     /// # Ok::<(), maple_tree::OutOfNodes>(())
     /// ```
     #[doc(alias = "mtree_dup")]
+    #[doc(alias = "__mt_dup")]
     pub fn duplicate(&self) -> Result<Self, OutOfNodes>
     where
         T: Clone,

@@ -57,6 +57,11 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// assert_eq!(values, [1, 2, 3, 4, 5]);
     /// assert_eq!(tree.range(..50).next_back().unwrap().1, &4);
     /// ```
+    #[doc(alias = "mt_find_after")]
+    #[doc(alias = "mas_find")]
+    #[doc(alias = "mas_for_each")]
+    #[doc(alias = "mas_find_rev")]
+    #[doc(alias = "mas_for_each_rev")]
     #[must_use]
     pub fn range(&self, bounds: impl RangeBounds<u64>) -> Iter<'_, T> {
         self.view().range(IndexRange::from_bounds(bounds))
@@ -104,6 +109,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// assert_eq!(tree.segments(5..15).next_back().unwrap().range().last(), 19);
     /// # Ok::<(), maple_tree::StoreError<char>>(())
     /// ```
+    #[doc(alias = "mas_find_range_rev")]
     #[must_use]
     pub fn segments(&self, bounds: impl RangeBounds<u64>) -> Segments<'_, T> {
         self.view().segments(IndexRange::from_bounds(bounds))

@@ -5,11 +5,14 @@ use core::ops::Deref;
 
 use crate::error::{Occupied, OutOfNodes, StoreErrorKind};
 use crate::limbo::RECORDS;
-use crate::node::{HEIGHT_MAX, LEAF_ENTRIES_MIN};
+use crate::node::{HEIGHT_MAX, LEAF_ENTRIES_MIN, NodeMemory};
 use crate::source::{HeapNodes, NodeSource};
 use crate::tree::MapleTree;
 use crate::write::CARRY_MAX;
 use crate::{Entry, IndexRange};
+
+/// No memory holds more nodes. Asking for them would take all there is before it fails.
+const NODES_MAX: usize = isize::MAX as usize / size_of::<NodeMemory>();
 
 impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// Sets aside the nodes that any `writes` writes to this tree could take.
@@ -23,7 +26,8 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     ///
     /// # Errors
     ///
-    /// [`OutOfNodes`]; the content of the tree is unchanged.
+    /// [`OutOfNodes`]; the content of the tree is unchanged. Of more nodes than
+    /// `isize::MAX` bytes hold none is asked for.
     ///
     /// # Examples
     ///
@@ -41,6 +45,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     pub fn preallocate(&mut self, writes: usize) -> Result<Preallocation<'_, T, S>, OutOfNodes> {
         let nodes_each = self.nodes_each(writes);
         let nodes = nodes_each.saturating_mul(writes);
+        if nodes > NODES_MAX {
+            return Err(OutOfNodes);
+        }
         self.pool.reserve(nodes)?;
         self.pool.promise(nodes);
         Ok(Preallocation {
@@ -88,6 +95,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
 /// # Panics
 ///
 /// The writing methods panic when more writes are made than were asked for.
+#[doc(alias = "mas_destroy")]
 pub struct Preallocation<'t, T: Entry, S: NodeSource = HeapNodes> {
     tree: &'t mut MapleTree<T, S>,
     left: usize,

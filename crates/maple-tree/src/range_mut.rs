@@ -15,8 +15,11 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// that of the whole entry. A snapshot does not see the change: nodes shared with
     /// one are copied first, all of them before the first call.
     ///
-    /// There is no iterator for this: to step by hand, use
-    /// [`cursor_mut`](Self::cursor_mut) and its `value_mut`.
+    /// There is no `range_mut` that returns an iterator. Where a snapshot shares a leaf
+    /// the leaf is copied first, which takes memory and runs `T::clone`: each step could
+    /// fail, with the values before it changed already; and the references handed out so
+    /// far would have to stay valid while the nodes above them are replaced. To step by
+    /// hand, use [`cursor_mut`](Self::cursor_mut) and its `value_mut`, one at a time.
     ///
     /// # Complexity
     ///

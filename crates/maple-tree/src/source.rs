@@ -52,6 +52,11 @@ use crate::slab::{Burst, SLAB};
 /// let refused = tree.insert(IndexRange::single(1), 1_u32).unwrap_err();
 /// assert_eq!(refused.kind, StoreErrorKind::OutOfNodes);
 /// ```
+#[doc(alias = "mt_cache_shrink")]
+#[doc(alias = "mt_zero_nr_tallocated")]
+#[doc(alias = "mt_set_non_kernel")]
+#[doc(alias = "mt_set_callback")]
+#[doc(alias = "mt_set_private")]
 pub unsafe trait NodeSource {
     /// Returns memory for one node, or `None` if there is none.
     fn allocate(&self) -> Option<NonNull<NodeMemory>>;

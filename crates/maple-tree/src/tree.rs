@@ -64,6 +64,8 @@ use crate::{Entry, IndexRange};
 /// assert_eq!(all, [(0x1000, 'a'), (0x2000, 'c'), (0x3000, 'a'), (0x8000, 'b')]);
 /// # Ok::<(), maple_tree::StoreError<char>>(())
 /// ```
+#[doc(alias = "mtree_destroy")]
+#[doc(alias = "__mt_destroy")]
 pub struct MapleTree<T: Entry, S: NodeSource = HeapNodes> {
     pub(crate) root: Root<T>,
     pub(crate) height: usize,
@@ -89,6 +91,9 @@ impl<T: Entry> MapleTree<T> {
     /// let tree = MapleTree::<u64>::new();
     /// assert!(tree.is_empty() && !tree.tracks_gaps());
     /// ```
+    #[doc(alias = "mt_init")]
+    #[doc(alias = "MTREE_INIT")]
+    #[doc(alias = "DEFINE_MTREE")]
     #[must_use]
     pub const fn new() -> Self {
         Self::empty(Kind::Plain, HeapNodes)
@@ -108,6 +113,8 @@ impl<T: Entry> MapleTree<T> {
     /// let tree = MapleTree::<u64>::with_gaps();
     /// assert!(tree.is_empty() && tree.tracks_gaps());
     /// ```
+    #[doc(alias = "mt_init_flags")]
+    #[doc(alias = "MT_FLAGS_ALLOC_RANGE")]
     #[must_use]
     pub const fn with_gaps() -> Self {
         Self::empty(Kind::Gaps, HeapNodes)
@@ -196,6 +203,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// assert!(!tree.is_empty());
     /// # Ok::<(), maple_tree::StoreError<char>>(())
     /// ```
+    #[doc(alias = "mtree_empty")]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.root().is_none()
@@ -240,6 +248,7 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// let many: MapleTree<u64> = (0..100).map(|i| (IndexRange::single(i), i)).collect();
     /// assert_eq!((MapleTree::<u64>::new().height(), one.height(), many.height()), (0, 1, 2));
     /// ```
+    #[doc(alias = "mt_height")]
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
@@ -284,6 +293,9 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
     /// assert!(tree.memory_usage() >= size_of_val(&tree) + 256); // and one node
     /// # Ok::<(), maple_tree::StoreError<char>>(())
     /// ```
+    #[doc(alias = "mt_get_alloc_size")]
+    #[doc(alias = "mt_nr_allocated")]
+    #[doc(alias = "mt_nr_tallocated")]
     #[must_use]
     pub fn memory_usage(&self) -> usize {
         (self.node_count() + self.pool.len()) * size_of::<Node<T>>() + size_of::<Self>()

@@ -2,6 +2,7 @@
 #![cfg(feature = "crossbeam")]
 #![expect(unsafe_code, reason = "a node source with a limit")]
 
+use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::thread;
 
 use maple_tree::{
     EpochRcu, HeapNodes, IndexRange, LocalRcu, MapleTree, NodeMemory, NodeSource, RcuMapleTree,
-    SyncMapleTree,
+    SortedError, SyncMapleTree,
 };
 use testkit::SplitMix;
 
@@ -236,6 +237,108 @@ fn a_tall_tree_is_freed_with_and_without_gaps() {
         SyncMapleTree::<u64>::default().barrier();
         assert_eq!(Arc::strong_count(&value), 1);
     }
+}
+
+#[test]
+fn a_bulk_load_is_seen_whole_or_not_at_all() {
+    const ENTRIES: u64 = if cfg!(miri) { 200 } else { 5000 };
+    for with_gaps in [false, true] {
+        let tree = if with_gaps {
+            SyncMapleTree::with_gaps(EpochRcu)
+        } else {
+            SyncMapleTree::new(EpochRcu)
+        };
+        thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                let mut seen = BTreeSet::new();
+                while !seen.contains(&ENTRIES) {
+                    seen.insert(tree.read().iter().count() as u64);
+                }
+                seen
+            });
+            let early = tree.read();
+            let items = (0..ENTRIES).map(|at| (IndexRange::single(2 * at), Arc::new(at)));
+            let items = items.inspect(|_| assert!(early.is_empty(), "nothing shows before"));
+            tree.write().bulk_load(items).unwrap();
+            drop(early);
+            let seen = looks.join().unwrap();
+            assert!(seen.is_subset(&[0, ENTRIES].into()), "{seen:?}");
+        });
+        let mut writer = tree.write();
+        writer.validate().unwrap();
+        assert_eq!(writer.tracks_gaps(), with_gaps);
+        // It is a tree like any other for the writes that follow.
+        writer.remove(IndexRange::new(3, ENTRIES).unwrap()).unwrap();
+        writer.validate().unwrap();
+        assert!(matches!(writer.bulk_load([]), Err(SortedError::NotEmpty)));
+        let left = writer.len() as u64;
+        drop(writer);
+        assert_eq!(tree.read().iter().count() as u64, left);
+    }
+}
+
+#[test]
+fn a_bulk_load_that_is_refused_leaves_an_empty_tree_that_can_be_written() {
+    let tree = SyncMapleTree::<Arc<u64>>::default();
+    let value = Arc::new(7);
+    let items = (0..100).chain([50]);
+    let items = items.map(|at| (IndexRange::single(at), value.clone()));
+    let refused = tree.write().bulk_load(items).unwrap_err();
+    assert!(matches!(
+        refused,
+        SortedError::Unsorted { position: 100, .. }
+    ));
+    assert_eq!(Arc::strong_count(&value), 1, "what was taken is dropped");
+    assert!(tree.read().is_empty());
+
+    tree.write().bulk_load([]).unwrap();
+    assert!(tree.read().is_empty() && tree.write().validate().is_ok());
+    let three = [3, 1, 3].map(|at| (IndexRange::single(at), value.clone()));
+    tree.write().try_extend(three).unwrap();
+    assert_eq!(tree.read().iter().count(), 2);
+
+    // Emptied by writes, not just new.
+    tree.write().remove(IndexRange::FULL).unwrap();
+    let items = (0..100).map(|at| (IndexRange::single(at), value.clone()));
+    tree.write().bulk_load(items).unwrap();
+    assert_eq!(tree.read().iter().count(), 100);
+    tree.write().validate().unwrap();
+    drop(tree);
+    SyncMapleTree::<u64>::default().barrier();
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
+#[test]
+fn a_writers_cursor_steps_over_entries_and_gaps_both_ways() {
+    //  0123456789
+    //  .AA.BBC...
+    let tree = SyncMapleTree::<char>::default();
+    let mut writer = tree.write();
+    let items = [(1, 2, 'A'), (4, 5, 'B'), (6, 6, 'C')];
+    let items = items.map(|(first, last, value)| (IndexRange::new(first, last).unwrap(), value));
+    writer.try_extend(items).unwrap();
+    let all: Vec<_> = writer
+        .segments(..)
+        .map(|segment| (segment.range(), segment.entry().copied()))
+        .collect();
+    let mut cursor = writer.cursor_mut(0);
+    let mut seen = vec![(cursor.range(), None)];
+    while let Some(segment) = cursor.next() {
+        seen.push((segment.range(), segment.entry().copied()));
+    }
+    assert_eq!((seen.len(), &seen), (6, &all));
+    assert_eq!(cursor.range().last(), u64::MAX, "it stays on the last one");
+    while let Some(segment) = cursor.previous() {
+        let found = (segment.range(), segment.entry().copied());
+        seen.pop();
+        assert_eq!(Some(&found), seen.last());
+    }
+    assert_eq!(cursor.range(), IndexRange::single(0));
+    // It goes on from where a write left it.
+    cursor.next();
+    assert_eq!(cursor.erase().unwrap().unwrap().1, 'A');
+    assert_eq!(cursor.range(), IndexRange::new(0, 3).unwrap());
+    assert_eq!(cursor.next().unwrap().entry(), Some(&'B'));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use maple_tree::{HeapNodes, MapleTree, NodeMemory, NodeSource};
+use maple_tree::{HeapNodes, MapleTree, NodeMemory, NodeSource, OutOfNodes};
 use testkit::{FailingNodes, assert_valid, range};
 
 /// Once, the height that a reservation reckoned with grew with the number of writes.
@@ -18,6 +18,22 @@ fn a_reservation_takes_nodes_in_proportion_to_its_writes() {
         let most = if cfg!(small_nodes) { 50 } else { 25 };
         assert!(each <= most, "{each} nodes for each of {writes} writes");
     }
+}
+
+/// Once, such a reservation took all the memory there is before it failed.
+#[test]
+fn a_reservation_that_no_memory_could_hold_asks_for_none() {
+    let nodes = FailingNodes::new();
+    let mut tree: MapleTree<u64, _> = MapleTree::new_in(nodes.clone());
+    tree.insert(range(1, 5), 7).unwrap();
+    let before = nodes.allocations();
+    for writes in [usize::MAX, usize::MAX / 2, isize::MAX as usize / 256] {
+        assert_eq!(tree.preallocate(writes).err(), Some(OutOfNodes), "{writes}");
+    }
+    assert_eq!(nodes.allocations(), before);
+    assert_valid(&tree);
+    tree.preallocate(1).unwrap().store(range(3, 9), 8);
+    assert_eq!((tree.get(2), tree.get(9)), (Some(&7), Some(&8)));
 }
 
 /// Once, a forgotten reservation made the tree keep every node it freed.

@@ -217,6 +217,7 @@ where
     /// let tree = SyncMapleTree::from_tree(tree, EpochRcu);
     /// assert_eq!(tree.read().get(8), Some(&8));
     /// ```
+    #[doc(alias = "mt_set_in_rcu")]
     #[must_use]
     pub fn from_tree(tree: MapleTree<T, S>, rcu: R) -> Self {
         let source = tree.pool.source().clone();
@@ -262,6 +263,11 @@ where
     /// assert_eq!(writer.len(), 1);
     /// # Ok::<(), maple_tree::StoreError<u64>>(())
     /// ```
+    #[doc(alias = "mtree_lock")]
+    #[doc(alias = "mtree_lock_nested")]
+    #[doc(alias = "mas_lock")]
+    #[doc(alias = "mas_lock_nested")]
+    #[doc(alias = "mas_lock_irqsave")]
     pub fn write(&self) -> Writer<'_, T, R, L, S> {
         let mut core = self.core.lock();
         let retire = Retire {
@@ -358,6 +364,7 @@ where
     /// assert_eq!(tree.get(1), Some(&7));
     /// # Ok::<(), maple_tree::StoreError<u64>>(())
     /// ```
+    #[doc(alias = "mt_clear_in_rcu")]
     pub fn into_tree(mut self) -> MapleTree<T, S> {
         let empty = if self.core.get_mut().tracks_gaps() {
             MapleTree::with_gaps_in(self.source.clone())

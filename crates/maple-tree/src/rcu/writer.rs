@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use lock_api::{MutexGuard, RawMutex};
 
 use super::{Rcu, RcuHead, RcuMapleTree};
-use crate::error::{Occupied, OutOfNodes, StoreError};
+use crate::error::{Occupied, OutOfNodes, SortedError, StoreError};
 use crate::limbo::Batch;
 use crate::node::NodeMemory;
 use crate::source::NodeSource;
@@ -24,8 +24,26 @@ use crate::{AllocateError, CursorMut, Entry, GapRequest, IndexRange, MapleTree, 
 /// writes readers see at once, each write by itself: a change that readers must see
 /// whole is one store, or one value that holds all of it.
 ///
-/// There is no way to change an entry in place, as readers may look at it: store
-/// another.
+/// # What it does not have
+///
+/// Of the methods of a [`MapleTree`], those that could not keep what readers are promised:
+///
+/// - [`get_mut`](MapleTree::get_mut), [`for_each_mut`](MapleTree::for_each_mut), a
+///   cursor's `value_mut`, and [`slot`](MapleTree::slot), which hands out such a
+///   reference too: a reader may look at the entry that would change in place. Store
+///   another.
+/// - [`split_at`](MapleTree::split_at) and [`append`](MapleTree::append) move values
+///   from one tree to another without cloning them. A reader that found one before
+///   may look at it still, while the other tree's owner changes or drops it. Take
+///   a [`snapshot`](MapleTree::snapshot) and split that: it clones what it shares.
+/// - [`retain`](MapleTree::retain) lays the whole tree out anew. Readers would keep all
+///   of the old one, so that for as long as one of them stays there are two. Step
+///   through with [`cursor_mut`](Self::cursor_mut) and erase: each write replaces a few
+///   nodes.
+/// - `extend`, which panics where nodes run out: [`try_extend`](Self::try_extend).
+#[doc(alias = "mtree_unlock")]
+#[doc(alias = "mas_unlock")]
+#[doc(alias = "mas_unlock_irqrestore")]
 pub struct Writer<'t, T, R, L, S>
 where
     T: Entry + Send + Sync + 'static,
@@ -69,6 +87,7 @@ where
     /// # Ok::<(), maple_tree::StoreError<u64>>(())
     /// ```
     #[doc(alias = "mtree_insert_range")]
+    #[doc(alias = "mtree_insert")]
     pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
         self.core.insert(range, value)
     }
@@ -79,6 +98,7 @@ where
     ///
     /// As there.
     #[doc(alias = "mtree_store_range")]
+    #[doc(alias = "mtree_store")]
     pub fn store(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>>
     where
         T: Clone,
@@ -174,6 +194,76 @@ where
         self.core.store_coalescing(range, value)
     }
 
+    /// As [`MapleTree::try_extend`]. Each item is a write by itself: a reader may look
+    /// between any two.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// tree.write().try_extend((0..5).map(|i| (IndexRange::single(i * 10), i)))?;
+    /// assert_eq!(tree.read().get(40), Some(&4));
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    pub fn try_extend(
+        &mut self,
+        items: impl IntoIterator<Item = (IndexRange, T)>,
+    ) -> Result<(), StoreError<T>>
+    where
+        T: Clone,
+    {
+        self.core.try_extend(items)
+    }
+
+    /// As [`MapleTree::bulk_load`]. Readers see it whole or not at all: the nodes are
+    /// made aside, and found from one moment on. A look-up or an iteration that began
+    /// before finds the tree empty.
+    ///
+    /// # Complexity
+    ///
+    /// As there; readers are not waited for, and nothing is cut out.
+    ///
+    /// # Errors
+    ///
+    /// As there. Readers have seen none of the items that were taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SortedError, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let squares = (0..1000).map(|i| (IndexRange::single(i * i), i));
+    /// tree.write().bulk_load(squares.inspect(|_| assert!(tree.read().is_empty())))?;
+    /// assert_eq!(tree.read().get(81), Some(&9));
+    /// # Ok::<(), SortedError>(())
+    /// ```
+    #[doc(alias = "mas_expected_entries")]
+    pub fn bulk_load(
+        &mut self,
+        items: impl IntoIterator<Item = (IndexRange, T)>,
+    ) -> Result<(), SortedError> {
+        if !self.core.is_empty() {
+            return Err(SortedError::NotEmpty);
+        }
+        let mut aside = MapleTree::empty(self.core.branches, self.tree.source.clone());
+        aside.bulk_load(items)?;
+        let root = aside.root.replace(None);
+        let (height, len) = (aside.height, aside.len);
+        (aside.height, aside.len) = (0, 0);
+        let core = &mut *self.core;
+        (core.height, core.len) = (height, len);
+        let before = core.root.replace(root);
+        debug_assert!(before.is_none(), "an empty tree has no node");
+        Ok(())
+    }
+
     /// As [`MapleTree::allocate_lowest`].
     ///
     /// # Errors
@@ -237,6 +327,8 @@ where
     /// As [`MapleTree::clear`]. Where there is no memory to note what goes, it waits
     /// for the readers that look at it, as [`Rcu::synchronize`] does: a thread that is
     /// a reader itself at that moment waits for itself (or, with `LocalRcu`, panics).
+    #[doc(alias = "mtree_destroy")]
+    #[doc(alias = "__mt_destroy")]
     pub fn clear(&mut self) {
         let room = self.core.limbo.nodes_for(1);
         if self.core.pool.reserve(room).is_ok() {
@@ -414,6 +506,49 @@ impl<T: Entry + Clone, S: NodeSource> WriterCursor<'_, T, S> {
     /// As [`CursorMut::seek`].
     pub fn seek(&mut self, index: u64) -> Segment<'_, T> {
         self.cursor.seek(index)
+    }
+
+    /// As [`CursorMut::next`]: steps to the next entry or gap.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// writer.insert(IndexRange::new(10, 19).unwrap(), 7)?;
+    /// let mut cursor = writer.cursor_mut(0);
+    /// assert_eq!(cursor.next().unwrap().entry(), Some(&7));
+    /// assert!(cursor.next().unwrap().is_gap());
+    /// assert_eq!(cursor.next(), None); // that gap reaches the highest index
+    /// assert_eq!(cursor.range().first(), 20);
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    #[expect(clippy::should_implement_trait, reason = "a cursor also steps back")]
+    #[doc(alias = "mas_next_range")]
+    pub fn next(&mut self) -> Option<Segment<'_, T>> {
+        self.cursor.next()
+    }
+
+    /// As [`CursorMut::previous`]: steps to the entry or gap before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// writer.insert(IndexRange::new(10, 19).unwrap(), 7)?;
+    /// let mut cursor = writer.cursor_mut(10);
+    /// assert_eq!(cursor.previous().unwrap().range(), IndexRange::new(0, 9).unwrap());
+    /// assert_eq!(cursor.previous(), None);
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    #[doc(alias = "mas_prev_range")]
+    pub fn previous(&mut self) -> Option<Segment<'_, T>> {
+        self.cursor.previous()
     }
 
     /// As [`CursorMut::next_entry`].

@@ -47,12 +47,21 @@ type Look = fn(&Reader<'_, Value, LoomRcu>, &History);
 /// What is done in every order.
 #[derive(Clone, Copy)]
 struct Scene {
-    /// Entries of four indices each, from 0 on.
+    /// So many entries, one at each multiple of four from 0 on.
     entries: u64,
+    /// How many indices each takes, of four; the others are a hole.
+    len: u64,
     /// What each writer writes.
     writers: &'static [&'static [Write]],
     /// What each reader does.
     readers: &'static [Look],
+}
+
+/// Seen from the threads.
+#[derive(Clone, Copy)]
+enum When {
+    Before,
+    After,
 }
 
 /// A tree and the states it goes through.
@@ -64,12 +73,12 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(entries: u64, patience: Patience) -> Self {
+    fn new(scene: &Scene, patience: Patience) -> Self {
         let history = History::new(SPAN);
         let mut core = MapleTree::new_in(KeptNodes::default());
         let mut values = Vec::new();
-        for at in 0..entries {
-            let range = IndexRange::new(4 * at, 4 * at + 3).unwrap();
+        for at in 0..scene.entries {
+            let range = IndexRange::new(4 * at, 4 * at + scene.len - 1).unwrap();
             let value = Arc::new(at as u32 + 1);
             history.will_fill(range, *value);
             core.insert(range, value.clone()).unwrap();
@@ -98,6 +107,12 @@ impl Stage {
         writer.hand_over();
     }
 
+    /// How many leaves are sparse.
+    fn sparse_leaves(&self) -> usize {
+        let dump = self.tree.write().dump().to_string();
+        dump.matches("sparse leaf").count()
+    }
+
     /// All is over: the tree is sound, and nothing is left that should be gone.
     fn settle(self) {
         self.tree.write().validate().unwrap();
@@ -114,6 +129,15 @@ impl Stage {
 }
 
 fn run(scene: Scene, weakened: Weakened, patience: Patience) {
+    run_with(scene, (weakened, patience), |_, _| {});
+}
+
+/// As [`run`], and calls `look` before the threads begin and when they have ended.
+fn run_with(
+    scene: Scene,
+    (weakened, patience): (Weakened, Patience),
+    look: impl Fn(&Stage, When) + Send + Sync + 'static,
+) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
     let orders = Arc::new(AtomicUsize::new(0));
@@ -121,15 +145,16 @@ fn run(scene: Scene, weakened: Weakened, patience: Patience) {
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
         shadowed(weakened, || {
-            let stage = Arc::new(Stage::new(scene.entries, patience));
+            let stage = Arc::new(Stage::new(&scene, patience));
             // The lock and the word of the root get known to loom, where they stay.
             drop(stage.tree.write());
             drop(stage.tree.read().get(0).cloned());
+            look(&stage, When::Before);
             let mut threads = Vec::new();
-            for look in scene.readers {
+            for read in scene.readers {
                 let stage = stage.clone();
                 threads.push(thread::spawn(move || {
-                    look(&stage.tree.read(), &stage.history);
+                    read(&stage.tree.read(), &stage.history);
                 }));
             }
             let (first, others) = scene.writers.split_first().unwrap();
@@ -144,6 +169,7 @@ fn run(scene: Scene, weakened: Weakened, patience: Patience) {
                 thread.join().unwrap();
             }
             let stage = Arc::into_inner(stage).expect("all threads have ended");
+            look(&stage, When::After);
             stage.settle();
         });
     });
@@ -152,6 +178,18 @@ fn run(scene: Scene, weakened: Weakened, patience: Patience) {
 
 fn check(scene: Scene) {
     run(scene, Weakened::Nothing, Patience::WaitsForReaders);
+}
+
+/// As [`check`]; so many leaves are sparse before the threads begin, and when they have ended.
+fn check_sparse(scene: Scene, before: usize, after: usize) {
+    let as_is = (Weakened::Nothing, Patience::WaitsForReaders);
+    run_with(scene, as_is, move |stage, when| {
+        let expected = match when {
+            When::Before => before,
+            When::After => after,
+        };
+        assert_eq!(stage.sparse_leaves(), expected);
+    });
 }
 
 /// Two looks at one index: the second does not see an earlier state.
@@ -182,6 +220,7 @@ fn descend(reader: &Reader<'_, Value, LoomRcu>, history: &History) {
 /// The root is a leaf, and is replaced.
 const ROOT: Scene = Scene {
     entries: 3,
+    len: 4,
     writers: &[&[(5, 9, 100), (0, 6, 0)]],
     readers: &[look_up::<6>],
 };
@@ -189,6 +228,7 @@ const ROOT: Scene = Scene {
 /// A leaf below a branch is replaced, by one store to a word of that branch.
 const LEAF: Scene = Scene {
     entries: 10,
+    len: 4,
     writers: &[&[(16, 19, 100), (17, 18, 101)]],
     readers: &[look_up::<17>],
 };
@@ -222,6 +262,7 @@ mod a_reader_beside_a_writer {
     fn that_moves_what_two_leaves_share() {
         const SPANNING: Scene = Scene {
             entries: 10,
+            len: 4,
             writers: &[&[(9, 26, 100)]],
             readers: &[ascend],
         };
@@ -240,11 +281,13 @@ mod a_reader_beside_a_writer {
     fn that_makes_the_tree_taller_and_lower() {
         check(Scene {
             entries: 5,
+            len: 4,
             writers: &[&[(20, 23, 100), (21, 22, 101)]],
             readers: &[ascend],
         });
         check(Scene {
             entries: 8,
+            len: 4,
             writers: &[&[(4, 31, 0)]],
             readers: &[descend],
         });
@@ -254,9 +297,61 @@ mod a_reader_beside_a_writer {
     fn that_empties_the_tree_and_fills_it_again() {
         check(Scene {
             entries: 6,
+            len: 4,
             writers: &[&[(0, SPAN - 1, 0), (2, 5, 100)]],
             readers: &[look_up::<3>],
         });
+    }
+}
+
+/// A leaf whose entries lie apart names where each begins and ends, one whose entries touch only
+/// where each ends.
+mod a_reader_beside_a_writer_of_sparse_leaves {
+    use super::*;
+
+    //  0   4   8   c   10  14
+    //  AA..BB..CC..DD..EE..FF..
+    const APART: Scene = Scene {
+        entries: 6,
+        len: 2,
+        writers: &[&[(9, 10, 100)]],
+        readers: &[look_up::<9>],
+    };
+
+    #[test]
+    fn that_stores_over_an_entry_and_a_part_of_the_hole_behind() {
+        check_sparse(APART, 2, 2);
+        let ascending = Scene {
+            readers: &[ascend],
+            ..APART
+        };
+        check_sparse(ascending, 2, 2);
+    }
+
+    #[test]
+    fn that_turns_a_leaf_sparse() {
+        //  AA..BB..CC...**      one slot more than a dense leaf has
+        let scene = Scene {
+            entries: 3,
+            writers: &[&[(13, 14, 100)]],
+            readers: &[ascend],
+            ..APART
+        };
+        check_sparse(scene, 0, 1);
+    }
+
+    #[test]
+    fn that_turns_a_leaf_dense() {
+        //  AA..BB..CC..DD
+        //    **********
+        //       **             five entries without a hole: one more than a sparse leaf has
+        let scene = Scene {
+            entries: 4,
+            writers: &[&[(2, 11, 100), (5, 6, 101)]],
+            readers: &[descend],
+            ..APART
+        };
+        check_sparse(scene, 1, 0);
     }
 }
 
@@ -267,6 +362,7 @@ mod more_threads {
     fn two_readers_free_what_the_writer_cut_out() {
         check(Scene {
             entries: 10,
+            len: 4,
             writers: &[&[(16, 19, 100)]],
             readers: &[look_up::<17>, look_up::<16>],
         });
@@ -276,6 +372,7 @@ mod more_threads {
     fn writers_take_turns() {
         check(Scene {
             entries: 6,
+            len: 4,
             writers: &[&[(8, 11, 100)], &[(9, 10, 101)]],
             readers: &[look_up::<9>],
         });
