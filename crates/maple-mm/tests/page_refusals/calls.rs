@@ -176,6 +176,15 @@ pub(crate) fn remaps() -> Vec<Call> {
             })
         }
     };
+    let straddling = |space: &mut Paged| {
+        space.mremap(MremapRequest {
+            addr: page(250),
+            old_len: LEN,
+            new_len: LEN,
+            flags: MREMAP_MAYMOVE | MREMAP_FIXED,
+            new_addr: page(1 << 25),
+        })
+    };
     let fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
     let both = MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
     vec![
@@ -185,6 +194,7 @@ pub(crate) fn remaps() -> Vec<Call> {
         call("mremap of the head", remap(3, 8, None, MREMAP_MAYMOVE)),
         call("mremap far away", remap(10, 10, Some(1 << 25), fixed)),
         call("mremap over others", remap(10, 10, Some(51), fixed)).leaving_something(),
+        call("mremap over two tables", straddling),
         call("mremap with both kept", remap(10, 10, None, both)),
     ]
 }

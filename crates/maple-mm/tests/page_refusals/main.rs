@@ -85,6 +85,36 @@ fn calls_amid_those_that_share_survive_every_refusal() {
     fail_all("inherited", inherited);
 }
 
+/// Calls amid 1,621 mappings, with every third allocation refused, in the same address space
+/// again and again: it is as before, each time.
+#[test]
+fn calls_amid_many_mappings_survive_refusals() {
+    let mut tried = 0;
+    let calls = [maps(), changes(), touches(), remaps()];
+    let strict = |call: &&Call| call.leaves == Leaves::Nothing && !call.name.contains("two tables");
+    for call in calls.iter().flatten().filter(strict) {
+        let ground = Ground::new();
+        let alive = live();
+        let mut family = many(ground);
+        let before = family.strict();
+        for at in (0..).step_by(3) {
+            ground.pool.release_reserve();
+            let act = || (call.act)(&mut family.space);
+            let (result, refused) = refusing(Refuse::Once(at), act);
+            if result.is_ok() || refused == 0 {
+                break;
+            }
+            assert_eq!(family.strict(), before, "{} at {at}", call.name);
+            tried += 1;
+        }
+        family.check();
+        drop(before);
+        family.end(alive);
+    }
+    println!("many: {tried} failure points, every 3");
+    assert!(tried > 40);
+}
+
 /// Forks with every `stride`-th allocation refused. Returns how many were.
 fn fork_each(build: Build, plan: ForkPlan, stride: usize) -> usize {
     let ground = Ground::new();
