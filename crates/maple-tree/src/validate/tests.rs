@@ -1,7 +1,7 @@
 //! Each invariant is broken once, and `validate` names it.
 
 use super::for_each_node;
-use crate::node::{Kind, Link, Node, Path, Steps};
+use crate::node::{Kind, Link, Node, Path, SPARSE_SLOTS, Steps};
 use crate::{IndexRange, Invariant, MapleTree};
 
 /// Entries over `[10i, 10i + 4]`: every leaf is sparse and has holes, the root is a
@@ -228,12 +228,13 @@ fn every_invariant_has_an_id() {
 
 #[test]
 fn last_index_behind_the_slots_in_use_breaks_l3() {
-    let sparse = if cfg!(small_nodes) { 3 } else { 9 };
-    for (count, distance, kind) in [(4, 1, Kind::Dense), (sparse, 10, Kind::Sparse)] {
+    for (count, distance, kind) in [(4, 1, Kind::Dense), (SPARSE_SLOTS, 10, Kind::Sparse)] {
         let mut tree = MapleTree::new();
+        let index = |at: usize| distance * at as u64;
         for at in 0..count {
-            tree.insert(IndexRange::single(distance * at), at).unwrap();
+            tree.insert(IndexRange::single(index(at)), 0).unwrap();
         }
+        tree.erase(index(count - 1)).unwrap();
         tree.validate().unwrap();
         let leaf = node_at(&mut tree, 0, 0);
         assert_eq!(leaf.kind(), kind);
@@ -247,10 +248,15 @@ fn last_index_behind_the_slots_in_use_breaks_l3() {
 fn pivot_behind_the_children_breaks_l3() {
     let plain: MapleTree<u64> = (0..40).map(|i| (IndexRange::single(3 * i), i)).collect();
     for mut tree in [tree(), plain] {
-        // The root has fewer children than it could have.
-        let root = node_at(&mut tree, 0, 0);
-        let count = root.count();
-        root.set_unused_pivot(count, 0);
+        let depths = (0..tree.height - 1).flat_map(|depth| [(depth, 0), (depth, u64::MAX)]);
+        let mut has_room = |&(depth, index): &(usize, u64)| {
+            let branch = node_at(&mut tree, index, depth);
+            branch.count() + 1 < branch.kind().slots()
+        };
+        let (depth, index) = depths.into_iter().find(&mut has_room).unwrap();
+        let branch = node_at(&mut tree, index, depth);
+        let count = branch.count();
+        branch.set_unused_pivot(count, 0);
         assert_breaks(&tree, Invariant::Padding);
     }
 }
