@@ -248,19 +248,26 @@ fn a_bulk_load_is_seen_whole_or_not_at_all() {
         } else {
             SyncMapleTree::new(EpochRcu)
         };
+        let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let looks = scope.spawn(|| {
                 let mut seen = BTreeSet::new();
-                while !seen.contains(&ENTRIES) {
+                while !is_over.load(Ordering::Acquire) {
                     seen.insert(tree.read().iter().count() as u64);
                 }
                 seen
             });
             let early = tree.read();
             let items = (0..ENTRIES).map(|at| (IndexRange::single(2 * at), Arc::new(at)));
-            let items = items.inspect(|_| assert!(early.is_empty(), "nothing shows before"));
-            tree.write().bulk_load(items).unwrap();
+            let mut shown = 0;
+            let items = items.inspect(|_| shown += usize::from(!early.is_empty()));
+            let loaded = tree.write().bulk_load(items);
             drop(early);
+            let found = tree.read().iter().count() as u64;
+            // Before anything that may panic, or the other thread never ends.
+            is_over.store(true, Ordering::Release);
+            assert_eq!((loaded, found), (Ok(()), ENTRIES));
+            assert_eq!(shown, 0, "nothing shows before it is whole");
             let seen = looks.join().unwrap();
             assert!(seen.is_subset(&[0, ENTRIES].into()), "{seen:?}");
         });
