@@ -1,8 +1,8 @@
 //! The list of checks, and the table at the end that says what ran, for how long, what was skipped.
 
 use crate::{
-    cargo, counts, documents, examples, fuzz, linux_names, loom, miri, no_std, planted, programs,
-    run, shuttle, sources, tools,
+    cargo, counts, documents, examples, fuzz, heavy, linux_names, miri, no_std, planted, programs,
+    run, sources, tools,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -93,11 +93,15 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "loom",
-        run: loom::models,
+        run: heavy::loom,
     },
     Check {
         name: "shuttle",
-        run: shuttle::schedules,
+        run: heavy::shuttle,
+    },
+    Check {
+        name: "million entries",
+        run: heavy::million,
     },
     Check {
         name: "fuzz corpus",

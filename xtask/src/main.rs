@@ -8,9 +8,9 @@ mod coverage;
 mod documents;
 mod examples;
 mod fuzz;
+mod heavy;
 mod linux_names;
 mod linux_peer;
-mod loom;
 mod miri;
 mod mutants;
 mod nightly;
@@ -20,7 +20,6 @@ mod programs;
 mod reasons;
 mod run;
 mod sanitizers;
-mod shuttle;
 mod sources;
 mod tools;
 
@@ -63,8 +62,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["check", name] => one(name),
-        ["loom"] => ci::conclude(loom::models()),
-        ["shuttle"] => ci::conclude(shuttle::schedules()),
+        ["loom"] => ci::conclude(heavy::loom()),
+        ["shuttle"] => ci::conclude(heavy::shuttle()),
         ["planted"] => one("planted mistakes"),
         ["fuzz", words @ ..] => ci::conclude(fuzz::search(words)),
         ["tsan"] => ci::conclude(sanitizers::thread()),

@@ -1,10 +1,10 @@
 //! A tree of a million entries, churned by ten million random writes while four
 //! readers look all the while.
 //!
-//! The whole of it takes a minute or two, so it runs only when asked for:
+//! The whole of it takes a minute in release mode, so it is a check of its own:
 //!
 //! ```text
-//! cargo test --release -p maple-tree --features crossbeam --test million -- --ignored --nocapture
+//! cargo xtask check "million entries"
 //! ```
 //!
 //! What runs with every other test is the same at a fiftieth of the size.
@@ -267,7 +267,7 @@ fn twenty_thousand_entries_end_settled_after_churn_beside_readers() {
 }
 
 #[test]
-#[ignore = "takes a minute or two in release mode"]
+#[ignore = "a minute in release mode: `cargo xtask check \"million entries\"`"]
 fn a_million_entries_end_settled_after_ten_million_writes_beside_readers() {
     churn(Size {
         entries: 1_000_000,
