@@ -285,3 +285,23 @@ fn emptying_what_is_empty_needs_no_memory_even_in_nodes_that_are_shared() {
         assert_eq!(*tree, snapshot);
     });
 }
+
+#[test]
+fn entries_side_by_side_take_one_slot_of_a_leaf_each() {
+    let slots = if cfg!(small_nodes) { 5 } else { 15 };
+    let entry = |place: u64| range(10 * place, 10 * place + 9);
+    for (first, second) in [(0, 1), (1, 0)] {
+        let nodes = FailingNodes::new();
+        let mut tree = MapleTree::new_in(nodes.clone());
+        let places = |from| (from..slots).step_by(2);
+        tree.bulk_load(places(first).map(|place| (entry(place), place)))
+            .unwrap();
+        let mut tree = tree.duplicate().unwrap();
+        nodes.fail_after(Some(0));
+        for place in places(second) {
+            tree.insert(entry(place), place).unwrap();
+            assert_valid(&tree);
+        }
+        assert_eq!((tree.len() as u64, tree.height()), (slots, 1));
+    }
+}
