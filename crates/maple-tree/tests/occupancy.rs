@@ -13,8 +13,8 @@ fn entry(place: u64) -> IndexRange {
 /// The number of nodes, without those at hand for later.
 fn nodes(tree: &MapleTree<u64>) -> usize {
     let dump = format!("{:?}", tree.dump());
-    let is_node = |line: &&str| line.starts_with("leaf") || line.starts_with("branch");
-    dump.lines().map(str::trim_start).filter(is_node).count()
+    let is_node = |line: &&str| line.contains("leaf") || line.contains("branch");
+    dump.lines().filter(is_node).count()
 }
 
 /// Two full leaves below a root, the first `merged` entries of one of which are made a single one.
@@ -79,4 +79,16 @@ fn a_full_leaf_beside_full_ones_is_split() {
     let mut tree = two_leaves(0, 1);
     cut(&mut tree, LEAF / 2);
     assert_eq!(nodes(&tree), 4);
+}
+
+#[test]
+fn the_last_leaf_is_split_evenly_where_it_does_not_grow_at_its_end() {
+    let mut tree = MapleTree::new();
+    tree.bulk_load((0..LEAF).map(|place| (entry(place), place)))
+        .unwrap();
+    cut(&mut tree, LEAF / 2);
+    assert_eq!((nodes(&tree), tree.height()), (3, 2));
+    // The first half takes two entries more without a third leaf.
+    cut(&mut tree, 0);
+    assert_eq!(nodes(&tree), 3);
 }
