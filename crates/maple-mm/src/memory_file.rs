@@ -5,11 +5,12 @@ use core::num::NonZeroU64;
 use core::ops::Range;
 
 use maple_tree::{IndexRange, MapleTree};
+use spin::mutex::SpinMutex;
 
 use crate::abi::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::file_pages::{BusError, FilePages};
-use crate::memory::{SpinLock, TreeNodes};
+use crate::memory::TreeNodes;
 use crate::paging::{
     Content, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory, read_bytes, write_bytes,
 };
@@ -44,7 +45,7 @@ struct Contents {
 /// ```
 pub struct MemoryFile<M: PhysMemory> {
     memory: M,
-    contents: SpinLock<Contents>,
+    contents: SpinMutex<Contents>,
 }
 
 impl<M: PhysMemory + Send> MemoryFile<M> {
@@ -59,7 +60,7 @@ impl<M: PhysMemory + Send> MemoryFile<M> {
     pub const fn new_in(memory: M, bytes: u64, nodes: TreeNodes) -> Self {
         Self {
             memory,
-            contents: SpinLock::new(Contents {
+            contents: SpinMutex::new(Contents {
                 pages: Cache::new_in(nodes),
                 bytes,
             }),

@@ -26,14 +26,11 @@
 )]
 
 use alloc::alloc::{Layout, alloc, dealloc};
-use core::cell::UnsafeCell;
-use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
+use spin::mutex::SpinMutex;
 
 use crate::node::NodeMemory;
 
@@ -55,13 +52,14 @@ const BURST: usize = 64;
 pub(crate) type Burst = ArrayVec<NonNull<NodeMemory>, BURST>;
 
 /// Where the nodes of every [`HeapNodes`](crate::HeapNodes) come from.
-pub(crate) static SLAB: Slab = Slab(SpinLock::new(Chunks::new()));
+pub(crate) static SLAB: Slab = Slab(SpinMutex::new(Chunks::new()));
 
 /// Chunks and the lock around them.
 ///
 /// The global allocator is never called under the lock: it may itself use a
-/// tree, or be slow.
-pub(crate) struct Slab(SpinLock<Chunks>);
+/// tree, or be slow. A thread that waits spins, for a few dozen instructions:
+/// without `std` there is nobody to ask for sleep.
+pub(crate) struct Slab(SpinMutex<Chunks>);
 
 impl Slab {
     /// Puts `wanted` nodes, which is at least one, into the empty `burst`; fewer if
@@ -384,67 +382,5 @@ impl Chunk {
         // both are within the chunk.
         let header = unsafe { node.sub(place) };
         (Self(header.cast()), place)
-    }
-}
-
-/// A lock for a few dozen instructions at a time.
-///
-/// A thread that waits spins: without `std` there is nobody to ask for sleep.
-/// Who is stopped while it holds the lock makes others wait for as long.
-struct SpinLock<T> {
-    locked: AtomicBool,
-    value: UnsafeCell<T>,
-}
-
-// SAFETY: the value is reached by one thread at a time, through a `Locked`.
-unsafe impl<T: Send> Sync for SpinLock<T> {}
-
-impl<T> SpinLock<T> {
-    const fn new(value: T) -> Self {
-        Self {
-            locked: AtomicBool::new(false),
-            value: UnsafeCell::new(value),
-        }
-    }
-
-    fn lock(&self) -> Locked<'_, T> {
-        // ORDERING: `Acquire` pairs with the `Release` in `drop` of the last `Locked`.
-        while self.locked.swap(true, Ordering::Acquire) {
-            // Reading leaves the cache line with who holds the lock.
-            // ORDERING: `Relaxed`: the swap decides.
-            while self.locked.load(Ordering::Relaxed) {
-                core::hint::spin_loop();
-            }
-        }
-        Locked(self, PhantomData)
-    }
-}
-
-/// The lock, held. Dropping it, by a panic too, lets go.
-///
-/// Like the `&mut T` it stands for, it is shared between threads only if `T` may be.
-struct Locked<'a, T>(&'a SpinLock<T>, PhantomData<&'a mut T>);
-
-impl<T> Deref for Locked<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        // SAFETY: the lock is held, so no other thread has a reference; through
-        // this `Locked` a mutable one takes `&mut self`.
-        unsafe { &*self.0.value.get() }
-    }
-}
-
-impl<T> DerefMut for Locked<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the lock is held, and this `Locked` is borrowed mutably.
-        unsafe { &mut *self.0.value.get() }
-    }
-}
-
-impl<T> Drop for Locked<'_, T> {
-    fn drop(&mut self) {
-        // ORDERING: `Release` pairs with the `Acquire` in `lock`.
-        self.0.locked.store(false, Ordering::Release);
     }
 }

@@ -228,3 +228,80 @@ fn a_duplicate_that_runs_out_of_nodes_leaves_none_behind() {
     ledger.assert_settled();
     nodes.assert_settled();
 }
+
+/// Makes `change` at every entry of a tree, each time in a copy that has no free node at hand, while
+/// no node can be allocated. Every leaf has more entries than it needs.
+#[track_caller]
+fn without_memory(change: impl Fn(&mut MapleTree<u64, FailingNodes>, u64)) {
+    let nodes = FailingNodes::new();
+    let empty = [
+        MapleTree::new_in(nodes.clone()),
+        MapleTree::with_gaps_in(nodes.clone()),
+    ];
+    for mut tree in empty {
+        let entries = (0..400).map(|place| (range(10 * place, 10 * place + 6), place));
+        tree.bulk_load(entries).unwrap();
+        for place in 0..400 {
+            let mut copy = tree.duplicate().unwrap();
+            nodes.fail_after(Some(0));
+            change(&mut copy, place);
+            nodes.fail_after(None);
+            assert_valid(&copy);
+        }
+    }
+    nodes.assert_settled();
+}
+
+#[test]
+fn another_value_for_an_entry_needs_no_memory() {
+    without_memory(|tree, place| {
+        tree.store(range(10 * place, 10 * place + 6), 7).unwrap();
+        assert_eq!(tree.get(10 * place + 6), Some(&7));
+    });
+}
+
+#[test]
+fn erasing_from_a_full_leaf_needs_no_memory() {
+    without_memory(|tree, place| {
+        let erased = tree.erase(10 * place).unwrap();
+        assert_eq!(erased, Some((range(10 * place, 10 * place + 6), place)));
+    });
+}
+
+#[test]
+fn shortening_an_entry_needs_no_memory() {
+    without_memory(|tree, place| {
+        tree.remove(range(10 * place + 4, 10 * place + 6)).unwrap();
+        assert_eq!(tree.get(10 * place + 3), Some(&place));
+        assert_eq!(tree.get(10 * place + 4), None);
+    });
+}
+
+#[test]
+fn emptying_what_is_empty_needs_no_memory_even_in_nodes_that_are_shared() {
+    without_memory(|tree, place| {
+        let snapshot = tree.snapshot();
+        tree.remove(range(10 * place + 7, 10 * place + 9)).unwrap();
+        assert_eq!(*tree, snapshot);
+    });
+}
+
+#[test]
+fn entries_side_by_side_take_one_slot_of_a_leaf_each() {
+    let slots = if cfg!(small_nodes) { 5 } else { 15 };
+    let entry = |place: u64| range(10 * place, 10 * place + 9);
+    for (first, second) in [(0, 1), (1, 0)] {
+        let nodes = FailingNodes::new();
+        let mut tree = MapleTree::new_in(nodes.clone());
+        let places = |from| (from..slots).step_by(2);
+        tree.bulk_load(places(first).map(|place| (entry(place), place)))
+            .unwrap();
+        let mut tree = tree.duplicate().unwrap();
+        nodes.fail_after(Some(0));
+        for place in places(second) {
+            tree.insert(entry(place), place).unwrap();
+            assert_valid(&tree);
+        }
+        assert_eq!((tree.len() as u64, tree.height()), (slots, 1));
+    }
+}

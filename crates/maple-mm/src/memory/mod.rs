@@ -1,12 +1,10 @@
 //! Where mappings and the nodes of their trees live, and the counted pointer to a mapping.
 
-mod lock;
 mod nodes;
 mod pool;
 mod source;
 mod vma_ref;
 
-pub(crate) use lock::SpinLock;
 pub use nodes::TreeNodes;
 pub(crate) use pool::Batch;
 pub use pool::VmaPool;

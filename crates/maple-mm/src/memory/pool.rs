@@ -22,7 +22,8 @@ use core::fmt;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use super::lock::SpinLock;
+use spin::mutex::SpinMutex;
+
 use super::source::VmaSource;
 use crate::errno::Errno;
 
@@ -53,7 +54,7 @@ pub(crate) struct Block(
 /// See [`VmaSource`].
 pub struct VmaPool {
     source: &'static dyn VmaSource,
-    chunks: SpinLock<Chunks>,
+    chunks: SpinMutex<Chunks>,
 }
 
 impl VmaPool {
@@ -67,7 +68,7 @@ impl VmaPool {
     pub const fn new(source: &'static dyn VmaSource) -> Self {
         Self {
             source,
-            chunks: SpinLock::new(Chunks::new()),
+            chunks: SpinMutex::new(Chunks::new()),
         }
     }
 

@@ -137,9 +137,7 @@ impl<'a, T> Frontier<'a, T> {
             if parents > 0 && self.replaced[parents - 1].is_same(&self.replaced[at]) {
                 continue;
             }
-            if parents < at {
-                self.replaced.swap(parents, at);
-            }
+            self.replaced.swap(parents, at);
             parents += 1;
         }
         self.replaced.truncate(parents);
