@@ -111,7 +111,7 @@ fn fail_each(trial: &mut Trial, copy: &Op, op: &Op) -> u32 {
 
 /// Fails every allocation of every write on a tree of `entries` entries.
 ///
-/// A duplicate shares no node and has no stock of free ones; a snapshot shares every node.
+/// A duplicate shares no node, a snapshot every node.
 #[track_caller]
 fn fail_all(entries: u64, height: usize, empty: Trial) {
     let mut trial = tree_of(entries, empty);
@@ -243,6 +243,7 @@ fn without_memory(change: impl Fn(&mut MapleTree<u64, FailingNodes>, u64)) {
         tree.bulk_load(entries).unwrap();
         for place in 0..400 {
             let mut copy = tree.duplicate().unwrap();
+            copy.shrink_to_fit();
             nodes.fail_after(Some(0));
             change(&mut copy, place);
             nodes.fail_after(None);
@@ -296,7 +297,7 @@ fn entries_side_by_side_take_one_slot_of_a_leaf_each() {
         let places = |from| (from..slots).step_by(2);
         tree.bulk_load(places(first).map(|place| (entry(place), place)))
             .unwrap();
-        let mut tree = tree.duplicate().unwrap();
+        tree.shrink_to_fit();
         nodes.fail_after(Some(0));
         for place in places(second) {
             tree.insert(entry(place), place).unwrap();
@@ -317,7 +318,7 @@ fn a_leaf_gives_up_all_but_the_fewest_entries_in_place() {
         tree.bulk_load((0..4 * slots).map(|place| (entry(place), place)))
             .unwrap();
         let in_first = first_leaf_len(&tree);
-        let mut tree = tree.duplicate().unwrap();
+        tree.shrink_to_fit();
         nodes.fail_after(Some(0));
         for place in 1..=in_first - least {
             tree.erase(10 * place).unwrap();
