@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/world.rs"]
+mod world;
 
 mod faults;
 mod files;
