@@ -284,19 +284,25 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// O(levels).
     #[must_use]
     pub fn entry(&self, addr: u64) -> Option<Mapped> {
+        self.leaf(addr).map(|(_, mapped)| mapped)
+    }
+
+    /// The entry of the page at `addr`, and what it says.
+    fn leaf(&self, addr: u64) -> Option<(Place<'_>, Mapped)> {
         if addr >= A::USER_END {
             return None;
         }
         let place = self.find(addr, 0);
-        match place.entry::<A>() {
-            Entry::Leaf(leaf) => Some(Mapped {
-                start: region::<A>(addr, place.level).start,
-                size: A::span(place.level),
-                leaf,
-                way: place.way,
-            }),
-            _ => None,
-        }
+        let Entry::Leaf(leaf) = place.entry::<A>() else {
+            return None;
+        };
+        let mapped = Mapped {
+            start: region::<A>(addr, place.level).start,
+            size: A::span(place.level),
+            leaf,
+            way: place.way,
+        };
+        Some((place, mapped))
     }
 
     /// Where a processor in user mode finds the byte at `addr`.
@@ -309,12 +315,21 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// The [`PageFault`] that the processor would report.
     pub fn translate(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
+        self.reach(addr, access).map(|(_, frame)| frame)
+    }
+
+    /// As [`translate`](Self::translate), and the entry that says so.
+    pub(super) fn reach(
+        &self,
+        addr: u64,
+        access: Access,
+    ) -> Result<(Place<'_>, PhysAddr), PageFault> {
         let fault = |cause| PageFault {
             addr,
             access,
             cause,
         };
-        let mapped = self.entry(addr).ok_or(fault(FaultCause::NotPresent))?;
+        let (place, mapped) = self.leaf(addr).ok_or(fault(FaultCause::NotPresent))?;
         let flags = mapped.leaf.attributes.flags;
         if !flags.contains(LeafFlags::READ) {
             return Err(fault(FaultCause::NotPresent));
@@ -325,7 +340,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             Access::Execute => flags.contains(LeafFlags::EXECUTE),
         };
         if allowed && flags.contains(LeafFlags::USER) {
-            Ok(mapped.leaf.frame.plus(addr - mapped.start))
+            Ok((place, mapped.leaf.frame.plus(addr - mapped.start)))
         } else {
             Err(fault(FaultCause::Protection))
         }
