@@ -1,5 +1,5 @@
-//! Random lives on a processor that goes on using the translations it has cached until it is told
-//! to forget just them: a flush that is missing, or too narrow, shows in what it reads.
+//! Random lives on processors that go on using the translations they have cached until they are
+//! told to forget just them: a flush that is missing, or too narrow, shows in what they read.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,14 +22,24 @@ struct Cached {
     is_writable: bool,
 }
 
-/// The translations of one address space, by page.
-#[derive(Clone, Debug, Default)]
-struct Tlb(Rc<RefCell<BTreeMap<u64, Cached>>>);
+/// The translations of one address space on one processor, by page.
+#[derive(Debug, Default)]
+struct Cache(RefCell<BTreeMap<u64, Cached>>);
 
-impl Tlb {
+impl Cache {
     fn forget(&self, addresses: &Range<u64>) {
         let stays = |page: u64| page + PAGE_SIZE <= addresses.start || addresses.end <= page;
         self.0.borrow_mut().retain(|&page, _| stays(page));
+    }
+}
+
+/// Those of all processors: two threads of a program take turns.
+#[derive(Clone, Debug, Default)]
+struct Tlb(Rc<[Cache; 2]>);
+
+impl Tlb {
+    fn forget(&self, addresses: &Range<u64>) {
+        self.0.iter().for_each(|cache| cache.forget(addresses));
     }
 }
 
@@ -50,6 +60,8 @@ impl TlbFlusher for Tlb {
 struct Program {
     space: Space<Memory, Tlb>,
     tlb: Tlb,
+    /// The processor of the last access.
+    processor: usize,
 }
 
 impl Program {
@@ -61,13 +73,22 @@ impl Program {
             ..Setup::default()
         };
         let space = AddressSpace::with_pages(setup, side);
-        Self { space, tlb }
+        Self {
+            space,
+            tlb,
+            processor: 0,
+        }
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.tlb.0[self.processor]
     }
 
     /// The word at `addr`, through what is cached if that allows the access.
     fn word(&mut self, addr: u64, access: Access) -> Result<&AtomicU64, Fault> {
+        self.processor = (self.processor + 1) % self.tlb.0.len();
         let page = addr & !(PAGE_SIZE - 1);
-        let cached = self.tlb.0.borrow().get(&page).copied();
+        let cached = self.cache().0.borrow().get(&page).copied();
         let frame = match cached {
             Some(cached) if cached.is_writable || access == Access::Read => cached.frame,
             _ => self.walk(page, access)?,
@@ -83,11 +104,11 @@ impl Program {
             if let Ok(frame) = tables.translate(page, access) {
                 let is_writable = tables.translate(page, Access::Write).is_ok();
                 let cached = Cached { frame, is_writable };
-                self.tlb.0.borrow_mut().insert(page, cached);
+                self.cache().0.borrow_mut().insert(page, cached);
                 return Ok(frame);
             }
             // A processor forgets the page that it faults on.
-            self.tlb.forget(&(page..page + PAGE_SIZE));
+            self.cache().forget(&(page..page + PAGE_SIZE));
             self.space.fault(page, access)?;
         }
     }
@@ -119,12 +140,16 @@ impl world::Program for Program {
         let mut space = self.space.fork_with(plan, || false).expect("memory");
         let tlb = Tlb::default();
         *space.page_side_mut().flusher_mut() = tlb.clone();
-        Self { space, tlb }
+        Self {
+            space,
+            tlb,
+            processor: 0,
+        }
     }
 }
 
 #[test]
-fn a_processor_that_forgets_only_what_it_is_told_to_sees_the_same() {
+fn processors_that_forget_only_what_they_are_told_to_see_the_same() {
     let plans = [None, Some(PageStrategy::Copy), Some(PageStrategy::Share)];
     for seed in 1000..1020 {
         for pages in plans {
