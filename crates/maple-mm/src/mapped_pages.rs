@@ -25,8 +25,8 @@ use crate::vma::Vma;
 /// Page tables for a processor of kind `A` in the memory `M`, whose translations `F` makes
 /// processors forget.
 ///
-/// A child gets a clone of the flusher, which [`flusher_mut`](Self::flusher_mut) can adjust, and
-/// no notifier.
+/// A child gets a clone of the flusher, which [`flusher_mut`](Self::flusher_mut) can adjust, no
+/// notifier, and a root without its parent's [kernel entries](PageTables::kernel_entries).
 ///
 /// # Examples
 ///

@@ -110,7 +110,31 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
 
     /// The root's entries above user space: a kernel's own, which this type never touches.
     ///
-    /// They are neither copied at fork nor freed, and what they lead to is not counted.
+    /// They are neither copied at fork nor freed, and what they lead to is not counted. A kernel
+    /// stores them in each new root, a child's too, before a processor uses it; only then the code
+    /// that handles a fault is there while the tables are in use.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::paging::*;
+    /// use std::sync::atomic::Ordering::Relaxed;
+    /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(8))?;
+    /// let parent = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// parent.kernel_entries()[255].store(0x1000 | 0b11, Relaxed);
+    ///
+    /// let child = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// for (new, old) in child.kernel_entries().iter().zip(parent.kernel_entries()) {
+    ///     new.store(old.load(Relaxed), Relaxed);
+    /// }
+    /// assert_eq!(child.kernel_entries()[255].load(Relaxed), 0x1003);
+    /// assert_eq!(child.pgtables_bytes(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn kernel_entries(&self) -> &[AtomicU64] {
         &self.root_table().words[Self::user_entries()..A::ENTRIES]
