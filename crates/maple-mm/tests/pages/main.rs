@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod around;
 mod faults;
 mod files;
 mod forking;
