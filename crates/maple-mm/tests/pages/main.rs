@@ -2,8 +2,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/world.rs"]
+mod world;
 
 mod around;
+mod caching;
 mod faults;
 mod files;
 mod forking;
