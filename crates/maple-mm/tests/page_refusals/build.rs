@@ -9,7 +9,7 @@ use maple_mm::{
 };
 use maple_tree::GlobalNodes;
 
-use crate::common::paged::{REGULAR, contents, frames, get, opened, set, space_in};
+use crate::common::paged::{Memory, REGULAR, contents, frames, get, opened, set, space_in};
 use crate::common::{memory, of_file, page};
 use crate::family::{Family, Paged, Tables};
 use crate::scarce::Scarce;
@@ -23,9 +23,23 @@ pub(crate) struct Ground {
     pub(crate) overcommit: Overcommit,
 }
 
+thread_local! {
+    /// Small and large. Each family gives everything back, so the next finds used frames.
+    static MEMORY: [Memory; 2] = [frames(512), frames(8192)];
+}
+
+/// How many mappings and pages there will be.
+#[derive(Clone, Copy, Debug)]
+enum Scale {
+    Few,
+    Many,
+}
+
 impl Ground {
     pub(crate) fn new() -> Self {
         static EACH: HeapChunks = HeapChunks::new(0);
+        // Made before anybody counts what is alive.
+        MEMORY.with(|_| ());
         Self {
             pool: Box::leak(Box::new(VmaPool::new(&EACH))),
             overcommit: Overcommit::Guess,
@@ -33,8 +47,8 @@ impl Ground {
     }
 
     /// Nobody but the space, which has a heap with a page and a stack with a page.
-    fn family(self, frame_count: u32) -> Family {
-        let memory = frames(frame_count);
+    fn family(self, scale: Scale) -> Family {
+        let memory = MEMORY.with(|memory| memory[scale as usize].clone());
         let settings = SystemSettings {
             overcommit: self.overcommit,
             ..SystemSettings::default()
@@ -160,7 +174,7 @@ fn straddle(space: &mut Paged) {
 
 /// 21 private mappings with the heap, every other one touched; a stack, and cuts.
 pub(crate) fn plain(ground: Ground) -> Family {
-    let mut family = ground.family(512);
+    let mut family = ground.family(Scale::Few);
     let space = &mut family.space;
     straddle(space);
     for index in 0..18 {
@@ -177,7 +191,7 @@ pub(crate) fn plain(ground: Ground) -> Family {
 
 /// 21 mappings of all kinds, and more.
 pub(crate) fn mixed(ground: Ground) -> Family {
-    let mut family = ground.family(512);
+    let mut family = ground.family(Scale::Few);
     assorted(&mut family, 18, |index| index % 5 != 2);
     family
 }
@@ -197,7 +211,7 @@ pub(crate) fn inherited(ground: Ground) -> Family {
 
 /// 1,621 mappings, half of them touched, and more.
 pub(crate) fn many(ground: Ground) -> Family {
-    let mut family = ground.family(8192);
+    let mut family = ground.family(Scale::Many);
     assorted(&mut family, 1620, |index| index % 2 == 0);
     family
 }
@@ -208,7 +222,7 @@ pub(crate) const HUGE: u64 = 256;
 /// 8 MiB that want huge pages. The first 4 have two; a part of the second is not inherited, and
 /// one is inherited wiped. Of the next 2, one page was read; the last are untouched.
 pub(crate) fn huge(ground: Ground) -> Family {
-    let mut family = ground.family(8192);
+    let mut family = ground.family(Scale::Many);
     let space = &mut family.space;
     map(space, memory(HUGE, HUGE + 2048, RW));
     let advise = |space: &mut Paged, first, pages: u64, advice| {
