@@ -155,15 +155,20 @@ impl<P: PageSide> AddressSpace<P> {
         if part.vma.is_anonymous() {
             self.prepare_anon(&part.vma)?;
         }
-        self.discard(part.start..part.end)?;
-        let Some(vma) = self.local_at(part.start) else {
+        // Before anything is lost: marking may lack memory.
+        self.mark_guarded(part.start)?;
+        self.discard(part.start..part.end)
+    }
+
+    /// Marks the whole mapping at `addr`; it is never split for it.
+    fn mark_guarded(&mut self, addr: u64) -> Result<(), Errno> {
+        let Some(vma) = self.local_at(addr) else {
             return Ok(());
         };
         let flags = vma.flags() | VmFlags::MAYBE_GUARD;
         if flags == vma.flags() {
             return Ok(());
         }
-        // The whole mapping is marked; it is never split for it.
         self.commit_put(vma.with_flags(flags))
     }
 

@@ -77,7 +77,8 @@ impl<P: PageSide> AddressSpace<P> {
     /// in which no page was touched before. The model takes every read for the first.
     ///
     /// Where there are pages, afterwards one is there that allows the access: the zero page, the
-    /// page of a file, or one of its own.
+    /// page of a file, or one of its own. Where a file is read, pages around it that are
+    /// [at hand](crate::FilePages::page_at_hand) are there, too: up to 16, in the mapping.
     ///
     /// # Complexity
     ///

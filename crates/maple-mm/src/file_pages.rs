@@ -46,6 +46,16 @@ pub trait FilePages: Send + Sync + fmt::Debug {
     /// A [`BusError`].
     fn page(&self, index: u64) -> Result<Frame, BusError>;
 
+    /// As [`page`](Self::page), if that takes neither memory nor waiting: a read fault asks it for
+    /// the neighbours of the page that it brings in.
+    ///
+    /// `None` where the page is not at hand or not part of the file. A file that is not asked, as
+    /// here, has its pages mapped one fault at a time.
+    fn page_at_hand(&self, index: u64) -> Option<Frame> {
+        let _ = index;
+        None
+    }
+
     /// Makes the pages of `range` (in pages) zero where they are, so that whoever maps them sees
     /// that (`MADV_REMOVE`).
     ///
@@ -76,6 +86,10 @@ macro_rules! forward_to_target {
                 (**self).page(index)
             }
 
+            fn page_at_hand(&self, index: u64) -> Option<Frame> {
+                (**self).page_at_hand(index)
+            }
+
             fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
                 (**self).punch(range)
             }
@@ -95,6 +109,10 @@ forward_to_target!(Arc<T>);
 impl<T: FilePages> FilePages for [T; 1] {
     fn page(&self, index: u64) -> Result<Frame, BusError> {
         self[0].page(index)
+    }
+
+    fn page_at_hand(&self, index: u64) -> Option<Frame> {
+        self[0].page_at_hand(index)
     }
 
     fn punch(&self, range: Range<u64>) -> Result<(), Errno> {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
 
-use crate::abi::page_floor;
+use crate::abi::{PAGE_SIZE, page_floor};
 use crate::errno::Errno;
 use crate::fault::{Access, Fault};
 use crate::file::{File, FileKind};
@@ -37,6 +37,11 @@ pub struct MappedPages<A: Arch, M: PhysMemory, F> {
     notifier: Option<Arc<dyn RangeNotifier>>,
     peak_resident: u64,
 }
+
+/// How much a read of a file maps of what is at hand around it.
+///
+/// LINUX: `fault_around_bytes`, unless somebody changed it under debugfs.
+const AROUND_BYTES: u64 = 16 * PAGE_SIZE;
 
 /// What a mapping leads to at one address.
 enum Source<'v> {
@@ -221,7 +226,12 @@ where
     ) -> Result<(), Fault> {
         let frame = pages.page(touch.vma.page_offset_at(addr))?;
         let is_shared = touch.vma.flags().contains(VmFlags::SHARED);
-        if touch.access != Access::Write || is_shared {
+        if touch.access != Access::Write {
+            self.map(addr, file_page(frame, touch))?;
+            self.map_around(addr, touch, pages);
+            return Ok(());
+        }
+        if is_shared {
             return self.map(addr, file_page(frame, touch));
         }
         let memory = self.tables.memory().clone();
@@ -232,6 +242,19 @@ where
         memory.release(frame);
         let copy = copy.map_err(|OutOfFrames| Fault::OutOfMemory)?;
         self.map(addr, private_page(copy, touch.vma))
+    }
+
+    /// Maps what is at hand around a page that was just mapped, where nothing is yet. The table
+    /// is there and not shared, so this takes no memory; what fails all the same is left out.
+    fn map_around(&mut self, addr: u64, touch: &Touch<'_>, pages: &FilePagesRef) {
+        for around in window::<A>(addr, touch.vma).step_by(PAGE_SIZE as usize) {
+            if self.tables.entry(around).is_some() {
+                continue;
+            }
+            if let Some(frame) = pages.page_at_hand(touch.vma.page_offset_at(around)) {
+                let _: Result<(), Fault> = self.map(around, file_page(frame, touch));
+            }
+        }
     }
 
     fn map(&mut self, addr: u64, page: NewPage) -> Result<(), Fault> {
@@ -466,6 +489,26 @@ fn file_page(frame: Frame, touch: &Touch<'_>) -> NewPage {
         frame,
         attributes: Attributes::new(kind, flags),
     }
+}
+
+/// Where a read fault at `addr` looks for neighbours.
+///
+/// ```text
+///   aligned |---------------|---------------|
+///   mapping      [==================)
+///   at addr          ^               from the aligned address, or where the mapping begins
+///   window       [---------------)   16 pages, to the end of the mapping and of the table
+/// ```
+///
+/// LINUX: 6.18 does so: a window that begins with its mapping has 16 pages all the same.
+fn window<A: Arch>(addr: u64, vma: &Vma) -> Range<u64> {
+    let table = addr & !(A::span(1) - 1);
+    let aligned = addr & !(AROUND_BYTES - 1);
+    let start = aligned.max(vma.start()).max(table);
+    let end = (start + AROUND_BYTES)
+        .min(vma.end())
+        .min(table + A::span(1));
+    start..end
 }
 
 const fn kind(file: Option<&File>) -> PageKind {

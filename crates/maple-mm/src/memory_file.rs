@@ -201,6 +201,10 @@ impl<M: PhysMemory + Send> FilePages for MemoryFile<M> {
         })
     }
 
+    fn page_at_hand(&self, index: u64) -> Option<Frame> {
+        self.known(index).ok().flatten()
+    }
+
     /// In place, so that whoever maps the pages sees zeroes.
     fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
         let pages = self.contents.lock().pages.snapshot();

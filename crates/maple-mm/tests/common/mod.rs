@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+pub(crate) mod imprint;
 pub(crate) mod paged;
 pub(crate) mod random;
 

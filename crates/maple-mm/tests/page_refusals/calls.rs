@@ -1,27 +1,33 @@
-//! The calls, and what they may end in without memory.
+//! The calls, what they may end in without memory, and what they may leave then.
 
 use maple_mm::{Access, Errno, MmapRequest, MremapRequest, abi::*};
 
-use crate::common::{memory, page};
+use crate::build::{FAR, STACK};
+use crate::common::{memory, of_file, page};
 use crate::family::Paged;
 
 const RW: u64 = PROT_READ | PROT_WRITE;
 
 pub(crate) type Act = Box<dyn Fn(&mut Paged) -> Result<u64, Errno>>;
 
-/// A call, what it may end in without memory, and whether it may leave something then.
+/// A call, what it may end in without memory, and what it may leave behind then.
 pub(crate) struct Call {
     pub(crate) name: &'static str,
     pub(crate) act: Act,
     pub(crate) errnos: &'static [Errno],
+    /// Calls that do the parts which may stay; none where nothing stays.
+    pub(crate) parts: Vec<Act>,
     pub(crate) leaves: Leaves,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leaves {
+    /// Nothing changes.
     Nothing,
-    /// What Linux leaves, too; or the call does not even fail.
-    Something,
+    /// What one of the parts does, or nothing, to what programs see.
+    Parts,
+    /// LINUX: something, and the call does not even fail.
+    Anything,
 }
 
 pub(crate) fn call(
@@ -32,18 +38,34 @@ pub(crate) fn call(
         name,
         act: Box::new(act),
         errnos: &[Errno::ENOMEM],
+        parts: Vec::new(),
         leaves: Leaves::Nothing,
     }
 }
 
 impl Call {
-    fn ending_in(self, errnos: &'static [Errno]) -> Self {
+    pub(crate) fn ending_in(self, errnos: &'static [Errno]) -> Self {
         Self { errnos, ..self }
     }
 
-    fn leaving_something(self) -> Self {
+    /// What programs see may be as after `part`.
+    pub(crate) fn leaving(
+        mut self,
+        part: impl Fn(&mut Paged) -> Result<u64, Errno> + 'static,
+    ) -> Self {
+        self.parts.push(Box::new(part));
+        self.leaves = Leaves::Parts;
+        self
+    }
+
+    /// What programs see is as before, but there are more pages, or histories.
+    pub(crate) fn leaving_pages(self) -> Self {
+        self.leaving(|_| Ok(0))
+    }
+
+    pub(crate) fn leaving_anything(self) -> Self {
         Self {
-            leaves: Leaves::Something,
+            leaves: Leaves::Anything,
             ..self
         }
     }
@@ -53,7 +75,7 @@ pub(crate) fn done(result: Result<(), Errno>) -> Result<u64, Errno> {
     result.map(|()| 0)
 }
 
-pub(crate) fn is_at(result: u64, wanted: u64) -> Result<u64, Errno> {
+fn is_at(result: u64, wanted: u64) -> Result<u64, Errno> {
     if result == wanted {
         Ok(result)
     } else {
@@ -62,6 +84,63 @@ pub(crate) fn is_at(result: u64, wanted: u64) -> Result<u64, Errno> {
 }
 
 pub(crate) const LEN: u64 = 10 * PAGE_SIZE;
+pub(crate) const AGAIN: &[Errno] = &[Errno::EAGAIN];
+pub(crate) const EITHER: &[Errno] = &[Errno::EAGAIN, Errno::ENOMEM];
+
+pub(crate) fn unmap(first: u64, pages: u64) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+    move |space| done(space.munmap(page(first), pages * PAGE_SIZE))
+}
+
+pub(crate) fn protect(
+    (first, pages): (u64, u64),
+    prot: u64,
+) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+    move |space| done(space.mprotect(page(first), pages * PAGE_SIZE, prot))
+}
+
+pub(crate) fn advise(
+    (first, pages): (u64, u64),
+    advice: i32,
+) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+    move |space| done(space.madvise(page(first), pages * PAGE_SIZE, advice))
+}
+
+pub(crate) fn lock((first, pages): (u64, u64)) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+    move |space| done(space.mlock(page(first), pages * PAGE_SIZE))
+}
+
+pub(crate) fn fault(
+    index: u64,
+    access: Access,
+) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+    move |space| {
+        let touched = space.fault(page(index), access);
+        touched.map(|()| 0).map_err(Errno::from)
+    }
+}
+
+/// What moves: pages `first..`, so many; so many are wanted; perhaps to a page.
+#[derive(Clone, Copy)]
+pub(crate) struct Move {
+    pub(crate) first: u64,
+    pub(crate) pages: u64,
+    pub(crate) wanted: u64,
+    pub(crate) to: Option<u64>,
+}
+
+impl Move {
+    pub(crate) fn call(self, flags: u64) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+        move |space| {
+            space.mremap(MremapRequest {
+                addr: page(self.first),
+                old_len: self.pages * PAGE_SIZE,
+                new_len: self.wanted * PAGE_SIZE,
+                flags: flags | self.to.map_or(0, |_| MREMAP_FIXED),
+                new_addr: self.to.map_or(0, page),
+            })
+        }
+    }
+}
 
 pub(crate) fn maps() -> Vec<Call> {
     let map = |request: MmapRequest| move |space: &mut Paged| space.mmap(request.clone());
@@ -69,10 +148,10 @@ pub(crate) fn maps() -> Vec<Call> {
         flags: MAP_SHARED | MAP_ANONYMOUS,
         ..MmapRequest::anonymous(LEN, RW)
     };
-    let mut populated = memory(10, 12, RW);
-    populated.flags |= MAP_POPULATE;
-    let unmap = |first, pages: u64| {
-        move |space: &mut Paged| done(space.munmap(page(first), pages * PAGE_SIZE))
+    let flagged = |flags| {
+        let mut request = memory(10, 12, RW);
+        request.flags |= flags;
+        request
     };
     let brk = |pages: u64| {
         move |space: &mut Paged| {
@@ -81,12 +160,13 @@ pub(crate) fn maps() -> Vec<Call> {
         }
     };
     vec![
-        call("mmap anywhere", map(MmapRequest::anonymous(LEN, PROT_READ))),
+        call("mmap anywhere", map(MmapRequest::anonymous(LEN, RW))),
         call("mmap over several", map(memory(5, 30, RW))),
         call("mmap over touched pages", map(memory(0, 1, RW))),
         call("mmap into one", map(memory(3, 6, PROT_READ))),
         call("mmap shared", map(shared)),
-        call("mmap populated", map(populated)).leaving_something(),
+        call("mmap populated", map(flagged(MAP_POPULATE))),
+        call("mmap locked", map(flagged(MAP_LOCKED))),
         call("munmap in one", unmap(2, 5)),
         call("munmap of several", unmap(5, 100)),
         call("munmap of one", unmap(0, 10)),
@@ -96,45 +176,50 @@ pub(crate) fn maps() -> Vec<Call> {
     ]
 }
 
+/// Calls over five mappings in ten pages stop between any two.
+fn over_five(call: Call, part: impl Fn(u64) -> Act) -> Call {
+    [2, 4, 6, 8].into_iter().fold(call, |call, pages| {
+        let act = part(pages);
+        call.leaving(move |space| act(space))
+    })
+}
+
 pub(crate) fn changes() -> Vec<Call> {
-    let advise = |first, pages: u64, advice| {
-        move |space: &mut Paged| done(space.madvise(page(first), pages * PAGE_SIZE, advice))
-    };
-    let protect = |first, pages: u64, prot| {
-        move |space: &mut Paged| done(space.mprotect(page(first), pages * PAGE_SIZE, prot))
-    };
-    const AGAIN: &[Errno] = &[Errno::EAGAIN];
-    const EITHER: &[Errno] = &[Errno::EAGAIN, Errno::ENOMEM];
     vec![
-        call("mprotect of the middle", protect(3, 4, PROT_READ)),
-        call("mprotect of one", protect(0, 10, PROT_NONE)),
-        call("mprotect to run", protect(48, 10, PROT_READ | PROT_EXEC)),
-        call("madvise of the middle", advise(3, 1, MADV_DONTDUMP)).ending_in(AGAIN),
-        call("madvise to discard", advise(5, 3, MADV_DONTNEED)).ending_in(AGAIN),
-        call("madvise to free", advise(0, 1, MADV_FREE)).ending_in(AGAIN),
-        call("madvise to populate", advise(0, 10, MADV_POPULATE_WRITE)).leaving_something(),
-        call("madvise to read", advise(12, 10, MADV_POPULATE_READ)).leaving_something(),
-        call("madvise to guard", advise(0, 10, MADV_GUARD_INSTALL))
+        call("mprotect of the middle", protect((3, 4), PROT_READ)),
+        call("mprotect of one", protect((0, 10), PROT_NONE)),
+        call("mprotect to run", protect((48, 10), PROT_READ | PROT_EXEC)),
+        over_five(
+            call("mprotect of several", protect((120, 10), PROT_NONE)),
+            |pages| Box::new(protect((120, pages), PROT_NONE)),
+        ),
+        over_five(
+            call("mprotect to let several be written", protect((72, 10), RW)),
+            |pages| Box::new(protect((72, pages), RW)),
+        ),
+        call("madvise of the middle", advise((3, 1), MADV_DONTDUMP)).ending_in(AGAIN),
+        over_five(
+            call("madvise of several", advise((120, 10), MADV_DONTDUMP)).ending_in(AGAIN),
+            |pages| Box::new(advise((120, pages), MADV_DONTDUMP)),
+        ),
+        call("madvise to discard", advise((5, 3), MADV_DONTNEED)).ending_in(AGAIN),
+        call("madvise to free", advise((0, 1), MADV_FREE)).ending_in(AGAIN),
+        call("madvise to populate", advise((0, 10), MADV_POPULATE_WRITE)).leaving_pages(),
+        call("madvise to read", advise((12, 10), MADV_POPULATE_READ)).leaving_pages(),
+        call("madvise to guard", advise((0, 10), MADV_GUARD_INSTALL))
             .ending_in(EITHER)
-            .leaving_something(),
-        call("mlock", |space| done(space.mlock(page(0), LEN)))
+            // LINUX: the mapping may be marked, with its pages as they were.
+            .leaving(advise((9, 1), MADV_GUARD_INSTALL)),
+        call("mlock", lock((0, 10)))
             .ending_in(EITHER)
-            .leaving_something(),
-        call("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_something(),
+            .leaving(lock((0, 10))),
+        call("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_anything(),
     ]
 }
 
 static BYTES: [u8; 5 * 4096] = [7; 5 * 4096];
 
 pub(crate) fn touches() -> Vec<Call> {
-    let fault = |index: u64, access| {
-        move |space: &mut Paged| {
-            space
-                .fault(page(index), access)
-                .map_err(Errno::from)
-                .map(|()| 0)
-        }
-    };
     let write = |index: u64, len: usize| {
         move |space: &mut Paged| {
             let written = space.write(page(index), &BYTES[..len]);
@@ -153,48 +238,117 @@ pub(crate) fn touches() -> Vec<Call> {
         call("a private write to a page that was read", fault(43, Write)),
         call("a shared write to a file", fault(50, Write)),
         call("a write to shared memory", fault(62, Write)),
-        call("a stack that grows", fault(990, Write)),
+        call("a stack that grows", fault(STACK - 10, Write)),
         call("bytes in one page", write(1, 100)),
-        call("bytes in five pages", write(1, 5 * 4096)).leaving_something(),
+        (1..5)
+            .fold(
+                call("bytes in five pages", write(1, 5 * 4096)),
+                |call, pages| call.leaving(write(1, pages * 4096)),
+            )
+            .leaving_pages(),
         call("a copy", |space| {
             let copied = space.copy_within(page(5) + 64, page(8), 100);
             copied.map(|()| 0).map_err(|end| end.fault.into())
         })
-        .leaving_something(),
+        .leaving_pages(),
     ]
 }
 
 pub(crate) fn remaps() -> Vec<Call> {
-    let remap = |old_pages, new_pages, to: Option<u64>, flags| {
+    let of_first = |pages, wanted| Move {
+        first: 0,
+        pages,
+        wanted,
+        to: None,
+    };
+    let to = |page| Move {
+        to: Some(page),
+        ..of_first(10, 10)
+    };
+    let both = MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
+    let call_to_shrink = Move {
+        to: Some(51),
+        ..of_first(8, 4)
+    };
+    vec![
+        call("mremap in place", of_first(10, 12).call(0)),
+        call("mremap to shrink", of_first(10, 4).call(0)),
+        call("mremap elsewhere", of_first(10, 20).call(MREMAP_MAYMOVE)),
+        call("mremap of the head", of_first(3, 8).call(MREMAP_MAYMOVE)),
+        call("mremap far away", to(1 << 25).call(MREMAP_MAYMOVE)),
+        call("mremap over others", to(51).call(MREMAP_MAYMOVE)).leaving(unmap(51, 10)),
+        call(
+            "mremap to shrink over others",
+            call_to_shrink.call(MREMAP_MAYMOVE),
+        )
+        .leaving(unmap(51, 4))
+        .leaving(|space| {
+            unmap(51, 4)(space)?;
+            unmap(4, 4)(space)
+        }),
+        call("mremap with both kept", of_first(10, 10).call(both)),
+    ]
+}
+
+/// On a mapping over two tables, which not every family has.
+pub(crate) fn straddling() -> Call {
+    let over_two = Move {
+        first: 250,
+        pages: 10,
+        wanted: 10,
+        to: Some(1 << 25),
+    };
+    call("mremap over two tables", over_two.call(MREMAP_MAYMOVE))
+}
+
+/// Calls on files, shared and locked memory: for families of all kinds.
+pub(crate) fn on_kinds() -> Vec<Call> {
+    let grow = |first, pages| {
+        let larger = Move {
+            first,
+            pages,
+            wanted: pages + 10,
+            to: None,
+        };
+        larger.call(MREMAP_MAYMOVE)
+    };
+    let again = Move {
+        first: 60,
+        pages: 0,
+        wanted: 10,
+        to: None,
+    };
+    let of_far = |flags: u64| {
         move |space: &mut Paged| {
-            space.mremap(MremapRequest {
-                addr: page(0),
-                old_len: old_pages * PAGE_SIZE,
-                new_len: new_pages * PAGE_SIZE,
-                flags,
-                new_addr: to.map_or(0, page),
-            })
+            let file = space.vma_at(page(FAR)).and_then(|vma| vma.file()).cloned();
+            let mut request = of_file(&file.ok_or(Errno::EBADF)?, 5..25, 0);
+            request.flags |= flags;
+            space.mmap(request)
         }
     };
-    let straddling = |space: &mut Paged| {
-        space.mremap(MremapRequest {
-            addr: page(250),
-            old_len: LEN,
-            new_len: LEN,
-            flags: MREMAP_MAYMOVE | MREMAP_FIXED,
-            new_addr: page(1 << 25),
-        })
+    let shared = |space: &mut Paged| {
+        let file = space.vma_at(page(FAR)).and_then(|vma| vma.file()).cloned();
+        let mut request = of_file(&file.ok_or(Errno::EBADF)?, 5..25, 0);
+        request.prot = RW;
+        request.flags = MAP_SHARED | MAP_FIXED;
+        space.mmap(request)
     };
-    let fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
-    let both = MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
     vec![
-        call("mremap in place", remap(10, 12, None, 0)),
-        call("mremap to shrink", remap(10, 4, None, 0)),
-        call("mremap elsewhere", remap(10, 20, None, MREMAP_MAYMOVE)),
-        call("mremap of the head", remap(3, 8, None, MREMAP_MAYMOVE)),
-        call("mremap far away", remap(10, 10, Some(1 << 25), fixed)),
-        call("mremap over others", remap(10, 10, Some(51), fixed)).leaving_something(),
-        call("mremap over two tables", straddling),
-        call("mremap with both kept", remap(10, 10, None, both)),
+        call("mmap of a file", of_far(0)),
+        call("mmap of a file, populated", of_far(MAP_POPULATE)),
+        call("mmap of a shared file", shared),
+        call("munmap in a file", unmap(38, 4)),
+        call("munmap in a shared file", unmap(50, 4)),
+        call("munmap of shared memory", unmap(60, 10)),
+        call("munmap in locked memory", unmap(182, 4)),
+        call("mprotect of a file", protect((38, 4), PROT_READ)),
+        call("mprotect of a shared file", protect((50, 4), PROT_READ)),
+        call("mprotect of locked memory", protect((182, 4), PROT_READ)),
+        call("mremap of a file", grow(36, 10)),
+        call("mremap of a shared file", grow(48, 10)),
+        call("mremap of locked memory", grow(180, 10)),
+        call("mremap to have it twice", again.call(MREMAP_MAYMOVE)),
+        call("a first read in a table", fault(FAR + 3, Access::Read)),
+        call("a first write in a table", fault(FAR + 3, Access::Write)),
     ]
 }

@@ -1,28 +1,27 @@
 //! Address spaces to make calls on, and what of them must not change.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::hash::{DefaultHasher, Hasher};
-use std::ops::Range;
-use std::sync::Arc;
+use std::hash::Hasher;
 use std::sync::atomic::Ordering;
 
-use maple_mm::paging::PhysMemory;
-use maple_mm::{
-    Access, FileRef, HeapChunks, MmapRequest, Overcommit, Setup, System, SystemSettings, TreeNodes,
-    VmaPool, VmaRef, abi::*,
-};
-use maple_tree::GlobalNodes;
+use maple_mm::paging::{Arch, Entry, PageKind, PhysAddr, PhysMemory, Words};
+use maple_mm::{FileRef, Statistics, VmFlags, VmaPool, VmaRef, abi::*};
 
 use crate::allocator::{Refuse, live, refusing};
-use crate::common::paged::{
-    Memory, REGULAR, Space, check, contents, frames, get, opened, set, space_in,
-};
-use crate::common::{self, map_as, memory, of_file, page, state};
-use crate::scarce::Scarce;
-
-const RW: u64 = PROT_READ | PROT_WRITE;
+use crate::common::imprint::{Imprint, counters, mappings};
+use crate::common::paged::{Memory, Quad, Space, check};
+use crate::scarce::{Scarce, Taken};
 
 pub(crate) type Paged = Space<Scarce>;
+
+/// Whether a call that fails may leave more tables than there were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    AsBefore,
+    /// Those of huge pages that it had cut into small ones. (LINUX: so does the kernel.)
+    OfCutPages,
+}
 
 /// An address space, and others that share with it and must not notice anything.
 pub(crate) struct Family {
@@ -30,6 +29,7 @@ pub(crate) struct Family {
     pub(crate) others: Vec<Paged>,
     pub(crate) pool: &'static VmaPool,
     pub(crate) memory: Memory,
+    pub(crate) tables: Tables,
 }
 
 impl Family {
@@ -41,29 +41,151 @@ impl Family {
     pub(crate) fn strict(&self) -> String {
         let mut text = String::new();
         for space in self.all() {
-            text += &state(space);
+            self.write_space(space, &mut text);
+            let committed = space.system().committed();
+            writeln!(text, "{committed}").unwrap();
             for vma in space.vmas() {
                 let file = vma.file().map(FileRef::count);
                 writeln!(text, "{} {file:?}", VmaRef::count(vma)).unwrap();
             }
-            self.write_pages(space, &mut text);
         }
         writeln!(text, "{}", self.pool.in_use()).unwrap();
         text
     }
 
-    /// The contents of all pages.
-    fn write_pages(&self, space: &Paged, text: &mut String) {
+    /// The others, but for who shares mappings with them.
+    pub(crate) fn bystanders(&self) -> String {
+        let mut text = String::new();
+        for space in &self.others {
+            self.write_space(space, &mut text);
+        }
+        text
+    }
+
+    fn write_space(&self, space: &Paged, text: &mut String) {
+        for vma in space.vmas() {
+            writeln!(text, "{vma:?}").unwrap();
+        }
+        let statistics = self.statistics(space);
+        writeln!(text, "{statistics:?} {:?}", space.layout()).unwrap();
+        writeln!(text, "{:?}", space.default_flags()).unwrap();
+        self.pieces(space, |addr, kind, contents| {
+            writeln!(text, "{addr:x} {kind:?} {contents:x}").unwrap();
+        });
+    }
+
+    /// The counters that must not change.
+    fn statistics(&self, space: &Paged) -> Statistics {
+        let mut statistics = space.statistics();
+        if self.tables == Tables::OfCutPages {
+            statistics.pgtables_bytes = 0;
+        }
+        statistics
+    }
+
+    /// Visits each 4 KiB that is mapped, with a number that changes with each byte of it.
+    fn pieces(&self, space: &Paged, mut visit: impl FnMut(u64, PageKind, u64)) {
         for mapped in space.page_side().tables().pages(0..1 << 47) {
-            let mut hash = DefaultHasher::new();
-            for piece in 0..mapped.size / PAGE_SIZE {
-                let addr = mapped.leaf.frame.plus(piece * PAGE_SIZE);
-                for word in self.memory.words(addr) {
-                    hash.write_u64(word.load(Ordering::Relaxed));
+            let kind = mapped.leaf.attributes.kind;
+            for offset in (0..mapped.size).step_by(PAGE_SIZE as usize) {
+                let words = self.memory.words(mapped.leaf.frame.plus(offset));
+                visit(mapped.start + offset, kind, fingerprint(words));
+            }
+        }
+    }
+
+    /// What changes with all of [`strict`](Self::strict).
+    pub(crate) fn imprint(&self) -> u64 {
+        let mut imprint = Imprint::default();
+        for space in self.all() {
+            self.pieces(space, |addr, kind, contents| {
+                imprint.add(addr);
+                imprint.add(kind as u64);
+                imprint.add(contents);
+            });
+        }
+        imprint.add(self.imprint_of_mappings());
+        imprint.finish()
+    }
+
+    /// As [`imprint`](Self::imprint), pages aside, which are counted only.
+    pub(crate) fn imprint_of_mappings(&self) -> u64 {
+        let mut imprint = Imprint::default();
+        for space in self.all() {
+            mappings(space, &mut imprint);
+            counters(self.statistics(space), &mut imprint);
+        }
+        imprint.add(self.pool.in_use() as u64);
+        imprint.finish()
+    }
+
+    /// What programs see, and the counters of mappings. Reads all pages on the way.
+    pub(crate) fn visible(&mut self) -> String {
+        let mut text = String::new();
+        let space = &mut self.space;
+        let mut ranges = Vec::new();
+        for vma in space.vmas() {
+            let (line, flags) = (space.maps_line(vma), vma.flags());
+            writeln!(text, "{line} {flags:?} {}", vma.page_offset()).unwrap();
+            ranges.push(vma.start()..vma.end());
+        }
+        let (statistics, brk) = (space.statistics(), space.layout().brk);
+        let (total, data) = (statistics.total_vm, statistics.data_vm);
+        let (locked, committed) = (statistics.locked_vm, statistics.committed);
+        let promised = space.system().committed();
+        let counters = [total, data, locked, committed, promised, brk];
+        writeln!(text, "{counters:x?}").unwrap();
+        for range in ranges {
+            for addr in range.step_by(PAGE_SIZE as usize) {
+                let mut bytes = [0; 128];
+                let read = space.read(addr, &mut bytes).is_ok();
+                if !read || bytes != [0; 128] {
+                    let mut imprint = Imprint::default();
+                    imprint.write(&bytes);
+                    writeln!(text, "{addr:x} {read} {:x}", imprint.finish()).unwrap();
                 }
             }
-            let kind = mapped.leaf.attributes.kind;
-            writeln!(text, "{:x} {kind:?} {:x}", mapped.start, hash.finish()).unwrap();
+        }
+        text
+    }
+
+    /// As [`visible`](Self::visible), whether mappings that could be one are or not.
+    pub(crate) fn visible_joined(&mut self) -> String {
+        let mut joined: Vec<(u64, u64, VmFlags)> = Vec::new();
+        for vma in self.space.vmas() {
+            match joined.last_mut() {
+                Some((_, end, flags)) if (*end, *flags) == (vma.start(), vma.flags()) => {
+                    *end = vma.end();
+                }
+                _ => joined.push((vma.start(), vma.end(), vma.flags())),
+            }
+        }
+        let count = self.space.map_count();
+        let rest = self.visible();
+        let rest: Vec<&str> = rest.lines().skip(count).collect();
+        format!("{joined:x?}\n{}", rest.join("\n"))
+    }
+
+    /// Which allocations of an act were tables that are there now, `child`'s included.
+    pub(crate) fn tables_among(&self, taken: &[Taken], child: Option<&Paged>) -> BTreeSet<u64> {
+        let mut found = BTreeSet::new();
+        for space in self.all().chain(child) {
+            self.collect_tables(space, &mut found);
+        }
+        let tables = taken.iter().filter(|taken| found.contains(&taken.frame));
+        tables.map(|taken| taken.at).collect()
+    }
+
+    fn collect_tables(&self, space: &Paged, found: &mut BTreeSet<PhysAddr>) {
+        let mut left = vec![(space.page_side().tables().root(), Quad::LEVELS - 1)];
+        while let Some((table, level)) = left.pop() {
+            found.insert(table);
+            for word in self.memory.words(table) {
+                let entry = Quad::decode(word.load(Ordering::Relaxed), level);
+                if let Entry::Table(below, _) = entry {
+                    left.push((below, level - 1));
+                }
+            }
         }
     }
 
@@ -80,9 +202,10 @@ impl Family {
             others,
             pool,
             memory,
+            ..
         } = self;
         let ((), refused) = refusing(Refuse::From(0), || drop((space, others)));
-        assert_eq!(refused, 0, "an end must not need memory");
+        assert_eq!(refused.times, 0, "an end must not need memory");
         assert_eq!(memory.in_use(), 0, "frames were leaked");
         drop(memory);
         pool.release_reserve();
@@ -91,151 +214,10 @@ impl Family {
     }
 }
 
-/// What an address space begins with.
-#[derive(Clone, Copy)]
-pub(crate) struct Ground {
-    pub(crate) pool: &'static VmaPool,
-    pub(crate) overcommit: Overcommit,
-}
-
-impl Ground {
-    pub(crate) fn new() -> Self {
-        static EACH: HeapChunks = HeapChunks::new(0);
-        Self {
-            pool: Box::leak(Box::new(VmaPool::new(&EACH))),
-            overcommit: Overcommit::Guess,
-        }
-    }
-
-    pub(crate) fn empty(self, memory: &Memory) -> Paged {
-        let settings = SystemSettings {
-            overcommit: self.overcommit,
-            ..SystemSettings::default()
-        };
-        let system = System::new(settings)
-            .with_pool(self.pool)
-            .with_nodes(TreeNodes::new(&GlobalNodes));
-        let system = Arc::new(system);
-        let setup = Setup {
-            system,
-            ..Setup::default()
-        };
-        space_in(&Scarce(memory.clone()), setup)
-    }
-}
-
-pub(crate) type Build = fn(Ground) -> Family;
-
-pub(crate) fn alone(ground: Ground, memory: Memory, space: Paged) -> Family {
-    Family {
-        space,
-        others: Vec::new(),
-        pool: ground.pool,
-        memory,
-    }
-}
-
-/// A heap, a stack, and `count` mappings of all kinds in turn: ten pages each, two free behind
-/// each. Of those that are touched, pages 0 and 5 are written, or read, and page 7 is read.
-pub(crate) fn assorted(ground: Ground, count: u64, is_touched: fn(u64) -> bool) -> Family {
-    let frames = frames(if count > 100 { 8192 } else { 512 });
-    let mut space = ground.empty(&frames);
-    let heap = space.layout().start_brk;
-    space.brk(heap + 4 * PAGE_SIZE);
-    set(&mut space, heap, 1);
-    let pages = contents(&Scarce(frames.clone()), 20, 1000);
-    let file = opened(1, REGULAR, &pages);
-    for index in 0..count {
-        let at = 12 * index..12 * index + 10;
-        map_as(&mut space, request(index, &file, at.clone()));
-        if is_touched(index) {
-            touch(&mut space, at.start);
-        }
-        let (addr, len) = (page(at.start), 10 * PAGE_SIZE);
-        match index % 24 {
-            8 => space.madvise(addr, len, MADV_DONTFORK).unwrap(),
-            9 => space.madvise(addr, len, MADV_WIPEONFORK).unwrap(),
-            15 if index < 24 => space.mlock(addr, len).unwrap(),
-            _ => {}
-        }
-    }
-    if count < 20 {
-        straddle(&mut space);
-        assert_eq!(space.map_count(), 21);
-    }
-    alone(ground, frames, space)
-}
-
-pub(crate) fn request(index: u64, file: &FileRef, at: Range<u64>) -> MmapRequest {
-    let plain = memory(at.start, at.end, RW);
-    let of_file = MmapRequest {
-        prot: RW,
-        ..of_file(file, at.clone(), 3)
-    };
-    match index % 8 {
-        3 => of_file,
-        4 => MmapRequest {
-            flags: MAP_SHARED | MAP_FIXED,
-            ..of_file
-        },
-        5 => MmapRequest {
-            flags: MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
-            ..plain
-        },
-        6 => memory(at.start, at.end, PROT_READ),
-        _ => plain,
-    }
-}
-
-pub(crate) fn touch(space: &mut Paged, first: u64) {
-    for offset in [0, 5] {
-        if space.fault(page(first + offset), Access::Write).is_ok() {
-            set(space, page(first + offset) + 64, first + offset);
-        }
-    }
-    get(space, page(first + 7));
-}
-
-/// A mapping over two tables, touched in the first only, where the second has a neighbour's page.
-fn straddle(space: &mut Paged) {
-    for (first, end) in [(250, 260), (270, 272)] {
-        map_as(space, memory(first, end, RW));
-        set(space, page(first), first);
-    }
-}
-
-/// 21 private mappings with the heap, every other one touched.
-pub(crate) fn plain(ground: Ground) -> Family {
-    let memory = frames(512);
-    let mut space = ground.empty(&memory);
-    let heap = space.layout().start_brk;
-    space.brk(heap + 4 * PAGE_SIZE);
-    straddle(&mut space);
-    for index in 0..18 {
-        map_as(&mut space, common::memory(12 * index, 12 * index + 10, RW));
-        if index % 2 == 0 {
-            touch(&mut space, 12 * index);
-        }
-    }
-    assert_eq!(space.map_count(), 21);
-    alone(ground, memory, space)
-}
-
-/// 21 mappings of all kinds.
-pub(crate) fn mixed(ground: Ground) -> Family {
-    assorted(ground, 18, |index| index % 5 != 2)
-}
-
-/// As `mixed`, in a child that shares everything with its parent, and with a child of its own.
-pub(crate) fn inherited(ground: Ground) -> Family {
-    let mut family = mixed(ground);
-    let mut space = family.space.fork().unwrap();
-    let child = space.fork().unwrap();
-    let parent = std::mem::replace(&mut family.space, space);
-    family.others = vec![parent, child];
-    family
-}
-
-pub(crate) fn many(ground: Ground) -> Family {
-    assorted(ground, 1620, |index| index % 2 == 0)
+/// A number that changes with each word, and with where it is.
+fn fingerprint(words: &Words) -> u64 {
+    words.iter().fold(0, |sum: u64, word| {
+        let shifted = sum.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        shifted.wrapping_add(word.load(Ordering::Relaxed))
+    })
 }

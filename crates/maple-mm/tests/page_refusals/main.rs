@@ -1,231 +1,314 @@
 //! Every allocation of every call on address spaces with pages refused in turn: nodes, mappings,
-//! frames, tables, heap. What fails leaves mappings, counters and contents as they were, to the
+//! frames, tables, lists. What fails leaves mappings, counters and contents as they were, to the
 //! byte, in the address space and in those that share with it; nothing leaks.
 
 #[path = "../refusals/allocator.rs"]
 mod allocator;
+mod build;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod family;
+mod forks;
+mod huge;
+#[path = "../refusals/points.rs"]
+mod points;
+mod promises;
 mod scarce;
 
+use std::collections::BTreeSet;
+
 use allocator::{Refuse, live, refusing};
-use calls::{Call, LEN, Leaves, call, changes, done, maps, remaps, touches};
-use common::paged::{check, plans, set};
-use common::{map_as, memory, page};
-use family::{Build, Family, Ground, Paged, inherited, many, mixed, plain};
-use maple_mm::paging::PhysMemory;
-use maple_mm::{Access, Errno, ForkPlan, MmapRequest, MremapRequest, Overcommit, abi::*};
+use build::{Build, Ground, huge_inherited, inherited, many, mixed, plain};
+use calls::{Act, Call, Leaves, advise, changes, maps, on_kinds, remaps, straddling, touches};
+use common::page;
+use common::paged::get;
+use maple_mm::abi::MADV_GUARD_INSTALL;
+use points::{Kind, Points};
+use scarce::noting;
 
-const RW: u64 = PROT_READ | PROT_WRITE;
-
-/// Adds a stack with a page.
-fn prepare(space: &mut Paged) {
-    let mut stack = memory(1000, 1004, RW);
-    stack.flags |= MAP_GROWSDOWN;
-    map_as(space, stack);
-    set(space, page(1003), 5);
+/// What a call does when it gets all its memory, and what it may leave when it does not.
+struct Expected {
+    result: u64,
+    after: String,
+    partly: Vec<String>,
+    /// Which of its allocations are tables.
+    tables: BTreeSet<u64>,
 }
 
-/// Makes `call` once with `refuse`. Says whether anything was refused.
-fn try_once(build: Build, call: &Call, refuse: Refuse) -> bool {
-    let ground = Ground::new();
-    let alive = live();
+fn expected(build: Build, ground: Ground, call: &Call) -> Expected {
     let mut family = build(ground);
-    prepare(&mut family.space);
-    let before = family.strict();
     ground.pool.release_reserve();
-    let (result, refused) = refusing(refuse, || (call.act)(&mut family.space));
-    let context = format!("{} with {refuse:?}", call.name);
-    family.check();
-    match result {
-        Ok(_) => {}
-        Err(errno) => {
-            assert!(refused > 0, "{context}: {errno:?}");
-            assert!(call.errnos.contains(&errno), "{context}: {errno:?}");
-            if call.leaves == Leaves::Nothing {
-                assert_eq!(family.strict(), before, "{context}");
-            }
-            let again = (call.act)(&mut family.space);
-            assert!(again.is_ok(), "{context}, then again: {again:?}");
-            family.check();
-        }
+    let act = || refusing(Refuse::None, || (call.act)(&mut family.space)).0;
+    let (result, taken) = noting(act);
+    let result = result.unwrap_or_else(|errno| panic!("{}: {errno:?}", call.name));
+    let tables = family.tables_among(&taken, None);
+    let after = family.visible();
+    let visible_after = |part: &Act| {
+        let mut family = build(ground);
+        part(&mut family.space).unwrap();
+        family.visible()
+    };
+    let nothing: Act = Box::new(|_| Ok(0));
+    let parts = match call.leaves {
+        Leaves::Parts => call.parts.iter().chain([&nothing]),
+        _ => [].iter().chain([&nothing]),
+    };
+    Expected {
+        result,
+        after,
+        partly: parts.map(visible_after).collect(),
+        tables,
     }
-    drop((before, context));
-    family.end(alive);
-    refused > 0
 }
 
-fn fail_all(name: &str, build: Build) {
-    let mut tried = 0;
-    for call in [maps(), changes(), touches(), remaps()].iter().flatten() {
-        for refuse in [Refuse::Once as fn(u64) -> Refuse, Refuse::From] {
-            tried += (0..)
-                .take_while(|&at| try_once(build, call, refuse(at)))
-                .count();
+/// A call, and what is known of it.
+struct Trial<'c> {
+    build: Build,
+    call: &'c Call,
+    expected: Expected,
+}
+
+impl Trial<'_> {
+    /// Makes the call once. Says what was refused first.
+    fn refuse(&self, at: u64, refuse: Refuse) -> Option<Kind> {
+        let (call, ground) = (self.call, Ground::new());
+        let alive = live();
+        let mut family = (self.build)(ground);
+        let (before, bystanders) = (family.strict(), family.bystanders());
+        ground.pool.release_reserve();
+        let (result, refused) = refusing(refuse, || (call.act)(&mut family.space));
+        let context = format!("{} with {refuse:?}", call.name);
+        family.check();
+        match result {
+            Ok(value) => assert_eq!(value, self.expected.result, "{context}"),
+            Err(errno) => {
+                assert!(refused.times > 0, "{context}: {errno:?}");
+                assert!(call.errnos.contains(&errno), "{context}: {errno:?}");
+                if call.leaves == Leaves::Nothing {
+                    same(&family.strict(), &before, &context);
+                }
+                assert_eq!(family.bystanders(), bystanders, "{context}");
+                self.check_rest(&family.visible(), &context);
+                let again = (call.act)(&mut family.space);
+                assert_eq!(again, Ok(self.expected.result), "{context}, then again");
+            }
+        }
+        if call.leaves != Leaves::Anything {
+            // LINUX: what could not be brought in does not count; programs see no difference.
+            same(&family.visible(), &self.expected.after, &context);
+        }
+        assert_eq!(family.bystanders(), bystanders, "{context}");
+        family.check();
+        drop((before, bystanders, context));
+        family.end(alive);
+        refused.first.map(|kind| self.kind(at, kind))
+    }
+
+    /// What programs see of a call that failed.
+    fn check_rest(&self, seen: &str, context: &str) {
+        let is_expected = self.expected.partly.iter().any(|part| part == seen);
+        if !is_expected && self.call.leaves != Leaves::Anything {
+            let untouched = self.expected.partly.last().expect("nothing is a part, too");
+            same(seen, untouched, context);
         }
     }
-    println!("{name}: {tried} failure points");
-    assert!(tried > 200, "only {tried} allocations were refused");
+
+    fn kind(&self, at: u64, kind: Kind) -> Kind {
+        table_or(kind, at, &self.expected.tables)
+    }
+}
+
+/// Tables are frames, too: they are told by their number.
+fn table_or(kind: Kind, at: u64, tables: &BTreeSet<u64>) -> Kind {
+    if kind == Kind::Frame && tables.contains(&at) {
+        Kind::Table
+    } else {
+        kind
+    }
+}
+
+/// Compares line by line, and shows the first that differs.
+#[track_caller]
+fn same(seen: &str, expected: &str, context: &str) {
+    for (seen, expected) in seen.lines().zip(expected.lines()) {
+        assert_eq!(seen, expected, "{context}");
+    }
+    assert_eq!(seen.len(), expected.len(), "{context}");
+}
+
+/// Which allocations are refused, from a number on.
+type Mode = fn(u64) -> Refuse;
+
+const MODES: [Mode; 2] = [Refuse::Once, Refuse::From];
+
+/// One of both, as a coin falls.
+fn either(seed: u64, at: u64) -> &'static [Mode] {
+    let coin = (at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 63;
+    &MODES[coin as usize..][..1]
+}
+
+const SEED: u64 = 0x5eed;
+
+/// As a coin falls, for what takes long.
+fn coin(at: u64) -> Refuse {
+    either(SEED, at)[0](at)
+}
+
+fn fail_all(name: &str, build: Build, calls: &[Call]) {
+    fail_in(name, build, (calls, &MODES));
+}
+
+fn fail_in(name: &str, build: Build, (calls, modes): (&[Call], &[Mode])) {
+    let mut tried = Points::default();
+    for call in calls {
+        let trial = Trial {
+            build,
+            call,
+            expected: expected(build, Ground::new(), call),
+        };
+        for mode in modes {
+            let points = (0..).map_while(|at| trial.refuse(at, mode(at)));
+            points.for_each(|kind| tried.add(kind));
+        }
+    }
+    println!("calls, {name}: {tried}");
+    tried.assert_cover(&[Kind::Node, Kind::Vma, Kind::Frame, Kind::Table, Kind::Other]);
+    assert!(tried.total() > 200, "that shows little");
+}
+
+/// The calls on private memory, and on mappings wherever they are.
+fn anywhere() -> Vec<Call> {
+    let parts = [maps(), changes(), touches(), remaps()];
+    parts.into_iter().flatten().collect()
+}
+
+fn all() -> Vec<Call> {
+    let mut calls = anywhere();
+    calls.push(straddling());
+    calls.extend(on_kinds());
+    calls
 }
 
 #[test]
 fn calls_on_plain_mappings_survive_every_refusal() {
-    fail_all("plain", plain);
+    let mut calls = anywhere();
+    calls.push(straddling());
+    fail_all("plain", plain, &calls);
 }
 
 #[test]
 fn calls_on_mixed_mappings_survive_every_refusal() {
-    fail_all("mixed", mixed);
+    fail_all("mixed", mixed, &all());
 }
 
 #[test]
 fn calls_amid_those_that_share_survive_every_refusal() {
-    fail_all("inherited", inherited);
+    fail_all("inherited", inherited, &all());
 }
 
-/// Calls amid 1,621 mappings, with every third allocation refused, in the same address space
-/// again and again: it is as before, each time.
 #[test]
-fn calls_amid_many_mappings_survive_refusals() {
-    let mut tried = 0;
-    let calls = [maps(), changes(), touches(), remaps()];
-    let strict = |call: &&Call| call.leaves == Leaves::Nothing && !call.name.contains("two tables");
-    for call in calls.iter().flatten().filter(strict) {
+fn calls_amid_huge_pages_survive_every_refusal() {
+    fail_all("huge", build::huge, &huge::all());
+}
+
+#[test]
+fn calls_amid_huge_pages_that_are_shared_survive_every_refusal() {
+    println!("each alone or with all that follow, seed {SEED:#x}");
+    fail_in("huge, inherited", huge_inherited, (&huge::all(), &[coin]));
+}
+
+/// The pages were taken before the mapping was marked, for which there was no memory then.
+#[test]
+fn a_guard_that_cannot_be_marked_loses_no_page() {
+    for at in 0.. {
+        let mut family = plain(Ground::new());
+        let guard = advise((0, 10), MADV_GUARD_INSTALL);
+        let (result, _) = refusing(Refuse::Once(at), || guard(&mut family.space));
+        let word = get(&mut family.space, page(5) + 64);
+        assert_eq!(word, if result.is_ok() { 0 } else { 5 });
+        if result.is_ok() {
+            assert!(at > 0, "nothing was refused");
+            break;
+        }
+    }
+}
+
+/// Calls amid 1,621 mappings, in the same address space again and again: it is as before, each
+/// time that one fails.
+#[test]
+fn calls_amid_many_mappings_survive_every_refusal() {
+    let mut tried = Points::default();
+    let mut calls = anywhere();
+    calls.extend(on_kinds());
+    // So much may not be locked.
+    calls.retain(|call| call.name != "mlockall");
+    for call in &calls {
+        let points = match call.leaves {
+            Leaves::Nothing => refuse_in_one(call),
+            _ => refuse_in_each(call),
+        };
+        tried.add_all(points);
+    }
+    println!("calls, many, each alone or with all that follow, seed {SEED:#x}: {tried}");
+    tried.assert_cover(&[Kind::Node, Kind::Vma, Kind::Frame, Kind::Table, Kind::Other]);
+}
+
+/// A call that leaves nothing where it fails, in one address space until it succeeds.
+fn refuse_in_one(call: &Call) -> Points {
+    let (ground, mut points) = (Ground::new(), Points::default());
+    let alive = live();
+    let mut family = many(ground);
+    let (before, imprint) = (family.strict(), family.imprint());
+    let mut kinds = Vec::new();
+    for at in 0.. {
+        ground.pool.release_reserve();
+        let act = || refusing(coin(at), || (call.act)(&mut family.space));
+        let ((result, refused), taken) = noting(act);
+        kinds.extend(refused.first);
+        if let Err(errno) = result {
+            let is_documented = refused.times > 0 && call.errnos.contains(&errno);
+            assert!(is_documented, "{} at {at}: {errno:?}", call.name);
+            if family.imprint() != imprint {
+                same(&family.strict(), &before, call.name);
+                panic!("{} at {at}: something changed", call.name);
+            }
+            continue;
+        }
+        let tables = family.tables_among(&taken, None);
+        for (at, kind) in (0..).zip(kinds.drain(..)) {
+            points.add(table_or(kind, at, &tables));
+        }
+        break;
+    }
+    family.check();
+    drop((before, kinds));
+    family.end(alive);
+    points
+}
+
+/// A call that leaves something, in a new address space each time.
+fn refuse_in_each(call: &Call) -> Points {
+    let mut points = Points::default();
+    for at in 0.. {
         let ground = Ground::new();
         let alive = live();
         let mut family = many(ground);
-        let before = family.strict();
-        for at in (0..).step_by(3) {
-            ground.pool.release_reserve();
-            let act = || (call.act)(&mut family.space);
-            let (result, refused) = refusing(Refuse::Once(at), act);
-            if result.is_ok() || refused == 0 {
-                break;
-            }
-            assert_eq!(family.strict(), before, "{} at {at}", call.name);
-            tried += 1;
+        ground.pool.release_reserve();
+        let act = || refusing(coin(at), || (call.act)(&mut family.space));
+        let ((result, refused), taken) = noting(act);
+        let tables = family.tables_among(&taken, None);
+        if let Err(errno) = result {
+            let is_documented = refused.times > 0 && call.errnos.contains(&errno);
+            assert!(is_documented, "{} at {at}: {errno:?}", call.name);
         }
         family.check();
-        drop(before);
+        drop((tables, taken));
         family.end(alive);
-    }
-    println!("many: {tried} failure points, every 3");
-    assert!(tried > 40);
-}
-
-/// Forks with every `stride`-th allocation refused. Returns how many were.
-fn fork_each(build: Build, plan: ForkPlan, stride: usize) -> usize {
-    let ground = Ground::new();
-    let alive = live();
-    let mut family = build(ground);
-    let before = family.strict();
-    let mut tried = 0;
-    for refuse in [Refuse::Once as fn(u64) -> Refuse, Refuse::From] {
-        for at in (0..).step_by(stride) {
-            ground.pool.release_reserve();
-            let used = family.memory.in_use();
-            let (forked, refused) = refusing(refuse(at), || family.space.fork_with(plan, || false));
-            tried += usize::from(forked.is_err());
-            if let Ok(child) = forked {
-                let all = family.all().chain([&child]);
-                check(&all.collect::<Vec<_>>());
-            } else {
-                assert_eq!(forked.map(drop), Err(Errno::ENOMEM));
-                assert_eq!(family.memory.in_use(), used, "{plan:?} at {at}");
-            }
-            assert_eq!(family.strict(), before, "{plan:?} at {at}");
-            if refused == 0 {
-                break;
-            }
+        match refused.first {
+            Some(kind) => points.add(kind),
+            None => break,
         }
     }
-    family.check();
-    drop(before);
-    family.end(alive);
-    tried
-}
-
-fn fork_all(name: &str, build: Build, stride: usize) {
-    for plan in plans() {
-        let tried = fork_each(build, plan, stride);
-        let (mappings, pages) = (plan.mappings.name(), plan.pages.name());
-        println!("fork, {name}, {mappings} + {pages}: {tried} failure points, every {stride}");
-        assert!(tried > 0);
-    }
-}
-
-#[test]
-fn forks_of_few_mappings_survive_every_refusal() {
-    fork_all("plain", plain, 1);
-    fork_all("mixed", mixed, 1);
-    fork_all("inherited", inherited, 1);
-}
-
-#[test]
-fn forks_of_many_mappings_survive_refusals() {
-    fork_all("many", many, 41);
-}
-
-/// Nothing more may be promised.
-fn at_the_limit(build: Build) -> Family {
-    let mut ground = Ground::new();
-    let limit = |limit_pages| Overcommit::Never {
-        limit_pages,
-        admin_reserve_pages: 0,
-        user_reserve_pages: 0,
-    };
-    ground.overcommit = limit(1 << 30);
-    let mut family = build(ground);
-    prepare(&mut family.space);
-    let committed = family.space.system().committed();
-    drop(family);
-    ground.overcommit = limit(committed + 1);
-    let mut family = build(ground);
-    prepare(&mut family.space);
-    family
-}
-
-#[test]
-fn a_promise_that_is_refused_changes_nothing() {
-    let fork = |plan| {
-        move |space: &mut Paged| {
-            let forked = space.fork_with(plan, || false);
-            forked.map(|child| child.map_count() as u64)
-        }
-    };
-    let mut calls: Vec<Call> = plans().map(|plan| call("fork", fork(plan))).collect();
-    calls.extend(maps().into_iter().filter(|call| call.name == "brk up"));
-    calls.push(call("mmap", |space| {
-        space.mmap(MmapRequest::anonymous(PAGE_SIZE, RW))
-    }));
-    calls.push(call("mprotect", |space| {
-        done(space.mprotect(page(72), LEN, RW))
-    }));
-    let grow = MremapRequest {
-        addr: page(0),
-        old_len: LEN,
-        new_len: 2 * LEN,
-        flags: MREMAP_MAYMOVE,
-        new_addr: 0,
-    };
-    calls.push(call("mremap", move |space| space.mremap(grow)));
-    calls.push(call("a stack", |space| {
-        let grown = space.fault(page(990), Access::Write);
-        grown.map(|()| 0).map_err(|_| Errno::ENOMEM)
-    }));
-    let mut family = at_the_limit(mixed);
-    for call in &calls {
-        let before = family.strict();
-        assert_eq!(
-            (call.act)(&mut family.space),
-            Err(Errno::ENOMEM),
-            "{}",
-            call.name
-        );
-        assert_eq!(family.strict(), before, "{}", call.name);
-    }
-    family.check();
-    println!("{} promises refused", calls.len());
+    points
 }

@@ -5,6 +5,7 @@ mod common;
 #[path = "../common/world.rs"]
 mod world;
 
+mod around;
 mod caching;
 mod faults;
 mod files;

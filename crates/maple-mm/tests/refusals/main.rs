@@ -8,7 +8,9 @@ mod allocator;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod forks;
 mod limits;
+mod points;
 mod spaces;
 
 use std::sync::Arc;
@@ -16,11 +18,10 @@ use std::sync::atomic::Ordering;
 
 use allocator::{Refuse, live, refusing};
 use calls::{Act, Call, Leaves};
-use common::random::portrait;
-use maple_mm::{AddressSpace, Errno, ForkStrategy, LayoutError, Setup, VmaSpec};
+use maple_mm::{AddressSpace, Errno, LayoutError, Setup, VmaSpec};
+use points::{Kind, Points};
 use spaces::{
-    Build, Machine, alone, assorted, empty, end, inherited, mixed, new_machine, plain, prepare,
-    same,
+    Build, Machine, assorted, empty, end, inherited, mixed, new_machine, plain, prepare, same,
 };
 
 /// What the call does when it gets all its memory, and what it may leave when it does not.
@@ -48,8 +49,8 @@ fn expected(build: Build, call: &Call, machine: Machine) -> Expected {
     }
 }
 
-/// Makes `call` once with `refuse`. Says whether anything was refused.
-fn try_once(build: Build, call: &Call, expected: &Expected, refuse: Refuse) -> bool {
+/// Makes `call` once with `refuse`. Says what was refused first.
+fn try_once(build: Build, call: &Call, expected: &Expected, refuse: Refuse) -> Option<Kind> {
     let machine = new_machine();
     let live = live();
     let mut family = build(machine);
@@ -59,7 +60,7 @@ fn try_once(build: Build, call: &Call, expected: &Expected, refuse: Refuse) -> b
     machine.pool.release_reserve();
     let (result, refused) = refusing(refuse, || (call.act)(&mut family.space));
     let context = format!("{} with {refuse:?}", call.name);
-    if refused == 0 {
+    if refused.times == 0 {
         assert_eq!(result, expected.result, "{context}");
     }
     match (result, call.leaves) {
@@ -91,25 +92,21 @@ fn try_once(build: Build, call: &Call, expected: &Expected, refuse: Refuse) -> b
     }
     drop((before, context));
     end(family, live);
-    refused > 0
+    refused.first
 }
 
 fn fail_all(name: &str, build: Build) {
-    let mut tried = 0;
+    let mut tried = Points::default();
     for call in &calls::all() {
         let expected = expected(build, call, new_machine());
         for refuse in [Refuse::Once as fn(u64) -> Refuse, Refuse::From] {
-            let points = (0..)
-                .take_while(|&at| try_once(build, call, &expected, refuse(at)))
-                .count();
-            tried += points;
+            let points = (0..).map_while(|at| try_once(build, call, &expected, refuse(at)));
+            points.for_each(|kind| tried.add(kind));
         }
     }
-    println!("{name}: {tried} failure points");
-    assert!(
-        tried > 200,
-        "only {tried} allocations were refused: the test shows little"
-    );
+    println!("calls, {name}: {tried}");
+    tried.assert_cover(&[Kind::Node, Kind::Vma, Kind::Other]);
+    assert!(tried.total() > 200, "that shows little");
 }
 
 #[test]
@@ -152,69 +149,12 @@ fn a_layout_survives_every_refusal() {
         let (made, refused) = refusing(Refuse::Once(at), || {
             AddressSpace::from_layout(setup, specs())
         });
-        if refused == 0 {
+        if refused.times == 0 {
+            println!("a layout: {at} failure points");
             assert_eq!(made.unwrap().map_count(), 21);
             break;
         }
         assert!(made.is_err_and(|error| error == LayoutError::OutOfNodes));
         assert_eq!((machine.pool.in_use(), system.committed()), (21, 0));
     }
-}
-
-/// Forks with every `stride`-th allocation refused. Returns how many were.
-fn fork_each(build: Build, strategy: ForkStrategy, stride: usize) -> usize {
-    let machine = new_machine();
-    let live = live();
-    let mut family = build(machine);
-    let before = family.strict();
-    let child = family.space.fork_with(strategy, || false).unwrap();
-    let expected = portrait(&child);
-    drop(child);
-    let mut tried = 0;
-    for refuse in [Refuse::Once as fn(u64) -> Refuse, Refuse::From] {
-        for at in (0..).step_by(stride) {
-            machine.pool.release_reserve();
-            let ever = machine.hooks.ever.load(Ordering::Relaxed);
-            let (forked, refused) =
-                refusing(refuse(at), || family.space.fork_with(strategy, || false));
-            let Err(errno) = forked else {
-                // A tree asks for more nodes than it needs, and makes do with fewer.
-                same(&portrait(&forked.unwrap()), &expected, strategy.name());
-                if refused == 0 {
-                    break;
-                }
-                continue;
-            };
-            assert_eq!(errno, Errno::ENOMEM);
-            same(&family.strict(), &before, strategy.name());
-            assert_eq!(machine.hooks.ever.load(Ordering::Relaxed), ever);
-            tried += 1;
-        }
-    }
-    drop((before, expected));
-    end(family, live);
-    tried
-}
-
-fn fork_all(name: &str, build: Build, stride: usize) {
-    for strategy in ForkStrategy::ALL {
-        let tried = fork_each(build, strategy, stride);
-        println!("fork, {name}, {}: {tried} failure points", strategy.name());
-    }
-}
-
-#[test]
-fn forks_of_few_mappings_survive_every_refusal() {
-    fork_all("plain", plain, 1);
-    fork_all("mixed", mixed, 1);
-    fork_all("inherited", inherited, 1);
-}
-
-#[test]
-fn forks_of_many_mappings_survive_refusals() {
-    fork_all(
-        "many",
-        |machine| alone(assorted(machine, 1620), machine),
-        41,
-    );
 }

@@ -1,6 +1,7 @@
 //! The spaces that calls are made on, and what must stay as it was.
 
 use std::fmt::Write;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -11,6 +12,7 @@ use maple_mm::{
 use maple_tree::GlobalNodes;
 
 use crate::allocator::{Refuse, live, refusing};
+use crate::common::imprint::{Imprint, counters, mappings};
 use crate::common::{BASE, file, map, map_as, memory, of_file, page, state, write};
 
 /// Counts the mappings that are open, and all that ever were.
@@ -60,6 +62,18 @@ impl Family {
         let open = self.machine.hooks.now.load(Ordering::Relaxed);
         writeln!(text, "{} {open}", self.machine.pool.in_use()).unwrap();
         text
+    }
+
+    /// What changes with all of [`strict`](Self::strict).
+    pub(crate) fn imprint(&self) -> u64 {
+        let mut imprint = Imprint::default();
+        for space in self.others.iter().chain([&self.space]) {
+            mappings(space, &mut imprint);
+            counters(space.statistics(), &mut imprint);
+        }
+        imprint.add(self.machine.pool.in_use() as u64);
+        imprint.add(self.machine.hooks.now.load(Ordering::Relaxed) as u64);
+        imprint.finish()
     }
 
     /// What programs see, and the counters.
@@ -203,7 +217,7 @@ pub(crate) fn new_machine() -> Machine {
 pub(crate) fn end(family: Family, alive: i64) {
     let Machine { pool, hooks } = family.machine;
     let ((), refused) = refusing(Refuse::From(0), || drop(family));
-    assert_eq!(refused, 0, "an end must not need memory");
+    assert_eq!(refused.times, 0, "an end must not need memory");
     pool.release_reserve();
     assert_eq!(pool.in_use(), 0, "mappings were leaked");
     assert_eq!(hooks.now.load(Ordering::Relaxed), 0, "mappings stayed open");

@@ -1,0 +1,249 @@
+//! What the families begin with.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use maple_mm::{
+    Access, FileRef, HeapChunks, MmapRequest, Overcommit, Setup, System, SystemSettings, TreeNodes,
+    VmaPool, abi::*,
+};
+use maple_tree::GlobalNodes;
+
+use crate::common::paged::{Memory, REGULAR, contents, frames, get, opened, set, space_in};
+use crate::common::{memory, of_file, page};
+use crate::family::{Family, Paged, Tables};
+use crate::scarce::Scarce;
+
+const RW: u64 = PROT_READ | PROT_WRITE;
+
+/// What an address space begins with.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground {
+    pub(crate) pool: &'static VmaPool,
+    pub(crate) overcommit: Overcommit,
+}
+
+thread_local! {
+    /// Small and large. Each family gives everything back, so the next finds used frames.
+    static MEMORY: [Memory; 2] = [frames(512), frames(8192)];
+}
+
+/// How many mappings and pages there will be.
+#[derive(Clone, Copy, Debug)]
+enum Scale {
+    Few,
+    Many,
+}
+
+impl Ground {
+    pub(crate) fn new() -> Self {
+        static EACH: HeapChunks = HeapChunks::new(0);
+        // Made before anybody counts what is alive.
+        MEMORY.with(|_| ());
+        Self {
+            pool: Box::leak(Box::new(VmaPool::new(&EACH))),
+            overcommit: Overcommit::Guess,
+        }
+    }
+
+    /// Nobody but the space, which has a heap with a page and a stack with a page.
+    fn family(self, scale: Scale) -> Family {
+        let memory = MEMORY.with(|memory| memory[scale as usize].clone());
+        let settings = SystemSettings {
+            overcommit: self.overcommit,
+            ..SystemSettings::default()
+        };
+        let system = System::new(settings)
+            .with_pool(self.pool)
+            .with_nodes(TreeNodes::new(&GlobalNodes));
+        let setup = Setup {
+            system: Arc::new(system),
+            ..Setup::default()
+        };
+        let mut space = space_in(&Scarce(memory.clone()), setup);
+        let heap = space.layout().start_brk;
+        space.brk(heap + 4 * PAGE_SIZE);
+        set(&mut space, heap, 1);
+        Family {
+            space,
+            others: Vec::new(),
+            pool: self.pool,
+            memory,
+            tables: Tables::AsBefore,
+        }
+    }
+}
+
+pub(crate) type Build = fn(Ground) -> Family;
+
+/// The first page of the stack.
+pub(crate) const STACK: u64 = 40_000;
+/// The first page of a file's mapping that nobody touched, in a table of its own.
+pub(crate) const FAR: u64 = 41_000;
+
+fn map(space: &mut Paged, request: MmapRequest) {
+    space.mmap(request).unwrap();
+}
+
+fn add_stack(space: &mut Paged) {
+    let mut stack = memory(STACK, STACK + 4, RW);
+    stack.flags |= MAP_GROWSDOWN;
+    map(space, stack);
+    set(space, page(STACK + 3), 5);
+}
+
+/// Cuts two mappings into five of two pages each.
+fn cut(space: &mut Paged) {
+    for (first, prot) in [(74, PROT_READ | PROT_EXEC), (122, PROT_READ)] {
+        for first in [first, first + 4] {
+            space.mprotect(page(first), 2 * PAGE_SIZE, prot).unwrap();
+        }
+    }
+}
+
+/// `count` mappings of all kinds in turn: ten pages each, two free behind each. Of those that are
+/// touched, pages 0 and 5 are written, or read, and page 7 is read.
+fn assorted(family: &mut Family, count: u64, is_touched: fn(u64) -> bool) {
+    let space = &mut family.space;
+    let pages = contents(&Scarce(family.memory.clone()), 20, 1000);
+    let file = opened(1, REGULAR, &pages);
+    for index in 0..count {
+        let at = 12 * index..12 * index + 10;
+        map(space, request(index, &file, at.clone()));
+        if is_touched(index) {
+            touch(space, at.start);
+        }
+        let (addr, len) = (page(at.start), 10 * PAGE_SIZE);
+        match index % 24 {
+            8 => space.madvise(addr, len, MADV_DONTFORK).unwrap(),
+            9 => space.madvise(addr, len, MADV_WIPEONFORK).unwrap(),
+            15 if index < 24 => space.mlock(addr, len).unwrap(),
+            _ => {}
+        }
+    }
+    if count < 20 {
+        straddle(space);
+    }
+    assert_eq!(space.map_count() as u64, 1 + count.next_multiple_of(20));
+    let far = MmapRequest {
+        prot: RW,
+        ..of_file(&file, FAR..FAR + 12, 3)
+    };
+    map(space, far);
+    cut(space);
+    add_stack(space);
+}
+
+fn request(index: u64, file: &FileRef, at: Range<u64>) -> MmapRequest {
+    let plain = memory(at.start, at.end, RW);
+    let of_file = MmapRequest {
+        prot: RW,
+        ..of_file(file, at.clone(), 3)
+    };
+    match index % 8 {
+        3 => of_file,
+        4 => MmapRequest {
+            flags: MAP_SHARED | MAP_FIXED,
+            ..of_file
+        },
+        5 => MmapRequest {
+            flags: MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
+            ..plain
+        },
+        6 => memory(at.start, at.end, PROT_READ),
+        _ => plain,
+    }
+}
+
+fn touch(space: &mut Paged, first: u64) {
+    for offset in [0, 5] {
+        if space.fault(page(first + offset), Access::Write).is_ok() {
+            set(space, page(first + offset) + 64, first + offset);
+        }
+    }
+    get(space, page(first + 7));
+}
+
+/// A mapping over two tables, touched in the first only, where the second has a neighbour's page.
+fn straddle(space: &mut Paged) {
+    for (first, end) in [(250, 260), (270, 272)] {
+        map(space, memory(first, end, RW));
+        set(space, page(first), first);
+    }
+}
+
+/// 21 private mappings with the heap, every other one touched; a stack, and cuts.
+pub(crate) fn plain(ground: Ground) -> Family {
+    let mut family = ground.family(Scale::Few);
+    let space = &mut family.space;
+    straddle(space);
+    for index in 0..18 {
+        map(space, memory(12 * index, 12 * index + 10, RW));
+        if index % 2 == 0 {
+            touch(space, 12 * index);
+        }
+    }
+    assert_eq!(space.map_count(), 21);
+    cut(space);
+    add_stack(space);
+    family
+}
+
+/// 21 mappings of all kinds, and more.
+pub(crate) fn mixed(ground: Ground) -> Family {
+    let mut family = ground.family(Scale::Few);
+    assorted(&mut family, 18, |index| index % 5 != 2);
+    family
+}
+
+/// The same in a child that shares everything with its parent, and with a child of its own.
+fn with_relatives(mut family: Family) -> Family {
+    let mut space = family.space.fork().unwrap();
+    let child = space.fork().unwrap();
+    let parent = std::mem::replace(&mut family.space, space);
+    family.others = vec![parent, child];
+    family
+}
+
+pub(crate) fn inherited(ground: Ground) -> Family {
+    with_relatives(mixed(ground))
+}
+
+/// 1,621 mappings, half of them touched, and more.
+pub(crate) fn many(ground: Ground) -> Family {
+    let mut family = ground.family(Scale::Many);
+    assorted(&mut family, 1620, |index| index % 2 == 0);
+    family
+}
+
+/// The first page of memory that wants huge pages; a multiple of 2 MiB.
+pub(crate) const HUGE: u64 = 256;
+
+/// 8 MiB that want huge pages. The first 4 have two; a part of the second is not inherited, and
+/// one is inherited wiped. Of the next 2, one page was read; the last are untouched.
+pub(crate) fn huge(ground: Ground) -> Family {
+    let mut family = ground.family(Scale::Many);
+    let space = &mut family.space;
+    map(space, memory(HUGE, HUGE + 2048, RW));
+    let advise = |space: &mut Paged, first, pages: u64, advice| {
+        let advised = space.madvise(page(first), pages * PAGE_SIZE, advice);
+        advised.unwrap();
+    };
+    advise(space, HUGE, 2048, MADV_HUGEPAGE);
+    for index in [0, 3, 300, 511, 512, 700, 900] {
+        set(space, page(HUGE + index), index + 1);
+    }
+    assert_eq!(space.statistics().resident.anon, 1 + 1024);
+    get(space, page(HUGE + 1030));
+    advise(space, HUGE + 612, 10, MADV_DONTFORK);
+    advise(space, HUGE + 812, 10, MADV_WIPEONFORK);
+    map(space, memory(HUGE + 3000, HUGE + 3010, RW));
+    touch(space, HUGE + 3000);
+    add_stack(space);
+    family.tables = Tables::OfCutPages;
+    family
+}
+
+pub(crate) fn huge_inherited(ground: Ground) -> Family {
+    with_relatives(huge(ground))
+}
