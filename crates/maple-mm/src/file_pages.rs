@@ -46,6 +46,18 @@ pub trait FilePages: Send + Sync + fmt::Debug {
     /// A [`BusError`].
     fn page(&self, index: u64) -> Result<Frame, BusError>;
 
+    /// A reference to the frame of 2 MiB that holds page `index`, counted in pages of 4 KiB, for a
+    /// mapping of explicitly huge pages.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Unreadable`] if the file has no such frames, as here; else as
+    /// [`page`](Self::page).
+    fn huge_page(&self, index: u64) -> Result<Frame, BusError> {
+        let _ = index;
+        Err(BusError::Unreadable)
+    }
+
     /// Makes the pages of `range` (in pages) zero where they are, so that whoever maps them sees
     /// that (`MADV_REMOVE`).
     ///
@@ -76,6 +88,10 @@ macro_rules! forward_to_target {
                 (**self).page(index)
             }
 
+            fn huge_page(&self, index: u64) -> Result<Frame, BusError> {
+                (**self).huge_page(index)
+            }
+
             fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
                 (**self).punch(range)
             }
@@ -95,6 +111,10 @@ forward_to_target!(Arc<T>);
 impl<T: FilePages> FilePages for [T; 1] {
     fn page(&self, index: u64) -> Result<Frame, BusError> {
         self[0].page(index)
+    }
+
+    fn huge_page(&self, index: u64) -> Result<Frame, BusError> {
+        self[0].huge_page(index)
     }
 
     fn punch(&self, range: Range<u64>) -> Result<(), Errno> {

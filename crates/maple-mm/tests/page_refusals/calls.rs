@@ -37,11 +37,11 @@ pub(crate) fn call(
 }
 
 impl Call {
-    fn ending_in(self, errnos: &'static [Errno]) -> Self {
+    pub(crate) fn ending_in(self, errnos: &'static [Errno]) -> Self {
         Self { errnos, ..self }
     }
 
-    fn leaving_something(self) -> Self {
+    pub(crate) fn leaving_something(self) -> Self {
         Self {
             leaves: Leaves::Something,
             ..self

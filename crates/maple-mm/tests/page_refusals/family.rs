@@ -58,8 +58,12 @@ impl Family {
             let mut hash = DefaultHasher::new();
             for piece in 0..mapped.size / PAGE_SIZE {
                 let addr = mapped.leaf.frame.plus(piece * PAGE_SIZE);
-                for word in self.memory.words(addr) {
-                    hash.write_u64(word.load(Ordering::Relaxed));
+                for (at, word) in self.memory.words(addr).iter().enumerate() {
+                    let word = word.load(Ordering::Relaxed);
+                    if word != 0 {
+                        hash.write_u64(piece << 9 | at as u64);
+                        hash.write_u64(word);
+                    }
                 }
             }
             let kind = mapped.leaf.attributes.kind;
@@ -81,8 +85,12 @@ impl Family {
             pool,
             memory,
         } = self;
+        let system = Arc::clone(space.system());
         let ((), refused) = refusing(Refuse::From(0), || drop((space, others)));
         assert_eq!(refused, 0, "an end must not need memory");
+        let huge = system.huge_pages();
+        assert_eq!((huge.free, huge.reserved), (huge.total, 0), "of the pool");
+        drop(system);
         assert_eq!(memory.in_use(), 0, "frames were leaked");
         drop(memory);
         pool.release_reserve();

@@ -8,6 +8,7 @@ mod calls;
 #[path = "../common/mod.rs"]
 mod common;
 mod family;
+mod huge;
 mod scarce;
 
 use allocator::{Refuse, live, refusing};

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod explicit;
 mod faults;
 mod files;
 mod forking;
