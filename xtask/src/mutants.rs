@@ -44,6 +44,8 @@ const PASSES: [Pass; 2] = [
             "--lib",
             "--test=random_operations",
             "--test=allocation_failure",
+            "--test=occupancy",
+            "--test=paths",
         ],
         seconds: 120,
     },

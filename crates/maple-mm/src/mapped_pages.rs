@@ -26,8 +26,8 @@ use crate::vma::Vma;
 /// Page tables for a processor of kind `A` in the memory `M`, whose translations `F` makes
 /// processors forget.
 ///
-/// A child gets a clone of the flusher, which [`flusher_mut`](Self::flusher_mut) can adjust, and
-/// no notifier.
+/// A child gets a clone of the flusher, which [`flusher_mut`](Self::flusher_mut) can adjust, no
+/// notifier, and a root without its parent's [kernel entries](PageTables::kernel_entries).
 ///
 /// # Examples
 ///
@@ -289,6 +289,8 @@ where
         child: &mut PageTables<A, M>,
         inheritance: &mut Inheritance<'_>,
     ) -> Result<(), Errno> {
+        // PERF: what lies side by side is copied in one walk.
+        let mut run = 0..0;
         for (_, vma) in inheritance.mappings {
             let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
             if vma.flags().intersects(left_out) || !vma.anon().is_faulted() {
@@ -297,18 +299,28 @@ where
             if (inheritance.is_cancelled)() {
                 return Err(Errno::EINTR);
             }
-            let addresses = vma.start()..vma.end();
-            let copy = CopyRange {
-                addresses: addresses.clone(),
-                cow: Cow::Private,
-            };
-            let what = (addresses, Invalidation::WriteProtected);
-            self.change(what, |tables, gather| {
-                tables.copy_range(child, &copy, gather)
-            })
-            .map_err(|_| Errno::ENOMEM)?;
+            if run.end != vma.start() {
+                self.copy_run(child, run)?;
+                run = vma.start()..vma.start();
+            }
+            run.end = vma.end();
         }
-        Ok(())
+        self.copy_run(child, run)
+    }
+
+    /// Copies the entries of `run`, which may be empty.
+    fn copy_run(&mut self, child: &mut PageTables<A, M>, run: Range<u64>) -> Result<(), Errno> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        let copy = CopyRange {
+            addresses: run.clone(),
+            cow: Cow::Private,
+        };
+        let copied = self.change((run, Invalidation::WriteProtected), |tables, gather| {
+            tables.copy_range(child, &copy, gather)
+        });
+        copied.map_err(|_| Errno::ENOMEM)
     }
 
     /// Shares everything with `child`, then takes out there what it does not get.

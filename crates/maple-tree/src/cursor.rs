@@ -262,19 +262,9 @@ impl<'a, T> Cursor<'a, T> {
                 return Some((range, value));
             }
         }
-        // Only a gap at the end was stepped onto: back over its other side.
-        if self.range() != before.range() {
-            let index = before.range().first();
-            if let Some(path) = &mut self.path {
-                if index > path.leaf().upper() {
-                    path.next_leaf();
-                }
-                if index < path.leaf().lower() && !path.range().contains(index) {
-                    path.previous_leaf();
-                }
-            }
-            self.settle(index);
-        }
+        // Nothing but a gap at the end was stepped onto. It belongs to the leaf of the
+        // entry beside it, so the path is where it was.
+        self.segment = before;
         None
     }
 }

@@ -198,6 +198,11 @@ impl<S: NodeSource> Pool<S> {
         self.shrink_to(BATCH.max(self.promised));
     }
 
+    /// Returns all but the promised nodes to the source.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.shrink_to(self.promised);
+    }
+
     #[cold]
     fn shrink_to(&mut self, nodes: usize) {
         while self.len() > nodes {

@@ -56,7 +56,7 @@ impl IndexRange {
         }
     }
 
-    /// Makes `first..=last` of bounds that the tree's invariants say ascend.
+    /// Makes `first..=last` of bounds that are known to ascend.
     #[inline]
     pub(crate) const fn ascending(first: u64, last: u64) -> Self {
         debug_assert!(first <= last);
@@ -261,30 +261,24 @@ impl IndexRange {
         Self::new(first, last)
     }
 
-    /// What remains above `index`, or `None` if nothing does.
+    /// What remains above `index`, which is not below the range; `None` if nothing does.
     pub(crate) const fn above(self, index: u64) -> Option<Self> {
+        debug_assert!(self.first <= index);
         if index >= self.last {
             return None;
         }
-        let first = if index + 1 > self.first {
-            index + 1
-        } else {
-            self.first
-        };
-        Self::new(first, self.last)
+        // INVARIANT: R1 was just checked.
+        Some(Self::ascending(index + 1, self.last))
     }
 
-    /// What remains below `index`, or `None` if nothing does.
+    /// What remains below `index`, which is not above the range; `None` if nothing does.
     pub(crate) const fn below(self, index: u64) -> Option<Self> {
+        debug_assert!(index <= self.last);
         if index <= self.first {
             return None;
         }
-        let last = if index - 1 < self.last {
-            index - 1
-        } else {
-            self.last
-        };
-        Self::new(self.first, last)
+        // INVARIANT: R1 was just checked.
+        Some(Self::ascending(self.first, index - 1))
     }
 }
 

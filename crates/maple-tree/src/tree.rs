@@ -301,6 +301,26 @@ impl<T: Entry, S: NodeSource> MapleTree<T, S> {
         (self.node_count() + self.pool.len()) * size_of::<Node<T>>() + size_of::<Self>()
     }
 
+    /// Frees the nodes that the tree keeps for its next writes, at most a few dozen.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, MapleTree};
+    ///
+    /// let mut tree: MapleTree<u64> = (0..9).map(|i| (IndexRange::single(i), i)).collect();
+    /// tree.clear();
+    /// tree.shrink_to_fit();
+    /// assert_eq!(tree.memory_usage(), size_of_val(&tree));
+    /// ```
+    pub fn shrink_to_fit(&mut self) {
+        self.pool.shrink_to_fit();
+    }
+
     /// Returns the entry at `index`.
     ///
     /// # Complexity

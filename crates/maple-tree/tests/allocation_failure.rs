@@ -111,7 +111,7 @@ fn fail_each(trial: &mut Trial, copy: &Op, op: &Op) -> u32 {
 
 /// Fails every allocation of every write on a tree of `entries` entries.
 ///
-/// A duplicate shares no node and has no stock of free ones; a snapshot shares every node.
+/// A duplicate shares no node, a snapshot every node.
 #[track_caller]
 fn fail_all(entries: u64, height: usize, empty: Trial) {
     let mut trial = tree_of(entries, empty);
@@ -243,6 +243,7 @@ fn without_memory(change: impl Fn(&mut MapleTree<u64, FailingNodes>, u64)) {
         tree.bulk_load(entries).unwrap();
         for place in 0..400 {
             let mut copy = tree.duplicate().unwrap();
+            copy.shrink_to_fit();
             nodes.fail_after(Some(0));
             change(&mut copy, place);
             nodes.fail_after(None);
@@ -284,4 +285,55 @@ fn emptying_what_is_empty_needs_no_memory_even_in_nodes_that_are_shared() {
         tree.remove(range(10 * place + 7, 10 * place + 9)).unwrap();
         assert_eq!(*tree, snapshot);
     });
+}
+
+#[test]
+fn entries_side_by_side_take_one_slot_of_a_leaf_each() {
+    let slots = if cfg!(small_nodes) { 5 } else { 15 };
+    let entry = |place: u64| range(10 * place, 10 * place + 9);
+    for (first, second) in [(0, 1), (1, 0)] {
+        let nodes = FailingNodes::new();
+        let mut tree = MapleTree::new_in(nodes.clone());
+        let places = |from| (from..slots).step_by(2);
+        tree.bulk_load(places(first).map(|place| (entry(place), place)))
+            .unwrap();
+        tree.shrink_to_fit();
+        nodes.fail_after(Some(0));
+        for place in places(second) {
+            tree.insert(entry(place), place).unwrap();
+            assert_valid(&tree);
+        }
+        assert_eq!((tree.len() as u64, tree.height()), (slots, 1));
+    }
+}
+
+#[test]
+fn a_leaf_gives_up_all_but_the_fewest_entries_in_place() {
+    let (slots, least) = if cfg!(small_nodes) { (5, 2) } else { (15, 4) };
+    for length in [10, 7] {
+        // Side by side, and with holes between.
+        let entry = |place: u64| range(10 * place, 10 * place + length - 1);
+        let nodes = FailingNodes::new();
+        let mut tree = MapleTree::new_in(nodes.clone());
+        tree.bulk_load((0..4 * slots).map(|place| (entry(place), place)))
+            .unwrap();
+        let in_first = first_leaf_len(&tree);
+        tree.shrink_to_fit();
+        nodes.fail_after(Some(0));
+        for place in 1..=in_first - least {
+            tree.erase(10 * place).unwrap();
+            assert_valid(&tree);
+        }
+        assert_eq!(first_leaf_len(&tree), least);
+    }
+}
+
+/// The number of entries in the first leaf, as the dump shows it.
+fn first_leaf_len(tree: &MapleTree<u64, FailingNodes>) -> u64 {
+    let dump = format!("{:?}", tree.dump());
+    let lines = dump.lines().map(str::trim_start);
+    let leaf = lines.skip_while(|line| !line.contains("leaf")).skip(1);
+    leaf.take_while(|line| !line.contains("leaf"))
+        .filter(|line| line.contains("entry"))
+        .count() as u64
 }

@@ -161,12 +161,11 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
 
     /// As [`translate`](Self::translate), and notes in the entry that the page was used.
     fn use_page(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
-        let frame = self.translate(addr, access)?;
+        let (place, frame) = self.reach(addr, access)?;
         let used = match access {
             Access::Write => LeafFlags::ACCESSED | LeafFlags::DIRTY,
             Access::Read | Access::Execute => LeafFlags::ACCESSED,
         };
-        let place = self.find(addr, 0);
         table::update_leaf::<A>(place.word(), place.level, |leaf| leaf.with(used));
         Ok(frame)
     }

@@ -110,7 +110,31 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
 
     /// The root's entries above user space: a kernel's own, which this type never touches.
     ///
-    /// They are neither copied at fork nor freed, and what they lead to is not counted.
+    /// They are neither copied at fork nor freed, and what they lead to is not counted. A kernel
+    /// stores them in each new root, a child's too, before a processor uses it; only then the code
+    /// that handles a fault is there while the tables are in use.
+    ///
+    /// # Complexity
+    ///
+    /// O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::paging::*;
+    /// use std::sync::atomic::Ordering::Relaxed;
+    /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(8))?;
+    /// let parent = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// parent.kernel_entries()[255].store(0x1000 | 0b11, Relaxed);
+    ///
+    /// let child = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// for (new, old) in child.kernel_entries().iter().zip(parent.kernel_entries()) {
+    ///     new.store(old.load(Relaxed), Relaxed);
+    /// }
+    /// assert_eq!(child.kernel_entries()[255].load(Relaxed), 0x1003);
+    /// assert_eq!(child.pgtables_bytes(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn kernel_entries(&self) -> &[AtomicU64] {
         &self.root_table().words[Self::user_entries()..A::ENTRIES]
@@ -263,19 +287,25 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// O(levels).
     #[must_use]
     pub fn entry(&self, addr: u64) -> Option<Mapped> {
+        self.leaf(addr).map(|(_, mapped)| mapped)
+    }
+
+    /// The entry of the page at `addr`, and what it says.
+    fn leaf(&self, addr: u64) -> Option<(Place<'_>, Mapped)> {
         if addr >= A::USER_END {
             return None;
         }
         let place = self.find(addr, 0);
-        match place.entry::<A>() {
-            Entry::Leaf(leaf) => Some(Mapped {
-                start: region::<A>(addr, place.level).start,
-                size: A::span(place.level),
-                leaf,
-                way: place.way,
-            }),
-            _ => None,
-        }
+        let Entry::Leaf(leaf) = place.entry::<A>() else {
+            return None;
+        };
+        let mapped = Mapped {
+            start: region::<A>(addr, place.level).start,
+            size: A::span(place.level),
+            leaf,
+            way: place.way,
+        };
+        Some((place, mapped))
     }
 
     /// Where a processor in user mode finds the byte at `addr`.
@@ -288,12 +318,21 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// The [`PageFault`] that the processor would report.
     pub fn translate(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
+        self.reach(addr, access).map(|(_, frame)| frame)
+    }
+
+    /// As [`translate`](Self::translate), and the entry that says so.
+    pub(super) fn reach(
+        &self,
+        addr: u64,
+        access: Access,
+    ) -> Result<(Place<'_>, PhysAddr), PageFault> {
         let fault = |cause| PageFault {
             addr,
             access,
             cause,
         };
-        let mapped = self.entry(addr).ok_or(fault(FaultCause::NotPresent))?;
+        let (place, mapped) = self.leaf(addr).ok_or(fault(FaultCause::NotPresent))?;
         let flags = mapped.leaf.attributes.flags;
         if !flags.contains(LeafFlags::READ) {
             return Err(fault(FaultCause::NotPresent));
@@ -304,7 +343,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             Access::Execute => flags.contains(LeafFlags::EXECUTE),
         };
         if allowed && flags.contains(LeafFlags::USER) {
-            Ok(mapped.leaf.frame.plus(addr - mapped.start))
+            Ok((place, mapped.leaf.frame.plus(addr - mapped.start)))
         } else {
             Err(fault(FaultCause::Protection))
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use maple_mm::paging::{
-    Arena, ArenaLayout, NoTlb, PageKind, PhysAddr, PhysMemory, X86_64, validate_family,
+    Arena, ArenaLayout, NoTlb, PageKind, PhysAddr, PhysMemory, TlbFlusher, X86_64, validate_family,
 };
 use maple_mm::{
     AddressSpace, File, FileAccess, FileId, FileKind, FilePagesRef, FileRef, ForkPlan,
@@ -16,8 +16,8 @@ use super::BASE;
 
 pub(crate) type Memory = Arc<Arena<parking_lot::RawMutex>>;
 pub(crate) type Quad = X86_64<4>;
-pub(crate) type Side<M = Memory> = MappedPages<Quad, M, NoTlb>;
-pub(crate) type Space<M = Memory> = AddressSpace<Side<M>>;
+pub(crate) type Side<M = Memory, F = NoTlb> = MappedPages<Quad, M, F>;
+pub(crate) type Space<M = Memory, F = NoTlb> = AddressSpace<Side<M, F>>;
 
 /// Frames whose addresses do not begin at zero.
 pub(crate) fn frames(frames: u32) -> Memory {
@@ -89,7 +89,11 @@ pub(crate) const REGULAR: FileKind = FileKind::Regular { huge_aligned: true };
 
 /// Everything that must hold for address spaces that share one memory with nobody else.
 #[track_caller]
-pub(crate) fn check<M: PhysMemory + Clone + Send + 'static>(spaces: &[&Space<M>]) {
+pub(crate) fn check<M, F>(spaces: &[&Space<M, F>])
+where
+    M: PhysMemory + Clone + Send + 'static,
+    F: TlbFlusher + Clone,
+{
     // A page cache has one reference to each page of a file.
     let mut cached = BTreeSet::new();
     for space in spaces {

@@ -1,11 +1,11 @@
-//! What the guest needs to run: descriptor tables, handlers that leave to the host, and routines
-//! of user mode that access one address each.
+//! What the guest needs to run: descriptor tables, handlers that leave to the host, and the
+//! routines of user mode.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use maple_mm::paging::{Content, Frame, FrameSize, PhysAddr, PhysMemory};
+use maple_mm::paging::{Content, Frame, FrameSize, PageTables, PhysAddr, PhysMemory};
 
-use crate::machine::Memory;
+use crate::common::paged::{Memory, Quad};
 
 /// Where the kernel half begins: entry 511 of the root, 510 below, then 0, 0.
 const KERNEL: u64 = 0xffff_ffff_8000_0000;
@@ -55,49 +55,72 @@ const fn leave_by_0x15(vector: u8) -> [u8; 5] {
     [0xb0, vector, 0xe6, 0x15, 0xf4]
 }
 
-/// What user mode does, at [`USER`] plus these offsets; RBX has the address, RAX the value.
-pub(crate) const USER: u64 = 0x40_0000;
-pub(crate) const LOAD: u64 = USER;
-pub(crate) const STORE: u64 = USER + 0x10;
-pub(crate) const JUMP: u64 = USER + 0x20;
-pub(crate) const IDLE: u64 = USER + 0x30;
+/// Where programs have their routines: RBX has the address, RAX the value, RCX a count.
+pub(crate) const TEXT: u64 = 0x40_0000;
+pub(crate) const LOAD: u64 = TEXT;
+pub(crate) const STORE: u64 = TEXT + 0x20;
+pub(crate) const JUMP: u64 = TEXT + 0x40;
+pub(crate) const PUSH: u64 = TEXT + 0x60;
 /// Reads address 0, where nothing is ever mapped: `mov rcx, [0]`. So a routine says that it is
 /// through, by a means that every hypervisor has.
 const THROUGH: [u8; 8] = [0x48, 0x8b, 0x0c, 0x25, 0, 0, 0, 0];
 pub(crate) const THROUGH_WORD: u64 = u64::from_le_bytes(THROUGH);
+/// No routine: the fetch is through at once.
+pub(crate) const IDLE: u64 = 0;
+
+#[rustfmt::skip]
+const PUSH_ALL: [u8; 9] = [
+    0x48, 0x89, 0xdc, // mov rsp, rbx
+    0x50,             // push rax
+    0x48, 0xff, 0xc9, // dec rcx
+    0x75, 0xfa,       // jnz to the push
+];
 
 const ROUTINES: [(u64, &[u8]); 4] = [
     (LOAD, &[0x48, 0x8b, 0x03]),  // mov rax, [rbx]
     (STORE, &[0x48, 0x89, 0x03]), // mov [rbx], rax
     (JUMP, &[0xff, 0xe3]),        // jmp rbx
-    (IDLE, &[]),
+    (PUSH, &PUSH_ALL),
 ];
 
-/// The frames of the kernel half, and of the user's routines.
+/// What a program's file has at [`TEXT`].
+pub(crate) fn routines() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (at, routine) in ROUTINES {
+        bytes.resize((at - TEXT) as usize, HALT);
+        bytes.extend([routine, &THROUGH].concat());
+    }
+    bytes
+}
+
+const HALT: u8 = 0xf4;
+
+/// The kernel half: its frames are freed with it.
 pub(crate) struct Guest {
+    memory: Memory,
     frames: Vec<Frame>,
-    /// What the root's last entry is to be.
-    pub(crate) root_entry: u64,
-    pub(crate) routines: Frame,
-    pub(crate) stack: PhysAddr,
 }
 
 const PRESENT_WRITABLE: u64 = 3;
 
 impl Guest {
     pub(crate) fn new(memory: &Memory) -> Self {
-        let frames: Vec<Frame> = (0..7).map(|_| zeroed(memory)).collect();
-        let [directories, directory, table, code, gdt, idt, stack] =
-            std::array::from_fn(|index| frames[index].addr());
-        put(
-            memory,
-            directories,
-            510,
-            directory.as_u64() | PRESENT_WRITABLE,
-        );
-        put(memory, directory, 0, table.as_u64() | PRESENT_WRITABLE);
-        for (index, page) in [code, gdt, idt, stack].into_iter().enumerate() {
-            put(memory, table, index, page.as_u64() | PRESENT_WRITABLE);
+        let frames: Vec<Frame> = (0..8).map(|_| zeroed(memory)).collect();
+        let guest = Self {
+            memory: Memory::clone(memory),
+            frames,
+        };
+        let [root, directories, directory, table, code, gdt, idt, stack] = guest.parts();
+        for (upper, index, lower) in [
+            (root, 511, directories),
+            (directories, 510, directory),
+            (directory, 0, table),
+            (table, 0, code),
+            (table, 1, gdt),
+            (table, 2, idt),
+            (table, 3, stack),
+        ] {
+            put(memory, upper, index, lower.as_u64() | PRESENT_WRITABLE);
         }
         for (offset, bytes) in [
             (0, &FORGET_AND_RETURN[..]),
@@ -111,22 +134,38 @@ impl Guest {
         }
         fill_gdt(memory, gdt);
         fill_idt(memory, idt);
-        let routines = zeroed(memory);
-        for (at, bytes) in ROUTINES {
-            let bytes = [bytes, &THROUGH].concat();
-            put_bytes(memory, routines.addr(), at - USER, &bytes);
-        }
-        Self {
-            root_entry: directories.as_u64() | PRESENT_WRITABLE,
-            frames,
-            routines,
-            stack,
-        }
+        guest
     }
 
-    pub(crate) fn release(self, memory: &Memory) {
-        for frame in self.frames.into_iter().chain([self.routines]) {
-            memory.release(frame);
+    fn parts(&self) -> [PhysAddr; 8] {
+        std::array::from_fn(|index| self.frames[index].addr())
+    }
+
+    /// A root with the kernel half and nothing else, for when no program runs.
+    pub(crate) fn root(&self) -> PhysAddr {
+        self.parts()[0]
+    }
+
+    /// A word of ring 0's stack.
+    pub(crate) fn stack_word(&self, addr: u64) -> &AtomicU64 {
+        let [.., stack] = self.parts();
+        &self.memory.words(stack)[addr as usize % 4096 / 8]
+    }
+
+    /// Stores the kernel half into the root of `tables`, as a kernel does for each new one.
+    pub(crate) fn enter_into(&self, tables: &PageTables<Quad, Memory>) {
+        let entries = tables.kernel_entries();
+        let own = &self.memory.words(self.root())[512 - entries.len()..];
+        for (entry, own) in entries.iter().zip(own) {
+            entry.store(own.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        for frame in self.frames.drain(..) {
+            self.memory.release(frame);
         }
     }
 }
@@ -143,7 +182,7 @@ fn put(memory: &Memory, frame: PhysAddr, index: usize, word: u64) {
 
 fn put_bytes(memory: &Memory, frame: PhysAddr, offset: u64, bytes: &[u8]) {
     for (at, chunk) in bytes.chunks(8).enumerate() {
-        let mut word = [0xf4; 8];
+        let mut word = [HALT; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         let index = offset as usize / 8 + at;
         put(memory, frame, index, u64::from_le_bytes(word));

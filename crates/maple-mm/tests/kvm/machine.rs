@@ -1,17 +1,21 @@
 //! One virtual processor whose memory is an arena.
 #![expect(unsafe_code, reason = "a guest is given the arena as its memory")]
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use maple_mm::paging::{Arena, ArenaLayout, PhysAddr, PhysMemory};
+use maple_mm::paging::PhysAddr;
 
+use crate::common::paged::Memory;
 use crate::guest::{self, Guest};
 
-pub(crate) type Memory = Arena<parking_lot::RawMutex>;
+/// Shared by whoever uses the processor or tells it something.
+pub(crate) type Processor = Rc<RefCell<Machine>>;
 
 /// Why there can be no machine here.
 pub(crate) fn refused() -> Option<String> {
@@ -23,11 +27,6 @@ pub(crate) fn refused() -> Option<String> {
         Ok(_) => None,
         Err(error) => Some(format!("KVM_CREATE_VM: {error}")),
     }
-}
-
-pub(crate) fn memory(frames: u32) -> Memory {
-    let base = PhysAddr::new(0x4000_0000);
-    Memory::new(ArenaLayout { frames, base }).expect("the host has memory")
 }
 
 /// A page fault as the processor reports it.
@@ -53,39 +52,45 @@ pub(crate) struct Routine {
     pub(crate) rip: u64,
     pub(crate) rax: u64,
     pub(crate) rbx: u64,
+    pub(crate) rcx: u64,
 }
 
 /// What the processor is to do before it goes to user mode.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Before {
-    /// Loads CR3 with it unless it is 0: forgets all translations.
-    pub(crate) root: u64,
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Before {
+    Nothing,
+    /// Loads CR3 with it: forgets all translations.
+    Load(PhysAddr),
     /// Forgets the translations of `pages` pages from `start` on.
-    pub(crate) start: u64,
-    pub(crate) pages: u64,
+    Forget {
+        start: u64,
+        pages: u64,
+    },
 }
 
-pub(crate) struct Machine<'m> {
-    pub(crate) memory: &'m Memory,
-    pub(crate) guest: Option<Guest>,
+/// Fields go in this order: the machine, then its memory.
+pub(crate) struct Machine {
     vcpu: VcpuFd,
     vm: VmFd,
     /// Who walks our tables.
     walker: Walker,
+    /// Whether translations were to be forgotten since the hypervisor last forgot its own.
+    is_stale: bool,
     /// What CR3 holds.
-    pub(crate) root: u64,
+    root: PhysAddr,
+    guest: Guest,
+    memory: Memory,
 }
 
 /// What `iretq` takes off the stack.
 const FRAME_WORDS: u64 = 5;
 
-impl<'m> Machine<'m> {
-    pub(crate) fn new(memory: &'m Memory) -> Self {
+impl Machine {
+    pub(crate) fn new(memory: &Memory) -> Self {
         let kvm = Kvm::new().expect("it was there just now");
         let vm = kvm.create_vm().expect("it was possible just now");
         vm.set_tss_address(0xfffb_d000)
             .expect("a place for KVM's own pages");
-        give_memory(&vm, memory, memory.size());
         let vcpu = vm.create_vcpu(0).expect("a processor");
         let cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
@@ -93,19 +98,50 @@ impl<'m> Machine<'m> {
         vcpu.set_cpuid2(&cpuid).expect("these features");
         let guest = Guest::new(memory);
         let mut machine = Self {
-            memory,
-            guest: Some(guest),
             vcpu,
             vm,
-            root: 0,
             walker: walker(),
+            is_stale: false,
+            root: guest.root(),
+            guest,
+            memory: Memory::clone(memory),
         };
+        machine.give_memory(memory.size());
         machine.enter_long_mode();
         machine
     }
 
-    pub(crate) fn guest(&self) -> &Guest {
-        self.guest.as_ref().expect("it is released at the end only")
+    pub(crate) const fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Lets user mode run `routine` on the tables of `root`, until it leaves.
+    pub(crate) fn run(&mut self, root: PhysAddr, routine: Routine) -> Exit {
+        let before = if self.root == root {
+            Before::Nothing
+        } else {
+            Before::Load(root)
+        };
+        self.go(routine, before)
+    }
+
+    /// Does what is to be done for translations of `root` to be forgotten. If that is not in use
+    /// the processor has none: without process identifiers, loading another root forgets all.
+    pub(crate) fn forget(&mut self, root: PhysAddr, how: Before) {
+        self.is_stale = true;
+        if self.root == root {
+            let idle = Routine {
+                rip: guest::IDLE,
+                ..Routine::default()
+            };
+            let exit = self.go(idle, how);
+            assert!(matches!(exit, Exit::Called(_)), "{exit:?}");
+        }
+    }
+
+    /// Lets `root` go, which is to be freed.
+    pub(crate) fn leave(&mut self, root: PhysAddr) {
+        self.forget(root, Before::Load(self.guest.root()));
     }
 
     /// Sets the processor up in ring 0 with paging on; the first root is loaded by [`Self::go`].
@@ -133,19 +169,12 @@ impl<'m> Machine<'m> {
         system.cr4 = 1 << 5;
         // Long mode enabled and active, no-execute.
         system.efer = 1 << 8 | 1 << 10 | 1 << 11;
+        system.cr3 = self.root.as_u64();
         self.vcpu.set_sregs(&system).expect("long mode");
     }
 
-    /// Loads a first root, so that ring 0 has its pages.
-    pub(crate) fn load_root(&mut self, root: PhysAddr) {
-        let mut system = self.vcpu.get_sregs().expect("its registers");
-        system.cr3 = root.as_u64();
-        self.vcpu.set_sregs(&system).expect("another root");
-        self.root = root.as_u64();
-    }
-
     /// Lets ring 0 do what is to be done before, and user mode run `routine`, until it leaves.
-    pub(crate) fn go(&mut self, routine: Routine, before: Before) -> Exit {
+    fn go(&mut self, routine: Routine, before: Before) -> Exit {
         let frame = [
             routine.rip,
             u64::from(guest::USER_CODE),
@@ -155,34 +184,41 @@ impl<'m> Machine<'m> {
         ];
         let rsp = guest::STACK_TOP - FRAME_WORDS * 8;
         for (index, word) in frame.into_iter().enumerate() {
-            self.stack_word(rsp + index as u64 * 8)
+            self.guest
+                .stack_word(rsp + index as u64 * 8)
                 .store(word, Ordering::Relaxed);
         }
+        let (root, start, pages) = match before {
+            Before::Nothing => (0, 0, 0),
+            Before::Load(root) => (root.as_u64(), 0, 0),
+            Before::Forget { start, pages } => (0, start, pages),
+        };
         let registers = kvm_regs {
             rip: guest::RETURN,
             rsp,
             rax: routine.rax,
             rbx: routine.rbx,
-            rdx: before.root,
-            rdi: before.start,
-            rsi: before.pages,
+            rcx: routine.rcx,
+            rdx: root,
+            rdi: start,
+            rsi: pages,
             rflags: 2,
             ..Default::default()
         };
         self.vcpu.set_regs(&registers).expect("its registers");
-        if before.root != 0 {
-            self.root = before.root;
+        if let Before::Load(root) = before {
+            self.root = root;
         }
-        if self.walker == Walker::Hypervisor && (before.root != 0 || before.pages != 0) {
-            // It notices what the guest writes to tables, and not what the host does. Without
-            // memory it forgets all it derived from them.
-            give_memory(&self.vm, self.memory, 0);
-            give_memory(&self.vm, self.memory, self.memory.size());
+        if self.walker == Walker::Hypervisor && std::mem::take(&mut self.is_stale) {
+            // It notices what the guest writes to tables, and not what the host does; and it keeps
+            // what it made of tables that are not in use. Without memory it forgets all that.
+            self.give_memory(0);
+            self.give_memory(self.memory.size());
         }
-        self.run()
+        self.until_exit()
     }
 
-    fn run(&mut self) -> Exit {
+    fn until_exit(&mut self) -> Exit {
         let (port, value) = match self.vcpu.run().expect("the guest runs") {
             VcpuExit::IoOut(port, data) => (port, data[0]),
             other => panic!("the guest left by {other:?}"),
@@ -196,31 +232,28 @@ impl<'m> Machine<'m> {
             panic!("the guest faulted with vector {value:#x}: {registers:x?}");
         }
         let addr = self.vcpu.get_sregs().expect("its registers").cr2;
-        let code = self.stack_word(registers.rsp).load(Ordering::Relaxed);
+        let code = self.guest.stack_word(registers.rsp).load(Ordering::Relaxed);
         match addr {
             0 => Exit::Called(registers.rax),
             _ => Exit::Fault(Fault { addr, code }),
         }
     }
 
-    fn stack_word(&self, addr: u64) -> &std::sync::atomic::AtomicU64 {
-        &self.memory.words(self.guest().stack)[addr as usize % 4096 / 8]
+    /// Makes the first `size` bytes of the arena the guest's memory: all, or nothing.
+    fn give_memory(&self, size: u64) {
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: self.memory.base().as_u64(),
+            memory_size: size,
+            userspace_addr: self.memory.base_ptr().as_ptr() as u64,
+        };
+        // SAFETY:
+        // - The region is within the arena's memory, and the machine holds the arena: it lets go
+        //   of it after the VM (order of fields).
+        // - What the guest does to it, it does to words that this program takes for atomic ones.
+        unsafe { self.vm.set_user_memory_region(region) }.expect("the arena as memory");
     }
-}
-
-/// Makes the first `size` bytes of the arena the guest's memory: all, or nothing.
-fn give_memory(vm: &VmFd, memory: &Memory, size: u64) {
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: memory.base().as_u64(),
-        memory_size: size,
-        userspace_addr: memory.base_ptr().as_ptr() as u64,
-    };
-    // SAFETY:
-    // - The region is within the arena's memory, and the arena outlives the machine (`'m`).
-    // - What the guest does to it, it does to words that this program takes for atomic ones.
-    unsafe { vm.set_user_memory_region(region) }.expect("the arena as memory");
 }
 
 /// Who walks the guest's page tables.
@@ -243,14 +276,6 @@ pub(crate) fn walker() -> Walker {
         Walker::Processor
     } else {
         Walker::Hypervisor
-    }
-}
-
-impl Drop for Machine<'_> {
-    fn drop(&mut self) {
-        if let Some(guest) = self.guest.take() {
-            guest.release(self.memory);
-        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/world.rs"]
+mod world;
 
+mod caching;
 mod explicit;
 mod faults;
 mod files;

@@ -182,7 +182,6 @@ impl<T> Node<T> {
         }
     }
 
-    /// Sets the length of the longest gap below the child in `slot`.
     /// Whether the pivots, children and gaps that are not in use are what L3 says.
     pub(crate) fn is_branch_padded(&self) -> bool {
         let (count, slots) = (self.count(), self.kind.slots());
@@ -199,6 +198,19 @@ impl<T> Node<T> {
     #[cfg(test)]
     pub(crate) fn set_unused_pivot(&mut self, pivot: usize, last: u64) {
         self.set_index(pivot, last);
+    }
+
+    /// Breaks the branch: `slot`, which is not in use, seems to hold a child.
+    #[cfg(test)]
+    pub(crate) fn set_unused_child(&mut self, slot: usize) {
+        let (at, child) = (self.child_word(slot), core::ptr::dangling_mut());
+        self.words.get_mut()[at] = Word { child };
+    }
+
+    /// Breaks the branch: `slot`, which is not in use, has a gap.
+    #[cfg(test)]
+    pub(crate) fn set_unused_gap(&mut self, slot: usize, gap: u64) {
+        self.set_index(Self::gap_word(slot), gap);
     }
 
     #[cfg(test)]

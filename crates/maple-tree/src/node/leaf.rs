@@ -247,13 +247,14 @@ impl<T> Node<T> {
         Held(unsafe { entry.read() })
     }
 
-    /// Whether another entry, which begins at `first`, fits behind all others.
+    /// Whether another entry, which begins at `first`, fits behind all others. The leaf
+    /// is not empty.
     #[inline]
     pub(crate) fn has_room(&self, first: u64) -> bool {
         if self.is_sparse() {
             return self.count() < SPARSE_SLOTS;
         }
-        let hole = self.count > 0 && self.upper() + 1 < first;
+        let hole = self.upper() + 1 < first;
         self.count() + usize::from(hole) < LEAF_SLOTS
     }
 

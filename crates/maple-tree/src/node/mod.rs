@@ -423,3 +423,6 @@ impl<T> Husk<T> {
         self.0.cast()
     }
 }
+
+#[cfg(test)]
+mod tests;

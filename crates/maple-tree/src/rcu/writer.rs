@@ -324,6 +324,11 @@ where
         self.core.allocate_cyclic(ids, next, value)
     }
 
+    /// As [`MapleTree::shrink_to_fit`]. What readers may look at still is freed later.
+    pub fn shrink_to_fit(&mut self) {
+        self.core.shrink_to_fit();
+    }
+
     /// As [`MapleTree::clear`]. Where there is no memory to note what goes, it waits
     /// for the readers that look at it, as [`Rcu::synchronize`] does: a thread that is
     /// a reader itself at that moment waits for itself (or, with `LocalRcu`, panics).

@@ -80,6 +80,15 @@ fn hole_at_the_front_of_a_leaf_breaks_t1() {
 }
 
 #[test]
+fn hole_at_the_back_of_a_leaf_breaks_t1() {
+    for mut tree in [tree(), dense_tree()] {
+        let leaf = leaf(&mut tree);
+        leaf.take_entry(leaf.count() - 1);
+        assert_breaks(&tree, Invariant::HolesInside);
+    }
+}
+
+#[test]
 fn touching_holes_break_t1() {
     let mut tree = dense_tree();
     let leaf = leaf(&mut tree);
@@ -121,6 +130,31 @@ fn slot_past_the_leaf_breaks_t2() {
         let (slot, upper) = (leaf.count() - 1, leaf.upper());
         leaf.set_last(slot, upper + 1);
         assert_breaks(&tree, Invariant::SlotsAscend);
+    }
+}
+
+#[test]
+fn first_slot_that_ends_before_it_begins_breaks_t2() {
+    for mut tree in [tree(), dense_tree()] {
+        let leaf = leaf(&mut tree);
+        let lower = leaf.lower();
+        leaf.set_last(0, lower - 1);
+        assert_breaks(&tree, Invariant::SlotsAscend);
+    }
+}
+
+#[test]
+fn slot_before_the_leaf_breaks_t2() {
+    for mut tree in [tree(), dense_tree()] {
+        let lower = leaf(&mut tree).lower();
+        // The leaf before reaches up to the first index of this one.
+        let depth = tree.height - 1;
+        let before = node_at(&mut tree, 0, depth);
+        before.set_last(before.count() - 1, lower);
+        low_branch(&mut tree).set_pivot(0, lower);
+        let violation = tree.validate().unwrap_err();
+        assert_eq!(violation.invariant, Invariant::SlotsAscend);
+        assert_eq!(violation.near, lower + 1);
     }
 }
 
@@ -244,19 +278,44 @@ fn last_index_behind_the_slots_in_use_breaks_l3() {
     }
 }
 
+/// A tree without gaps.
+fn plain_tree() -> MapleTree<u64> {
+    (0..40).map(|i| (IndexRange::single(3 * i), i)).collect()
+}
+
+/// A branch with two slots at least that are not in use.
+fn roomy_branch(tree: &mut MapleTree<u64>) -> &mut Node<u64> {
+    let depths = (0..tree.height - 1).flat_map(|depth| [(depth, 0), (depth, u64::MAX)]);
+    let mut has_room = |&(depth, index): &(usize, u64)| {
+        let branch = node_at(tree, index, depth);
+        branch.count() + 1 < branch.kind().slots()
+    };
+    let (depth, index) = depths.into_iter().find(&mut has_room).unwrap();
+    node_at(tree, index, depth)
+}
+
 #[test]
 fn pivot_behind_the_children_breaks_l3() {
-    let plain: MapleTree<u64> = (0..40).map(|i| (IndexRange::single(3 * i), i)).collect();
-    for mut tree in [tree(), plain] {
-        let depths = (0..tree.height - 1).flat_map(|depth| [(depth, 0), (depth, u64::MAX)]);
-        let mut has_room = |&(depth, index): &(usize, u64)| {
-            let branch = node_at(&mut tree, index, depth);
-            branch.count() + 1 < branch.kind().slots()
-        };
-        let (depth, index) = depths.into_iter().find(&mut has_room).unwrap();
-        let branch = node_at(&mut tree, index, depth);
-        let count = branch.count();
-        branch.set_unused_pivot(count, 0);
+    for mut tree in [tree(), plain_tree()] {
+        let branch = roomy_branch(&mut tree);
+        branch.set_unused_pivot(branch.count(), 0);
         assert_breaks(&tree, Invariant::Padding);
     }
+}
+
+#[test]
+fn child_behind_the_children_breaks_l3() {
+    for mut tree in [tree(), plain_tree()] {
+        let branch = roomy_branch(&mut tree);
+        branch.set_unused_child(branch.count());
+        assert_breaks(&tree, Invariant::Padding);
+    }
+}
+
+#[test]
+fn gap_behind_the_children_breaks_l3() {
+    let mut tree = tree();
+    let branch = roomy_branch(&mut tree);
+    branch.set_unused_gap(branch.count(), 1);
+    assert_breaks(&tree, Invariant::Padding);
 }

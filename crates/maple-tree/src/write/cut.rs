@@ -72,20 +72,16 @@ impl LeafCut {
     /// Whether no entry lies within the range.
     #[inline(always)]
     pub(super) fn is_vacant<T>(&self, leaf: &Node<T>) -> bool {
-        let is_hole = || self.tail == self.keep + 1 && leaf.entry(self.keep).is_none();
-        let is_cut = self.before.is_some() || self.after.is_some();
-        !is_cut && (self.tail == self.keep || is_hole())
+        // Of an entry that is cut, the slot would lie between as well.
+        self.tail == self.keep || self.tail == self.keep + 1 && leaf.entry(self.keep).is_none()
     }
 
     /// The slot of the entry over exactly `written`, if there is one.
     #[inline(always)]
     pub(super) fn exact_fit<T>(&self, leaf: &Node<T>, written: IndexRange) -> Option<usize> {
         let slot = self.slot;
-        let is_cut = self.before.is_some() || self.after.is_some();
-        let fits = !is_cut
-            && slot < leaf.count()
-            && leaf.entry(slot).is_some()
-            && leaf.slot_range(slot) == written;
+        let fits =
+            slot < leaf.count() && leaf.slot_range(slot) == written && leaf.entry(slot).is_some();
         fits.then_some(slot)
     }
 

@@ -270,11 +270,8 @@ impl<T, S: NodeSource> Edit<'_, '_, T, S> {
         gap: Option<u64>,
     ) {
         let depth = self.path.depth;
-        let kept = if self.is_taken {
-            Kept::NONE
-        } else {
-            cut.kept()
-        };
+        debug_assert!(!self.is_taken, "what is alone is changed in place");
+        let kept = cut.kept();
         let second = self.second_piece(cut);
         note_kind(self.path.leaf(), kind);
         let (mut patch, mut displaced) = (Patch::new(), Displaced::new());

@@ -137,7 +137,10 @@ impl<'a, T> Frontier<'a, T> {
             if parents > 0 && self.replaced[parents - 1].is_same(&self.replaced[at]) {
                 continue;
             }
-            self.replaced.swap(parents, at);
+            // PERF: what is where it belongs is not copied to itself.
+            if parents < at {
+                self.replaced.swap(parents, at);
+            }
             parents += 1;
         }
         self.replaced.truncate(parents);

@@ -166,13 +166,14 @@ impl Needs {
     }
 }
 
-/// Whether the leaf's end can move down in place: nobody else looks at it, nor,
-/// where gaps are kept, at the next leaf, whose first hole grows.
+/// Whether the end of the leaf, which is not the last one, can move down in place:
+/// nobody else looks at it, nor, where gaps are kept, at the next leaf, whose first
+/// hole grows.
 fn can_shorten<T>(path: &Path<'_, '_, T>) -> bool {
     if !path.is_alone(path.depth) {
         return false;
     }
-    if path.depth == 0 || path.node(0).kind() != Kind::Gaps {
+    if path.node(0).kind() != Kind::Gaps {
         return true;
     }
     let next = Way::along(path).step(Side::Right);

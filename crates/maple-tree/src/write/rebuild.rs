@@ -405,10 +405,8 @@ impl<T, S: NodeSource> LevelBuilder<'_, T, S> {
         shape: &Shape,
     ) -> Rebuilt<T> {
         let mut height = shape.branches.len() + 1;
-        if frontier.first().depth > 0 {
-            reached(Reached::RootShrinks);
-        }
         while frontier.first().depth > 0 {
+            reached(Reached::RootShrinks);
             frontier.up();
             for way in frontier.replaced() {
                 self.cut_out(way, frontier.kept(way));

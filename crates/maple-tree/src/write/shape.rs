@@ -170,16 +170,11 @@ fn leaf_neighbour<T>(frontier: &Frontier<'_, T>, tally: Tally) -> (Option<Side>,
 /// are one branch that takes `carried` children in.
 fn branch_level<T>(frontier: &mut Frontier<'_, T>, below: Below, carried: usize) -> Option<Level> {
     let (first, last) = (frontier.first(), frontier.last());
-    let depth = first.depth;
     let kind = first.node().kind();
     let after = last.node().count() - below.last - 1;
     let children = below.first + carried + after;
     let is_right_edge = last.is_right_edge();
-    let least = match (depth, is_right_edge) {
-        (0, _) => 2,
-        (_, true) => 1,
-        _ => kind.min(),
-    };
+    let least = if is_right_edge { 1 } else { kind.min() };
     let slots = kind.slots();
     let is_one = frontier.is_one();
     if is_one && (least..=slots).contains(&children) {

@@ -27,15 +27,17 @@ pub(super) enum Side {
 }
 
 impl<'a, T> Way<'a, T> {
-    /// The way to the leaf that `index` belongs to, in the same tree.
+    /// The way to the leaf that `index` belongs to, in the same tree. It is another leaf
+    /// than that at the end of this way.
     ///
     /// Whether a node is shared is asked once: a snapshot may go away at any
     /// moment, and then two ways through the node would disagree.
     pub(super) fn to(&self, index: u64) -> Self {
         let mut way = self.clone();
         way.depth = 0;
-        while way.depth < self.depth && way.node().child_slot(index) == self.slot(way.depth) {
+        while way.node().child_slot(index) == self.slot(way.depth) {
             way.depth += 1;
+            assert!(way.depth < self.depth, "the ways part above the leaves");
         }
         if way.shared > way.depth {
             way.shared = usize::MAX;

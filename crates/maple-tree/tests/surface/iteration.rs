@@ -26,6 +26,21 @@ fn iteration_is_in_order_from_either_end() {
 }
 
 #[test]
+fn an_iterator_shows_which_indices_are_left() {
+    let tree = sample();
+    let mut entries = tree.range(1..=9);
+    assert_eq!(format!("{entries:?}"), "Iter { left: Some(0x1..=0x9), .. }");
+    entries.next_back();
+    assert_eq!(format!("{entries:?}"), "Iter { left: Some(0x1..=0x7), .. }");
+    entries.next();
+    assert_eq!(format!("{entries:?}"), "Iter { left: Some(0x4..=0x7), .. }");
+    assert_eq!(entries.by_ref().rev().count(), 1);
+    assert_eq!(format!("{entries:?}"), "Iter { left: None, .. }");
+    let empty = MapleTree::<char>::new();
+    assert_eq!(format!("{:?}", empty.iter()), "Iter { left: None, .. }");
+}
+
+#[test]
 fn an_entry_that_overlaps_the_bounds_is_yielded_whole() {
     let tree = sample();
     let found: Vec<_> = tree.range(5..9).map(|(entry, _)| entry).collect();

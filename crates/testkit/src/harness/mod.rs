@@ -155,6 +155,8 @@ impl<T: TestValue, S: TestNodes> Harness<T, S> {
                 Ok(())
             }
             Op::Fail(after) => {
+                // What the tree has at hand would be taken first.
+                self.pairs[self.focus].tree.shrink_to_fit();
                 self.fail_next = Some(u64::from(*after));
                 return Ok(());
             }
