@@ -308,7 +308,8 @@ mod cutting {
     /// A cut at the start, which is possible, comes first and stays.
     #[test]
     fn a_first_cut_stays_where_the_second_is_refused() {
-        let calls: [fn(&mut AddressSpace) -> Result<(), Errno>; 5] = [
+        type Act = fn(&mut AddressSpace) -> Result<(), Errno>;
+        let calls: [Act; 5] = [
             |space| space.munmap(at(1), H + 4096),
             |space| space.mprotect(at(1), 4096, PROT_READ),
             |space| space.madvise(at(1), 4096, MADV_DONTDUMP),
