@@ -328,6 +328,28 @@ fn a_leaf_gives_up_all_but_the_fewest_entries_in_place() {
     }
 }
 
+#[test]
+fn changing_a_shared_entry_takes_a_node_for_each_that_is_shared() {
+    let nodes = FailingNodes::new();
+    let mut tree = MapleTree::new_in(nodes.clone());
+    tree.bulk_load((0..400).map(|place| (range(10 * place, 10 * place + 6), place)))
+        .unwrap();
+    let _snapshot = tree.snapshot();
+    let height = tree.height() as u64;
+    assert!(height >= 3);
+    // The second time the root is the tree's own already.
+    for (index, shared) in [(0, height), (3990, height - 1)] {
+        tree.shrink_to_fit();
+        nodes.fail_after(Some(shared - 1));
+        assert_eq!(tree.get_mut(index).map(drop), Err(OutOfNodes));
+        tree.shrink_to_fit();
+        nodes.fail_after(Some(shared));
+        *tree.get_mut(index).unwrap().unwrap() += 1;
+        nodes.fail_after(None);
+        assert_valid(&tree);
+    }
+}
+
 /// The number of entries in the first leaf, as the dump shows it.
 fn first_leaf_len(tree: &MapleTree<u64, FailingNodes>) -> u64 {
     let dump = format!("{:?}", tree.dump());

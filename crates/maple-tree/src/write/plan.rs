@@ -141,15 +141,15 @@ impl Plan {
     }
 
     pub(super) fn needs<T>(&self, path: &Path<'_, '_, T>) -> Needs {
-        let (depth, mut nodes, mut records) = match self {
+        let (depth, mut nodes, records) = match self {
             Self::Occupied | Self::Nothing | Self::Append | Self::ShortenedLeaf(..) => (0, 0, 0),
             Self::ExactFit(_) | Self::OneLeaf(..) if path.is_alone(path.depth) => (0, 0, 0),
+            // The leaf, or the link to it or to a branch above that other trees share.
             Self::ExactFit(_) | Self::OneLeaf(..) => (path.depth, 1, 1),
             Self::Rebuild(shape) => (shape.end, shape.nodes, shape.records),
         };
         // From the first branch that is in other trees too all are copied.
         nodes += depth.saturating_sub(path.shared);
-        records += 1;
         Needs { nodes, records }
     }
 }
