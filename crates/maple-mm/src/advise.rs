@@ -12,6 +12,7 @@ use crate::errno::Errno;
 use crate::fault::Access;
 use crate::file::FileRef;
 use crate::flags::VmFlags;
+use crate::huge_pages::is_within_huge_page;
 use crate::layout::Capabilities;
 use crate::modify::{Holes, Part};
 use crate::page_side::{PageChange, PageSide};
@@ -105,7 +106,7 @@ impl<P: PageSide> AddressSpace<P> {
             }
             MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE => {
                 check_content_advice(&part.vma, advice)?;
-                return self.discard(part.start..part.end);
+                return self.discard_part(&part);
             }
             MADV_REMOVE => {
                 check_content_advice(&part.vma, advice)?;
@@ -123,6 +124,27 @@ impl<P: PageSide> AddressSpace<P> {
                 Errno::ENOMEM => Errno::EAGAIN,
                 errno => errno,
             })
+    }
+
+    /// Takes the pages of a part out. Of explicitly huge pages only whole ones.
+    ///
+    /// LINUX: a part that begins within one is refused, one that ends there is cut short.
+    fn discard_part(&mut self, part: &Part) -> Result<(), Errno> {
+        let mut range = part.start..part.end;
+        if part.vma.flags().contains(VmFlags::HUGETLB) {
+            if is_within_huge_page(&part.vma, range.start) {
+                return Err(Errno::EINVAL);
+            }
+            range.end &= !(HUGE_PAGE_SIZE - 1);
+        }
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.discard(range.clone())?;
+        if P::HAS_PAGES {
+            self.renew_promise(&part.vma, range);
+        }
+        Ok(())
     }
 
     /// Takes the pages of a range out; what is mapped stays.
@@ -188,7 +210,7 @@ impl<P: PageSide> AddressSpace<P> {
                 return Err(Errno::EINVAL);
             }
             let end = vma.end().min(range.end);
-            if is_write || self.reads_huge_page(&vma, at..end) {
+            if is_write || self.reads_own_page(&vma, at..end) {
                 self.prepare_anon(&vma)?;
             }
             let access = if is_write {
@@ -302,7 +324,12 @@ fn check_collapse(part: &Part) -> Result<(), Errno> {
         .start
         .checked_next_multiple_of(HUGE_PAGE_SIZE)
         .is_some_and(|first| first < part.end & !(HUGE_PAGE_SIZE - 1));
-    if has_room { Ok(()) } else { Err(Errno::EINVAL) }
+    let is_explicit = part.vma.flags().contains(VmFlags::HUGETLB);
+    if has_room && !is_explicit {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 fn check_remove(vma: &Vma) -> Result<(), Errno> {

@@ -145,6 +145,7 @@ impl<P: PageSide> AddressSpace<P> {
             return Ok(());
         }
         let mut changes = self.page_changes(&edits)?;
+        let (moved, promises) = (edits.moved, self.promises);
         let edits = edits.list;
         let hull = edits.iter().map(Edit::range).reduce(hull);
         let watched = self.tell_of(&edits).then(|| self.tree.snapshot());
@@ -163,6 +164,9 @@ impl<P: PageSide> AddressSpace<P> {
             for (whole, vma) in writes.range(range.first()..=range.last()) {
                 if let Some(part) = whole.intersection(range) {
                     sums = sums.minus(counted(vma, part));
+                    if promises.is_expected() && matches!(edit, Edit::Clear(_)) {
+                        promises.unmapped(vma, part.first()..part.last() + 1, moved);
+                    }
                 }
             }
             match edit {

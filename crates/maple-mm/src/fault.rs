@@ -5,6 +5,7 @@ use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::memory::VmaRef;
+use crate::modify::{Holes, Part};
 use crate::page_side::{PageSide, Touch};
 use crate::profile::Configured;
 use crate::space::AddressSpace;
@@ -28,7 +29,8 @@ pub enum Fault {
     NotMapped,
     /// `SEGV_ACCERR`: what is mapped there does not allow it.
     NotAllowed,
-    /// `SIGBUS`: the mapping has no page there; its file is too short, or not known.
+    /// `SIGBUS`: the mapping has no page there; its file is too short, or not known, or there is
+    /// no explicitly huge page left.
     Bus,
     /// No memory for the page, or for the model's own tree.
     OutOfMemory,
@@ -71,7 +73,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// Touches the byte at `addr`.
     ///
     /// The first write to a private mapping gives it an anon_vma; reading does so only where it
-    /// brings a huge page in. Below a stack the stack grows to the page touched.
+    /// brings a huge page in, or tries to bring an explicitly huge one in. Below a stack the stack grows to the page touched.
     ///
     /// LINUX: that is an aligned 2 MiB of anonymous memory with `MADV_HUGEPAGE`, all in one mapping,
     /// in which no page was touched before. The model takes every read for the first.
@@ -106,12 +108,15 @@ impl<P: PageSide> AddressSpace<P> {
     pub fn fault(&mut self, addr: u64, access: Access) -> Result<(), Fault> {
         let above = self.find_vma(addr).cloned().ok_or(Fault::NotMapped)?;
         let changes_mappings = !above.contains(addr) || !above.anon().is_faulted();
-        if !P::HAS_PAGES || !changes_mappings || access == Access::Execute {
+        let is_explicit = above.flags().contains(VmFlags::HUGETLB);
+        let only_looks = access == Access::Execute && !is_explicit;
+        if !P::HAS_PAGES || !changes_mappings || only_looks {
             return self.touch(above, addr, access);
         }
         let savepoint = self.savepoint();
         let touched = self.touch(above, addr, access);
-        if touched == Err(Fault::OutOfMemory) {
+        let is_missing = is_explicit && touched == Err(Fault::Bus);
+        if touched == Err(Fault::OutOfMemory) || is_missing {
             self.return_to(savepoint);
         }
         touched
@@ -127,14 +132,32 @@ impl<P: PageSide> AddressSpace<P> {
         if !allows(vma.flags(), access) {
             return Err(Fault::NotAllowed);
         }
-        if access == Access::Write || self.reads_huge_page(&vma, addr..addr + 1) {
+        if access == Access::Write || self.reads_own_page(&vma, addr..addr + 1) {
             self.prepare_anon(&vma).map_err(|_| Fault::OutOfMemory)?;
         }
+        if self.lacks_huge_pages(&vma) {
+            return Err(Fault::Bus);
+        }
+        let huge = self.wants_huge_pages(&vma);
+        self.touch_page(&vma, (addr, access), huge)
+    }
+
+    fn touch_page(
+        &mut self,
+        vma: &Vma,
+        (addr, access): (u64, Access),
+        huge: Configured,
+    ) -> Result<(), Fault> {
+        let explicit = vma
+            .flags()
+            .contains(VmFlags::HUGETLB)
+            .then(|| self.promises.source(&self.system, vma));
         self.pages.touch(&Touch {
-            vma: &vma,
+            vma,
             addr,
             access,
-            huge: self.wants_huge_pages(&vma),
+            huge,
+            explicit,
         })
     }
 
@@ -145,17 +168,21 @@ impl<P: PageSide> AddressSpace<P> {
         range: core::ops::Range<u64>,
         access: Access,
     ) -> Result<(), Fault> {
+        if self.lacks_huge_pages(vma) {
+            return Err(Fault::Bus);
+        }
         if !P::HAS_PAGES {
             return Ok(());
         }
         let huge = self.wants_huge_pages(vma);
-        for addr in range.step_by(PAGE_SIZE as usize) {
-            self.pages.touch(&Touch {
-                vma,
-                addr,
-                access,
-                huge,
-            })?;
+        let page = if vma.flags().contains(VmFlags::HUGETLB) {
+            HUGE_PAGE_SIZE
+        } else {
+            PAGE_SIZE
+        };
+        let first = range.start & !(page - 1);
+        for addr in (first..range.end).step_by(page as usize) {
+            self.touch_page(vma, (addr, access), huge)?;
         }
         Ok(())
     }
@@ -172,8 +199,13 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    /// Whether reading `range`, which lies in `vma`, brings a huge page in.
-    pub(crate) fn reads_huge_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
+    /// Whether reading `range`, which lies in `vma`, brings a page of its own in: a huge one.
+    pub(crate) fn reads_own_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
+        vma.flags().contains(VmFlags::HUGETLB) || self.reads_huge_page(vma, range)
+    }
+
+    /// Whether reading `range`, which lies in `vma`, brings a transparent huge page in.
+    fn reads_huge_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
         let is_wanted = self.wants_huge_pages(vma).is_yes();
         let first_in_vma = vma.start().checked_next_multiple_of(HUGE_PAGE_SIZE);
         let end_in_vma = vma.end() & !(HUGE_PAGE_SIZE - 1);
@@ -259,30 +291,38 @@ impl<P: PageSide> AddressSpace<P> {
     /// LINUX: mmap, brk, mremap and mlockall succeed although pages could not be brought in; the
     /// mappings stand.
     pub(crate) fn populate(&mut self, start: u64, end: u64) {
-        let _: Result<(), Errno> = self.try_populate(start, end);
+        let outcome = self.walk(start..end, |space, part| {
+            // LINUX: goes on with the next mapping.
+            let _: Result<(), Errno> = space.populate_part(&part);
+            Ok(())
+        });
+        // Nothing above can refuse, and holes are no error here.
+        let _: Result<Holes, Errno> = outcome;
     }
 
     /// As [`populate`](Self::populate), up to the first page that cannot be brought in.
     pub(crate) fn try_populate(&mut self, start: u64, end: u64) -> Result<(), Errno> {
-        let outcome = self.walk(start..end, |space, part| {
-            let flags = part.vma.flags();
-            let is_written = flags.contains(VmFlags::WRITE) && !flags.contains(VmFlags::SHARED);
-            let is_lazy = flags.contains(VmFlags::LOCKONFAULT);
-            let is_special = flags.intersects(VmFlags::IO | VmFlags::PFNMAP);
-            if is_lazy || is_special || !flags.intersects(VmFlags::ACCESS) {
-                return Ok(());
-            }
-            let range = part.start..part.end;
-            if is_written || space.reads_huge_page(&part.vma, range.clone()) {
-                space.prepare_anon(&part.vma)?;
-            }
-            let access = if is_written {
-                Access::Write
-            } else {
-                Access::Read
-            };
-            Ok(space.bring_in(&part.vma, range, access)?)
-        });
+        let outcome = self.walk(start..end, |space, part| space.populate_part(&part));
         outcome.map(|_| ())
+    }
+
+    fn populate_part(&mut self, part: &Part) -> Result<(), Errno> {
+        let flags = part.vma.flags();
+        let is_written = flags.contains(VmFlags::WRITE) && !flags.contains(VmFlags::SHARED);
+        let is_lazy = flags.contains(VmFlags::LOCKONFAULT);
+        let is_special = flags.intersects(VmFlags::IO | VmFlags::PFNMAP);
+        if is_lazy || is_special || !flags.intersects(VmFlags::ACCESS) {
+            return Ok(());
+        }
+        let range = part.start..part.end;
+        if is_written || self.reads_own_page(&part.vma, range.clone()) {
+            self.prepare_anon(&part.vma)?;
+        }
+        let access = if is_written {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        Ok(self.bring_in(&part.vma, range, access)?)
     }
 }

@@ -8,6 +8,7 @@ use core::ops::Deref;
 use crate::counted::Counted;
 use crate::errno::Errno;
 use crate::file_pages::FilePagesRef;
+use crate::huge_pages::Promise;
 
 bitflags::bitflags! {
     /// What an open file allows a mapping to do.
@@ -85,6 +86,8 @@ pub struct FileRef(Counted<Opened>);
 struct Opened {
     file: File,
     pages: Option<FilePagesRef>,
+    /// The explicitly huge pages that are kept for it.
+    promise: Option<Counted<Promise>>,
 }
 
 impl FileRef {
@@ -95,7 +98,20 @@ impl FileRef {
     ///
     /// [`Errno::ENOMEM`] if there is no memory for it.
     pub fn new(file: File) -> Result<Self, Errno> {
-        Counted::new(Opened { file, pages: None }).map(Self)
+        Self::of(file, None, None)
+    }
+
+    pub(crate) fn of(
+        file: File,
+        pages: Option<FilePagesRef>,
+        promise: Option<Counted<Promise>>,
+    ) -> Result<Self, Errno> {
+        let opened = Opened {
+            file,
+            pages,
+            promise,
+        };
+        Counted::new(opened).map(Self)
     }
 
     /// A file with these pages. Several open files may have the same.
@@ -104,8 +120,7 @@ impl FileRef {
     ///
     /// [`Errno::ENOMEM`] if there is no memory for it.
     pub fn with_pages(file: File, pages: FilePagesRef) -> Result<Self, Errno> {
-        let pages = Some(pages);
-        Counted::new(Opened { file, pages }).map(Self)
+        Self::of(file, Some(pages), None)
     }
 
     /// The file's pages.
@@ -126,12 +141,21 @@ impl FileRef {
         Counted::ptr_eq(&this.0, &other.0)
     }
 
-    /// This, or a copy with the pages of `known` if it has none.
+    /// The explicitly huge pages that are kept for it.
+    pub(crate) fn promise(&self) -> Option<&Promise> {
+        self.0.promise.as_deref()
+    }
+
+    /// This, or a copy with what `known` has and this lacks: pages, and what is kept for it.
     pub(crate) fn with_pages_of(&self, known: &Self) -> Result<Self, Errno> {
-        match (self.pages(), known.pages()) {
-            (None, Some(pages)) => Self::with_pages(self.try_clone()?, pages.clone()),
-            _ => Ok(self.clone()),
+        let lacks_pages = self.pages().is_none() && known.pages().is_some();
+        let lacks_promise = self.promise().is_none() && known.promise().is_some();
+        if !lacks_pages && !lacks_promise {
+            return Ok(self.clone());
         }
+        let pages = self.pages().or(known.pages()).cloned();
+        let promise = self.0.promise.as_ref().or(known.0.promise.as_ref());
+        Self::of(self.try_clone()?, pages, promise.cloned())
     }
 }
 
@@ -203,6 +227,16 @@ impl File {
             name: boxed("/dev/zero (deleted)")?,
             kind: FileKind::Shmem,
             access: FileAccess::READ | FileAccess::WRITE,
+        })
+    }
+
+    /// The object the kernel makes for `MAP_HUGETLB | MAP_ANONYMOUS`; its device and inode are
+    /// not known yet.
+    pub(crate) fn huge_anonymous(id: FileId) -> Result<Self, Errno> {
+        Ok(Self {
+            device: (0, 0),
+            name: boxed("/anon_hugepage (deleted)")?,
+            ..Self::shared_anonymous(id)?
         })
     }
 

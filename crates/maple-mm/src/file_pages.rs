@@ -56,6 +56,18 @@ pub trait FilePages: Send + Sync + fmt::Debug {
         None
     }
 
+    /// A reference to the frame of 2 MiB that holds page `index`, counted in pages of 4 KiB, for a
+    /// mapping of explicitly huge pages.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Unreadable`] if the file has no such frames, as here; else as
+    /// [`page`](Self::page).
+    fn huge_page(&self, index: u64) -> Result<Frame, BusError> {
+        let _ = index;
+        Err(BusError::Unreadable)
+    }
+
     /// Makes the pages of `range` (in pages) zero where they are, so that whoever maps them sees
     /// that (`MADV_REMOVE`).
     ///
@@ -90,6 +102,10 @@ macro_rules! forward_to_target {
                 (**self).page_at_hand(index)
             }
 
+            fn huge_page(&self, index: u64) -> Result<Frame, BusError> {
+                (**self).huge_page(index)
+            }
+
             fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
                 (**self).punch(range)
             }
@@ -113,6 +129,10 @@ impl<T: FilePages> FilePages for [T; 1] {
 
     fn page_at_hand(&self, index: u64) -> Option<Frame> {
         self[0].page_at_hand(index)
+    }
+
+    fn huge_page(&self, index: u64) -> Result<Frame, BusError> {
+        self[0].huge_page(index)
     }
 
     fn punch(&self, range: Range<u64>) -> Result<(), Errno> {

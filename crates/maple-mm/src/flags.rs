@@ -164,11 +164,12 @@ impl VmFlags {
         self.contains(Self::MAYWRITE) && !self.contains(Self::SHARED)
     }
 
-    /// Whether new memory with these flags is charged: writable, private and not `NORESERVE`.
+    /// Whether new memory with these flags is charged: writable, private, not `NORESERVE`, and not
+    /// of a pool of its own.
     #[must_use]
     pub const fn is_accountable(self) -> bool {
-        let relevant = self.intersection(Self::NORESERVE.union(Self::SHARED).union(Self::WRITE));
-        relevant.bits() == Self::WRITE.bits()
+        let never = Self::NORESERVE.union(Self::SHARED).union(Self::HUGETLB);
+        self.intersection(never.union(Self::WRITE)).bits() == Self::WRITE.bits()
     }
 
     /// Reads the words of a `VmFlags` line of `smaps` (without `VmFlags:`).

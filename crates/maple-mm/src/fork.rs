@@ -9,6 +9,7 @@ use crate::anon::{Anon, AnonId, AnonOrigin};
 use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::huge_pages::OwnPromises;
 use crate::memory::{Batch, VmaRef};
 use crate::page_side::{Alike, Inheritance, PageSide, PageStrategy};
 use crate::space::{AddressSpace, Mappings, Offsets};
@@ -437,6 +438,8 @@ impl<P: PageSide> AddressSpace<P> {
             tree,
             tally,
             anon_origin,
+            // LINUX: what private mappings were promised stays the parent's.
+            promises: OwnPromises::none(&self.system),
             // `mlockall(MCL_FUTURE)` is not inherited.
             default_flags: self.default_flags & VmFlags::NOHUGEPAGE,
             stray_locked: 0,

@@ -2,15 +2,16 @@
 
 use crate::abi::{
     HUGE_PAGE_SIZE, LEGACY_MAP_MASK, MAP_32BIT, MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED,
-    MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_HUGETLB, MAP_LOCKED,
-    MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE,
-    MAP_STACK, MAP_SYNC, MAP_TYPE, PAGE_SIZE, is_page_aligned, page_ceil, page_floor,
+    MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE,
+    MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE,
+    PAGE_SIZE, is_page_aligned, page_ceil, page_floor,
 };
 use crate::anon::Anon;
 use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::file::{Backing, File, FileAccess, FileId, FileKind, FileRef, MmapFile};
 use crate::flags::VmFlags;
+use crate::huge_pages::huge_page_ceil;
 use crate::lock::is_never_locked;
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::{PageSide, with_contents};
@@ -87,11 +88,14 @@ impl<P: PageSide> AddressSpace<P> {
     /// `max_map_count` or without room; `EINVAL`, `EPERM` for a bad fixed address; `EEXIST`;
     /// `EPERM`, `EAGAIN` for locking; what the file refuses (`EOVERFLOW`, `EOPNOTSUPP`,
     /// `EACCES`, `ETXTBSY`, `EPERM`, `ENODEV`, `EINVAL`); `EPERM` for a sealed range; `ENOMEM`
-    /// beyond a limit.
+    /// beyond a limit. With `MAP_HUGETLB` first of all `EINVAL` for a size other than 2 MiB, of
+    /// which there is a pool, and 1 GiB, of which there is none (`ENOMEM`); and at last `EINVAL`
+    /// for an offset within a huge page, `ENOMEM` if the pool cannot promise all pages
+    /// ([`SystemSettings::huge_pages`](crate::SystemSettings::huge_pages)).
     ///
     /// What was mapped before stays mapped on error, but for one case. LINUX: 6.18 leaves a hole
-    /// where shared anonymous memory is refused after a fixed range was emptied for it, and
-    /// leaves mappings split that a fixed range had cut.
+    /// where shared anonymous or explicitly huge memory is refused after a fixed range was emptied
+    /// for it, and leaves mappings split that a fixed range had cut.
     ///
     /// # Examples
     ///
@@ -115,7 +119,7 @@ impl<P: PageSide> AddressSpace<P> {
         if !is_page_aligned(request.offset) {
             return Err(Errno::EINVAL);
         }
-        let file = opened(&request)?;
+        let file = self.opened(&request)?;
         self.mmap_file(&request, file.as_ref())
     }
 
@@ -143,7 +147,9 @@ impl<P: PageSide> AddressSpace<P> {
     /// ```
     pub fn learn_low_base(&mut self, request: &MmapRequest, address: u64) {
         let is_fixed = request.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
-        let Ok(file) = opened(request) else { return };
+        let Ok(file) = self.opened(request) else {
+            return;
+        };
         if is_fixed || request.flags & MAP_32BIT == 0 {
             return;
         }
@@ -152,13 +158,29 @@ impl<P: PageSide> AddressSpace<P> {
         };
         let before = self.layout.low_base;
         // A place on huge pages lies up to one of them above what was found.
-        for base in [address, address.saturating_sub(HUGE_PAGE_SIZE)] {
+        for less in [0, HUGE_PAGE_SIZE, HUGE_PAGE_SIZE - PAGE_SIZE] {
+            let base = address.saturating_sub(less);
             self.layout.low_base = base;
             if self.place(&place) == Ok(address) {
                 return;
             }
         }
         self.layout.low_base = before;
+    }
+
+    /// The file a request names, or the object that it makes.
+    fn opened(&self, request: &MmapRequest) -> Result<Option<FileRef>, Errno> {
+        if is_explicitly_huge(request.flags) {
+            return self.huge_object(request).map(Some);
+        }
+        if request.flags & MAP_ANONYMOUS != 0 {
+            return Ok(None);
+        }
+        match &request.file {
+            MmapFile::Open(_) if request.flags & MAP_HUGETLB != 0 => Err(Errno::EINVAL),
+            MmapFile::Open(file) => Ok(Some(file.clone())),
+            MmapFile::None | MmapFile::Bad => Err(Errno::EBADF),
+        }
     }
 
     fn mmap_file(&mut self, request: &MmapRequest, file: Option<&FileRef>) -> Result<u64, Errno> {
@@ -172,10 +194,14 @@ impl<P: PageSide> AddressSpace<P> {
         if flags.contains(VmFlags::LOCKED) && !self.may_lock(place.len) {
             return Err(Errno::EAGAIN);
         }
+        let is_explicit = is_explicitly_huge(request.flags);
         let page_offset = match file {
             Some(file) => {
                 check_extent(file, &place)?;
                 flags = file_flags(file, request, flags)?;
+                if is_explicit {
+                    flags |= VmFlags::HUGETLB | VmFlags::DONTEXPAND;
+                }
                 place.page_offset
             }
             None => {
@@ -187,7 +213,8 @@ impl<P: PageSide> AddressSpace<P> {
                 }
             }
         };
-        if request.flags & MAP_NORESERVE != 0 && self.may_promise_freely() {
+        let is_free = is_explicit || self.may_promise_freely();
+        if request.flags & MAP_NORESERVE != 0 && is_free {
             flags |= VmFlags::NORESERVE;
         }
         let backing = self.backing_for(file, flags, place.len)?;
@@ -197,6 +224,9 @@ impl<P: PageSide> AddressSpace<P> {
             backing,
             anon: Anon::UNFAULTED,
         };
+        if is_explicit && request.flags & MAP_NORESERVE == 0 {
+            self.promises.expect();
+        }
         self.map_region(NewRange {
             start: addr,
             end: addr + place.len,
@@ -228,9 +258,19 @@ impl<P: PageSide> AddressSpace<P> {
         } else {
             self.rounded_hint(request.addr)
         };
-        let len = page_ceil(request.len);
+        let len = if is_explicitly_huge(request.flags) {
+            huge_page_ceil(request.len)
+        } else {
+            page_ceil(request.len)
+        };
         if len == 0 {
-            return Err(Errno::ENOMEM);
+            // LINUX: a length in huge pages is rounded before anything is checked.
+            let is_rounded_early = is_explicitly_huge(request.flags);
+            return Err(if is_rounded_early {
+                Errno::EINVAL
+            } else {
+                Errno::ENOMEM
+            });
         }
         let page_offset = request.offset / PAGE_SIZE;
         page_offset
@@ -376,6 +416,10 @@ impl<P: PageSide> AddressSpace<P> {
         if is_disk && flags.contains(VmFlags::SYNC) && !file.access.contains(FileAccess::SYNC) {
             return Err(Errno::EOPNOTSUPP);
         }
+        if flags.contains(VmFlags::HUGETLB) {
+            let alone = Vma::new(new.start, new.end, new.content.clone());
+            return alone.map_or(Ok(()), |vma| Self::keep_huge_pages(&vma));
+        }
         let is_new = file.id.0 & FileId::MODEL_BIT != 0 && flags.contains(VmFlags::SHARED);
         if is_new && !flags.contains(VmFlags::NORESERVE) {
             // Given back at once.
@@ -415,25 +459,10 @@ impl<P: PageSide> AddressSpace<P> {
     }
 }
 
-/// The file a request names.
-fn opened(request: &MmapRequest) -> Result<Option<FileRef>, Errno> {
-    let is_huge = request.flags & MAP_HUGETLB != 0;
-    if request.flags & MAP_ANONYMOUS == 0 {
-        return match &request.file {
-            MmapFile::Open(_) if is_huge => Err(Errno::EINVAL),
-            MmapFile::Open(file) => Ok(Some(file.clone())),
-            MmapFile::None | MmapFile::Bad => Err(Errno::EBADF),
-        };
-    }
-    if !is_huge {
-        return Ok(None);
-    }
-    // Pages of 2 MiB (also the default) and 1 GiB are known. The model has none to give, like a
-    // machine whose pools are empty.
-    match (request.flags >> MAP_HUGE_SHIFT) & MAP_HUGE_MASK {
-        0 | 21 | 30 => Err(Errno::ENOMEM),
-        _ => Err(Errno::EINVAL),
-    }
+/// Whether a mapping is to be made of explicitly huge pages.
+const fn is_explicitly_huge(map_flags: u64) -> bool {
+    let both = MAP_HUGETLB | MAP_ANONYMOUS;
+    map_flags & both == both
 }
 
 /// Whether the file's offsets reach as far as the mapping.

@@ -10,13 +10,14 @@ use crate::fault::{Access, Fault};
 use crate::file::{File, FileKind};
 use crate::file_pages::{BusError, FilePagesRef};
 use crate::flags::VmFlags;
+use crate::huge_file::{HugeFile, HugeObject};
 use crate::memory_file::MemoryFile;
 use crate::notifier::{Invalidation, RangeNotifier};
 use crate::page_side::{Alike, Inheritance, PageChange, PageSide, PageStrategy, Touch, Usage};
 use crate::paging::{
-    Arch, Attributes, Content, CopyRange, Cow, Frame, FrameSize, Gather, LeafFlags, Mapped,
-    NewPage, OutOfFrames, PageKind, PageTables, PagingError, PhysMemory, Protection, Sharing,
-    TableRange, TlbFlusher,
+    Arch, Attributes, Content, CopyRange, Cow, FlushRange, Frame, FrameSize, Gather, LeafFlags,
+    Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables, PagingError, PhysMemory, Protection,
+    Sharing, TableRange, TlbFlusher,
 };
 use crate::system::System;
 use crate::teardown::Teardown;
@@ -32,10 +33,44 @@ use crate::vma::Vma;
 ///
 /// See [`AddressSpace::with_pages`](crate::AddressSpace::with_pages).
 pub struct MappedPages<A: Arch, M: PhysMemory, F> {
-    tables: PageTables<A, M>,
+    pub(crate) tables: PageTables<A, M>,
     flusher: F,
     notifier: Option<Arc<dyn RangeNotifier>>,
     peak_resident: u64,
+    /// Whose pool explicitly huge pages go back to, once there was one.
+    pub(crate) huge: Option<Arc<System>>,
+}
+
+/// Who is told of what was taken out: processors, and the pool of explicitly huge pages.
+pub(crate) struct Told<'a, F> {
+    flusher: &'a mut F,
+    huge: Option<&'a System>,
+}
+
+fn told<'a, F>(flusher: &'a mut F, huge: Option<&'a Arc<System>>) -> Told<'a, F> {
+    let huge = huge.map(|system| &**system);
+    Told { flusher, huge }
+}
+
+impl<F: TlbFlusher> TlbFlusher for Told<'_, F> {
+    fn range(&mut self, range: &FlushRange) {
+        self.flusher.range(range);
+    }
+
+    fn freed_tables(&mut self, range: &FlushRange) {
+        self.flusher.freed_tables(range);
+    }
+
+    fn full(&mut self) {
+        self.flusher.full();
+    }
+
+    fn freed_explicit(&mut self, pages: u64) {
+        if let Some(system) = self.huge {
+            system.huge_pool().put_back(pages);
+        }
+        self.flusher.freed_explicit(pages);
+    }
 }
 
 /// How much a read of a file maps of what is at hand around it.
@@ -69,6 +104,7 @@ where
             flusher,
             notifier: None,
             peak_resident: 0,
+            huge: None,
         })
     }
 
@@ -99,16 +135,19 @@ where
     }
 
     /// Tells of a change, and makes it.
-    fn change<T>(
+    pub(crate) fn change<T>(
         &mut self,
         (range, why): (Range<u64>, Invalidation),
-        act: impl FnOnce(&mut PageTables<A, M>, &mut Gather<A, M, &mut F>) -> T,
+        act: impl FnOnce(&mut PageTables<A, M>, &mut Gather<A, M, Told<'_, F>>) -> T,
     ) -> T {
         self.note_peak();
         if let Some(notifier) = &self.notifier {
             notifier.begin(&range, why);
         }
-        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
+        let mut gather = Gather::new(
+            self.tables.memory().clone(),
+            told(&mut self.flusher, self.huge.as_ref()),
+        );
         let result = act(&mut self.tables, &mut gather);
         gather.finish();
         if let Some(notifier) = &self.notifier {
@@ -118,7 +157,10 @@ where
     }
 
     fn prepare_one(&mut self, change: &PageChange) -> Result<(), PagingError> {
-        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
+        let mut gather = Gather::new(
+            self.tables.memory().clone(),
+            told(&mut self.flusher, self.huge.as_ref()),
+        );
         let tables = &mut self.tables;
         match change {
             PageChange::Move(range) => tables.prepare_move(*range, &mut gather),
@@ -157,11 +199,7 @@ where
         if touch.access != Access::Write || page.is_writable() {
             return Ok(());
         }
-        let sharing = if touch.vma.flags().contains(VmFlags::SHARED) {
-            Sharing::Shared
-        } else {
-            Sharing::Private
-        };
+        let sharing = sharing(touch.vma);
         let range = page.start..page.start + page.size;
         let resolved = self.change((range, Invalidation::Replaced), |tables, gather| {
             tables.resolve_write(touch.addr, sharing, gather)
@@ -182,7 +220,7 @@ where
             (Source::Nothing, _) => {
                 let flags = rights(touch.vma.flags()) | LeafFlags::USER;
                 let memory = self.tables.memory().clone();
-                let mut gather = Gather::new(memory, &mut self.flusher);
+                let mut gather = Gather::new(memory, told(&mut self.flusher, self.huge.as_ref()));
                 let mapped = self.tables.map_zero_page(addr, flags, &mut gather);
                 mapped.map_err(fault)
             }
@@ -257,9 +295,9 @@ where
         }
     }
 
-    fn map(&mut self, addr: u64, page: NewPage) -> Result<(), Fault> {
+    pub(crate) fn map(&mut self, addr: u64, page: NewPage) -> Result<(), Fault> {
         let memory = self.tables.memory().clone();
-        let mut gather = Gather::new(memory.clone(), &mut self.flusher);
+        let mut gather = Gather::new(memory.clone(), told(&mut self.flusher, self.huge.as_ref()));
         self.tables.map(addr, page, &mut gather).map_err(|error| {
             memory.release(error.frame);
             fault(error.kind)
@@ -320,7 +358,9 @@ where
         if inheritance.alike == Alike::All {
             return Ok(());
         }
-        let mut gather = Gather::new(self.tables.memory().clone(), crate::paging::NoTlb);
+        let mut flusher = NoTlb;
+        let who = told(&mut flusher, self.huge.as_ref());
+        let mut gather = Gather::new(self.tables.memory().clone(), who);
         for (_, vma) in inheritance.mappings {
             let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
             if !vma.flags().intersects(left_out) {
@@ -367,7 +407,10 @@ where
     fn carry_out(&mut self, changes: &[PageChange]) {
         self.note_peak();
         self.tell(changes, |notifier, range, why| notifier.begin(range, why));
-        let mut gather = Gather::new(self.tables.memory().clone(), &mut self.flusher);
+        let mut gather = Gather::new(
+            self.tables.memory().clone(),
+            told(&mut self.flusher, self.huge.as_ref()),
+        );
         for change in changes {
             let done = carry_out_one(&mut self.tables, change, &mut gather);
             assert_eq!(done, Ok(()), "{change:?} was prepared");
@@ -377,6 +420,9 @@ where
     }
 
     fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault> {
+        if let Some(source) = touch.explicit {
+            return self.touch_explicit(touch, source);
+        }
         match self.tables.entry(touch.addr) {
             Some(page) => self.touch_present(page, touch),
             None => self.touch_missing(touch),
@@ -396,6 +442,7 @@ where
             flusher: self.flusher.clone(),
             notifier: None,
             peak_resident: 0,
+            huge: self.huge.clone(),
         };
         child.note_peak();
         Ok(child)
@@ -404,6 +451,11 @@ where
     fn shared_memory(&self, bytes: u64, system: &System) -> Result<Option<FilePagesRef>, Errno> {
         let object = MemoryFile::new_in(self.tables.memory().clone(), bytes, system.nodes());
         FilePagesRef::new(object).map(Some)
+    }
+
+    fn huge_memory(&self, object: HugeObject) -> Result<Option<FilePagesRef>, Errno> {
+        let file = HugeFile::new(self.tables.memory().clone(), object);
+        FilePagesRef::new(file).map(Some)
     }
 
     fn usage(&self) -> Usage {
@@ -457,6 +509,15 @@ fn rights(flags: VmFlags) -> LeafFlags {
     rights
 }
 
+/// Who sees what is written to a mapping.
+pub(crate) fn sharing(vma: &Vma) -> Sharing {
+    if vma.flags().contains(VmFlags::SHARED) {
+        Sharing::Shared
+    } else {
+        Sharing::Private
+    }
+}
+
 fn source(vma: &Vma) -> Source<'_> {
     if vma.is_anonymous() {
         return Source::Nothing;
@@ -468,7 +529,7 @@ fn source(vma: &Vma) -> Source<'_> {
 }
 
 /// A page of its own, that is about to be written.
-fn private_page(frame: Frame, vma: &Vma) -> NewPage {
+pub(crate) fn private_page(frame: Frame, vma: &Vma) -> NewPage {
     let used = LeafFlags::ACCESSED | LeafFlags::DIRTY;
     NewPage {
         frame,
@@ -477,7 +538,7 @@ fn private_page(frame: Frame, vma: &Vma) -> NewPage {
 }
 
 /// A page that all see; the first write to it is to be seen, too.
-fn file_page(frame: Frame, touch: &Touch<'_>) -> NewPage {
+pub(crate) fn file_page(frame: Frame, touch: &Touch<'_>) -> NewPage {
     let mut flags = rights(touch.vma.flags()) | LeafFlags::USER | LeafFlags::ACCESSED;
     if touch.access == Access::Write {
         flags |= LeafFlags::DIRTY;
@@ -521,7 +582,7 @@ const fn kind(file: Option<&File>) -> PageKind {
     }
 }
 
-fn fault(error: PagingError) -> Fault {
+pub(crate) fn fault(error: PagingError) -> Fault {
     debug_assert_eq!(error, PagingError::OutOfFrames, "mappings are in order");
     Fault::OutOfMemory
 }

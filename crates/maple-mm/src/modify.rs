@@ -3,11 +3,11 @@
 use crate::anon::Local;
 use crate::charge::Charge;
 use crate::errno::Errno;
-use crate::file::Backing;
 use crate::flags::VmFlags;
 use crate::merge::{Candidate, Neighbours, merge_existing};
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
+use crate::unmap::cannot_be_split;
 use crate::vma::{Content, Vma};
 
 /// A change of flags over `start..end`, which lies in `vma`.
@@ -23,7 +23,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// Carries out a change.
     ///
     /// - `ENOMEM`: a split would exceed `max_map_count`. A first split stays.
-    /// - `EINVAL`: the mapping cannot be split.
+    /// - `EINVAL`: the mapping cannot be split there. A first split stays.
     ///
     /// On error what was promised is given back.
     pub(crate) fn modify(&mut self, change: Change) -> Result<(), Errno> {
@@ -65,18 +65,26 @@ impl<P: PageSide> AddressSpace<P> {
             return Ok(());
         }
         self.may_split()?;
-        if matches!(vma.backing(), Backing::Special(_)) {
+        let first = if at_start { *start } else { *end };
+        if cannot_be_split(vma, first) {
             return Err(Errno::EINVAL);
         }
-        let max = self.system.settings().max_map_count;
-        if at_start && at_end && self.map_count() + 1 >= max {
-            // LINUX: the first of two splits is made before the second is refused, and stays.
-            let mut edits = self.edits();
-            edits.split_at(vma, *start)?;
-            self.commit(edits)?;
-            return Err(Errno::ENOMEM);
+        if !at_start || !at_end {
+            return Ok(());
         }
-        Ok(())
+        let max = self.system.settings().max_map_count;
+        let refusal = if self.map_count() + 1 >= max {
+            Errno::ENOMEM
+        } else if cannot_be_split(vma, *end) {
+            Errno::EINVAL
+        } else {
+            return Ok(());
+        };
+        // LINUX: the first of two splits is made before the second is refused, and stays.
+        let mut edits = self.edits();
+        edits.split_at(vma, *start)?;
+        self.commit(edits)?;
+        Err(refusal)
     }
 
     /// Walks the mappings of `start..end` in order and hands each with its part of the range to

@@ -8,6 +8,8 @@ use crate::fault::{Access, Fault};
 use crate::file::FileRef;
 use crate::file_pages::FilePagesRef;
 use crate::flags::VmFlags;
+use crate::huge_file::HugeObject;
+use crate::huge_pages::HugeSource;
 use crate::paging::{MoveRange, Resident};
 use crate::profile::Configured;
 use crate::space::Mappings;
@@ -41,8 +43,8 @@ pub trait PageSide: Sized + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`Fault::OutOfMemory`], or [`Fault::Bus`] where a mapping leads to nothing. Nothing has
-    /// changed.
+    /// [`Fault::OutOfMemory`], or [`Fault::Bus`] where a mapping leads to nothing, or to an
+    /// explicitly huge page of which there is none left. Nothing has changed.
     fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault>;
 
     /// The page side of a forked child.
@@ -59,6 +61,14 @@ pub trait PageSide: Sized + fmt::Debug {
     ///
     /// [`Errno::ENOMEM`].
     fn shared_memory(&self, bytes: u64, system: &System) -> Result<Option<FilePagesRef>, Errno>;
+
+    /// The contents of a new object of shared memory made of explicitly huge pages; `None` where
+    /// nobody asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::ENOMEM`].
+    fn huge_memory(&self, object: HugeObject) -> Result<Option<FilePagesRef>, Errno>;
 
     /// What is in use.
     fn usage(&self) -> Usage;
@@ -96,6 +106,8 @@ pub struct Touch<'v> {
     pub access: Access,
     /// Whether a huge page may be used.
     pub huge: Configured,
+    /// Where pages come from if the mapping is made of explicitly huge ones.
+    pub explicit: Option<HugeSource<'v>>,
 }
 
 /// How `fork` gives a child its pages.
@@ -191,6 +203,10 @@ impl PageSide for NoPages {
     }
 
     fn shared_memory(&self, _: u64, _: &System) -> Result<Option<FilePagesRef>, Errno> {
+        Ok(None)
+    }
+
+    fn huge_memory(&self, _: HugeObject) -> Result<Option<FilePagesRef>, Errno> {
         Ok(None)
     }
 

@@ -5,11 +5,13 @@ use core::num::NonZeroU64;
 use maple_tree::GapRequest;
 
 use crate::abi::{
-    HUGE_PAGE_SIZE, MAP_32BIT, MAP_ABOVE4G, MAP_FIXED, MAP_SHARED, PAGE_SIZE, is_page_aligned,
-    page_ceil, page_floor,
+    HUGE_PAGE_SIZE, MAP_32BIT, MAP_ABOVE4G, MAP_FIXED, MAP_HUGETLB, MAP_SHARED, PAGE_SIZE,
+    is_page_aligned, page_ceil, page_floor,
 };
 use crate::errno::Errno;
 use crate::file::{File, FileKind};
+use crate::flags::VmFlags;
+use crate::huge_pages::huge_page_ceil;
 use crate::layout::{Capabilities, Direction};
 use crate::page_side::PageSide;
 use crate::profile::HugePlacement;
@@ -39,6 +41,19 @@ impl Place<'_> {
         self.flags & flag != 0
     }
 
+    /// How long a hole must be, and what its place in the hole is aligned to, in bytes.
+    const fn need(&self) -> Need {
+        let align = if self.has(MAP_HUGETLB) {
+            HUGE_PAGE_SIZE
+        } else {
+            PAGE_SIZE
+        };
+        Need {
+            len: self.len,
+            align,
+        }
+    }
+
     fn is_huge_aligned(&self, placement: HugePlacement) -> bool {
         if placement == HugePlacement::Never {
             return false;
@@ -52,6 +67,20 @@ impl Place<'_> {
                 !self.has(MAP_SHARED) && self.addr == 0 && self.len.is_multiple_of(HUGE_PAGE_SIZE)
             }
         }
+    }
+}
+
+/// What a search looks for, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    len: u64,
+    align: u64,
+}
+
+impl Need {
+    /// What a hole must have, so that there is an aligned place in it wherever it begins.
+    const fn padded(self) -> u64 {
+        self.len.saturating_add(self.align - PAGE_SIZE)
     }
 }
 
@@ -74,7 +103,13 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Errno::ENOMEM);
         }
         let addr = if place.has(MAP_FIXED) {
+            if place.has(MAP_HUGETLB) && !place.addr.is_multiple_of(HUGE_PAGE_SIZE) {
+                return Err(Errno::EINVAL);
+            }
             place.addr
+        } else if place.has(MAP_HUGETLB) {
+            let addr = huge_page_ceil(place.addr);
+            self.place_plain(&Place { addr, ..*place })?
         } else if place.is_huge_aligned(self.profile.huge_placement) {
             self.place_huge(place)
                 .map_or_else(|| self.place_plain(place), Ok)?
@@ -151,7 +186,7 @@ impl<P: PageSide> AddressSpace<P> {
             low,
             high: self.layout.mmap_base,
         };
-        self.highest_hole(place.len, bounds)
+        self.highest_hole(place.need(), bounds)
             .map_or_else(|| self.place_bottom_up(place), Ok)
     }
 
@@ -175,7 +210,7 @@ impl<P: PageSide> AddressSpace<P> {
         if place.addr != 0 && self.is_hint_free(hint, place.len, bounds.high) {
             return Ok(hint);
         }
-        self.lowest_hole(place.len, bounds).ok_or(Errno::ENOMEM)
+        self.lowest_hole(place.need(), bounds).ok_or(Errno::ENOMEM)
     }
 
     /// Whether a hint can be granted. Only the mapping above it is asked: x86 lets a hint touch
@@ -193,14 +228,14 @@ impl<P: PageSide> AddressSpace<P> {
         self.find_vma(addr).map(|vma| &**vma)
     }
 
-    fn highest_hole(&self, len: u64, bounds: Bounds) -> Option<u64> {
+    fn highest_hole(&self, need: Need, bounds: Bounds) -> Option<u64> {
         let guard = self.system.stack_guard_gap();
         let low = bounds.low.max(self.system.lowest_address());
         let mut high = bounds.high;
         // Each round ends below one more stack, so there are at most as many as mappings.
         loop {
             let within = Self::index_range(low, high)?;
-            let request = GapRequest::new(NonZeroU64::new(len)?).within(within);
+            let request = GapRequest::new(NonZeroU64::new(need.padded())?).within(within);
             let found = self.tree.highest_gap(&request)?;
             let end = found.last() + 1;
             match self
@@ -209,24 +244,31 @@ impl<P: PageSide> AddressSpace<P> {
             {
                 Some(guarded) if guarded < end => high = guarded,
                 #[cfg(planted_mistakes)]
-                _ => return Some(crate::planted::gap_start(found.first())),
+                _ => return Some(crate::planted::gap_start(end - need.len) & !(need.align - 1)),
                 #[cfg(not(planted_mistakes))]
-                _ => return Some(found.first()),
+                _ => return Some((end - need.len) & !(need.align - 1)),
             }
         }
     }
 
-    fn lowest_hole(&self, len: u64, bounds: Bounds) -> Option<u64> {
+    fn lowest_hole(&self, need: Need, bounds: Bounds) -> Option<u64> {
         let guard = self.system.stack_guard_gap();
         let mut low = bounds.low.max(self.system.lowest_address());
         loop {
             let within = Self::index_range(low, bounds.high)?;
-            let request = GapRequest::new(NonZeroU64::new(len)?).within(within);
+            let request = GapRequest::new(NonZeroU64::new(need.padded())?).within(within);
             let found = self.tree.lowest_gap(&request)?;
-            let end = found.last() + 1;
+            let start = found.first().next_multiple_of(need.align);
+            // LINUX: below a stack the padding is asked for once more above an aligned place.
+            let end = start.saturating_add(need.padded());
             match self.above(found.first()) {
-                Some(vma) if vma.guarded_start(guard) < end => low = vma.end(),
-                _ => return Some(found.first()),
+                Some(vma)
+                    if vma.flags().contains(VmFlags::GROWSDOWN)
+                        && vma.guarded_start(guard) < end =>
+                {
+                    low = vma.end();
+                }
+                _ => return Some(start),
             }
         }
     }

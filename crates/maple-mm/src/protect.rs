@@ -20,8 +20,8 @@ impl<P: PageSide> AddressSpace<P> {
     ///
     /// # Errors
     ///
-    /// - [`Errno::EINVAL`]: `addr` is no page boundary, unknown bits in `prot`, or
-    ///   `PROT_GROWSDOWN` where no stack is.
+    /// - [`Errno::EINVAL`]: `addr` is no page boundary, unknown bits in `prot`,
+    ///   `PROT_GROWSDOWN` where no stack is, or an explicitly huge page would be cut.
     /// - [`Errno::ENOMEM`]: the range wraps or has a hole, or a limit is reached.
     /// - [`Errno::EACCES`]: a mapping may never have that access.
     /// - [`Errno::EPERM`]: a mapping is sealed.

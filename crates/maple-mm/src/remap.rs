@@ -1,8 +1,8 @@
 //! `mremap`: growing, shrinking, moving and duplicating mappings.
 
 use crate::abi::{
-    MAP_FIXED, MAP_SHARED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE_SIZE,
-    is_page_aligned, page_ceil,
+    HUGE_PAGE_SIZE, MAP_FIXED, MAP_HUGETLB, MAP_SHARED, MREMAP_DONTUNMAP, MREMAP_FIXED,
+    MREMAP_MAYMOVE, PAGE_SIZE, is_page_aligned, page_ceil,
 };
 use crate::anon::{Anon, Local};
 use crate::charge::Charge;
@@ -10,6 +10,7 @@ use crate::edit::Edits;
 use crate::errno::Errno;
 use crate::file::{Backing, FileKind};
 use crate::flags::VmFlags;
+use crate::huge_pages::huge_page_ceil;
 use crate::map::NewRange;
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::PageSide;
@@ -71,6 +72,24 @@ impl MremapRequest {
         }
     }
 
+    /// The same in whole huge pages, lengths rounded up.
+    ///
+    /// LINUX: the new address has to be one of a huge page even where it is not asked for, and
+    /// explicitly huge mappings do not grow.
+    fn in_huge_pages(self) -> Result<Self, Errno> {
+        let rounded = Self {
+            old_len: huge_page_ceil(self.old_len),
+            new_len: huge_page_ceil(self.new_len),
+            ..self
+        };
+        let is_aligned = (self.addr | self.new_addr).is_multiple_of(HUGE_PAGE_SIZE);
+        if is_aligned && rounded.new_len <= rounded.old_len {
+            Ok(rounded)
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
+
     const fn overlaps_itself(&self) -> bool {
         let old_end = self.addr.wrapping_add(self.old_len);
         let new_end = self.new_addr.wrapping_add(self.new_len);
@@ -88,7 +107,8 @@ impl<P: PageSide> AddressSpace<P> {
     /// # Errors
     ///
     /// - [`Errno::EINVAL`]: unknown or contradicting flags, addresses that are no page boundary
-    ///   or out of range, a new length of 0, overlapping ranges, a private mapping duplicated.
+    ///   or out of range, a new length of 0, overlapping ranges, a private mapping duplicated, or
+    ///   explicitly huge pages that would grow or be cut.
     /// - [`Errno::EFAULT`]: nothing mapped at `addr`, the range leaves its mapping, or the mapping
     ///   may not grow.
     /// - [`Errno::EPERM`]: a mapping is sealed.
@@ -152,7 +172,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn remap_one(&mut self, request: &MremapRequest) -> Result<u64, Errno> {
-        let vma = self.checked_source(request)?;
+        let (vma, request) = &self.checked_source(request)?;
         if request.names_address() {
             return self.remap_to(*request);
         }
@@ -163,19 +183,30 @@ impl<P: PageSide> AddressSpace<P> {
             self.cut_tail(request)?;
             return Ok(request.addr);
         }
-        self.grow(*request, &vma)
+        self.grow(*request, vma)
     }
 
-    /// The mapping at the old address, once it may do what is asked.
-    fn checked_source(&self, request: &MremapRequest) -> Result<Local, Errno> {
+    /// The mapping at the old address, and what is asked in its pages.
+    fn checked_source(&self, request: &MremapRequest) -> Result<(Local, MremapRequest), Errno> {
         let vma = self.local_at(request.addr).ok_or(Errno::EFAULT)?;
-        let flags = vma.flags();
-        if flags.contains(VmFlags::SEALED) {
+        if vma.flags().contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
+        let request = if vma.flags().contains(VmFlags::HUGETLB) {
+            request.in_huge_pages()?
+        } else {
+            *request
+        };
+        self.check_source(&request, &vma)?;
+        Ok((vma, request))
+    }
+
+    /// Whether the mapping at the old address may do what is asked.
+    fn check_source(&self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
+        let flags = vma.flags();
         let grows = request.new_len > request.old_len;
         if !grows && !request.names_address() {
-            return Ok(vma);
+            return Ok(());
         }
         if request.old_len == 0 && !flags.intersects(VmFlags::SHARED | VmFlags::MAYSHARE) {
             return Err(Errno::EINVAL);
@@ -188,9 +219,9 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Errno::EFAULT);
         }
         if grows {
-            self.check_growing(request, &vma)?;
+            self.check_growing(request, vma)?;
         }
-        Ok(vma)
+        Ok(())
     }
 
     fn check_growing(&self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
@@ -309,6 +340,11 @@ impl<P: PageSide> AddressSpace<P> {
         } else {
             0
         };
+        let huge = if vma.flags().contains(VmFlags::HUGETLB) {
+            MAP_HUGETLB
+        } else {
+            0
+        };
         let place = Place {
             addr: if request.names_address() {
                 request.new_addr
@@ -317,7 +353,7 @@ impl<P: PageSide> AddressSpace<P> {
             },
             len: request.new_len,
             page_offset: vma.page_offset_at(request.addr),
-            flags: fixed | if is_shared { MAP_SHARED } else { 0 },
+            flags: fixed | huge | if is_shared { MAP_SHARED } else { 0 },
             file: vma.file().map(|file| &**file),
         };
         let new_addr = self.place(&place)?;
@@ -469,7 +505,7 @@ impl<P: PageSide> AddressSpace<P> {
                 new_addr: request.new_addr + (start - request.addr),
                 ..*request
             };
-            self.checked_source(&part)?;
+            let (_, part) = self.checked_source(&part)?;
             let moved = self.remap_to(part)?;
             if is_first {
                 result = Ok(moved);

@@ -11,6 +11,7 @@ use crate::anon::{Anon, AnonOrigin};
 use crate::errno::Errno;
 use crate::file::{Backing, FileId, FileRef};
 use crate::flags::VmFlags;
+use crate::huge_pages::OwnPromises;
 use crate::layout::{Capabilities, Layout, LayoutError, Limits, VmaSpec};
 use crate::memory::{TreeNodes, VmaRef};
 use crate::merge;
@@ -58,6 +59,8 @@ pub struct AddressSpace<P: PageSide = NoPages> {
     pub(crate) tally: Tally,
     /// What it inherited and what it wrote itself.
     pub(crate) anon_origin: AnonOrigin,
+    /// Which explicitly huge pages it was promised.
+    pub(crate) promises: OwnPromises,
     /// Flags every new mapping gets: set by `mlockall(MCL_FUTURE)`.
     pub(crate) default_flags: VmFlags,
     /// Pages that count as locked although no mapping says so.
@@ -153,7 +156,7 @@ impl AddressSpace {
 
     /// The same address space at this moment, with the same anon_vma identities: to come back
     /// to, not a fork. Its promised pages count twice in the machine's counter until one of both
-    /// is dropped.
+    /// is dropped; explicitly huge pages stay promised to the original.
     ///
     /// # Complexity
     ///
@@ -182,6 +185,7 @@ impl AddressSpace {
             tree: self.tree.snapshot(),
             tally: self.tally,
             anon_origin: self.anon_origin,
+            promises: OwnPromises::none(&self.system),
             default_flags: self.default_flags,
             stray_locked: self.stray_locked,
             offsets: self.offsets,
@@ -220,6 +224,7 @@ impl<P: PageSide> AddressSpace<P> {
     pub fn with_pages(setup: Setup, pages: P) -> Self {
         let nodes = setup.system.nodes();
         Self {
+            promises: OwnPromises::none(&setup.system),
             system: setup.system,
             profile: setup.profile,
             layout: setup.layout,
@@ -474,6 +479,7 @@ impl<P: PageSide> Drop for AddressSpace<P> {
     fn drop(&mut self) {
         self.pages.tear_down(&Teardown::everything());
         self.close_all();
+        self.give_up_promises();
         self.system.uncharge(self.tally.statistics.committed);
     }
 }

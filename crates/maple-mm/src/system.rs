@@ -6,6 +6,7 @@ use crate::anon::AnonId;
 use crate::errno::Errno;
 use crate::file::FileId;
 use crate::hooks::MappingHooks;
+use crate::huge_pages::{HugePages, HugePool};
 use crate::memory::{HEAP_POOL, TreeNodes, VmaPool};
 use crate::profile::Configured;
 
@@ -57,6 +58,11 @@ pub struct SystemSettings {
     ///
     /// LINUX: with `always` other memory gets them too; the model takes that for `madvise`.
     pub huge_pages_if_advised: Configured,
+    /// Pages of 2 MiB set aside for `MAP_HUGETLB` (`vm.nr_hugepages`). A memory that pages are
+    /// made of should have so many; a fault that finds none ends as if the pool were empty.
+    ///
+    /// LINUX: they are taken out of the memory when the setting is made.
+    pub huge_pages: u32,
 }
 
 impl Default for SystemSettings {
@@ -71,6 +77,7 @@ impl Default for SystemSettings {
             ram_pages: 1 << 20,
             swap_pages: 0,
             huge_pages_if_advised: Configured::Yes,
+            huge_pages: 0,
         }
     }
 }
@@ -83,6 +90,7 @@ pub struct System {
     nodes: TreeNodes,
     hooks: Option<&'static dyn MappingHooks>,
     committed: AtomicU64,
+    huge: HugePool,
     next_anon: AtomicU64,
     next_file: AtomicU64,
 }
@@ -92,6 +100,7 @@ impl System {
     #[must_use]
     pub const fn new(settings: SystemSettings) -> Self {
         Self {
+            huge: HugePool::new(settings.huge_pages),
             settings,
             pool: &HEAP_POOL,
             nodes: TreeNodes::HEAP,
@@ -166,6 +175,16 @@ impl System {
         self.committed.load(Ordering::Relaxed)
     }
 
+    /// The explicitly huge pages.
+    #[must_use]
+    pub fn huge_pages(&self) -> HugePages {
+        self.huge.state()
+    }
+
+    pub(crate) const fn huge_pool(&self) -> &HugePool {
+        &self.huge
+    }
+
     /// The lowest address a search or a hint may give, in bytes.
     pub(crate) fn lowest_address(&self) -> u64 {
         self.settings
@@ -199,6 +218,11 @@ impl System {
     pub(crate) fn new_file(&self) -> FileId {
         // Relaxed: only uniqueness matters.
         FileId(FileId::MODEL_BIT | self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The identity that the next file gets, or one after it.
+    pub(crate) fn next_file(&self) -> FileId {
+        FileId(FileId::MODEL_BIT | self.next_file.load(Ordering::Relaxed))
     }
 
     /// Promises `pages` to an address space, or refuses with [`Errno::ENOMEM`].

@@ -5,6 +5,7 @@ use crate::edit::Edits;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
+use crate::huge_pages::is_within_huge_page;
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
@@ -30,14 +31,14 @@ impl<P: PageSide> AddressSpace<P> {
     /// # Errors
     ///
     /// - [`Errno::EINVAL`] if `addr` is no page boundary, the range is empty or leaves the
-    ///   address space, or it would cut a mapping of the kernel's.
+    ///   address space, or it would cut a mapping of the kernel's or an explicitly huge page.
     /// - [`Errno::ENOMEM`] if cutting one mapping in two would exceed `max_map_count`.
     /// - [`Errno::EPERM`] if a mapping in the range is sealed.
     ///
     /// Nothing is unmapped on error.
     ///
-    /// LINUX: 6.18 splits the first mapping before it looks at the following ones, and does not
-    /// join the parts again when one of those refuses.
+    /// LINUX: 6.18 splits the first mapping at `addr` before it looks at its end and at the
+    /// following ones, and does not join the parts again when one of those refuses.
     ///
     /// # Examples
     ///
@@ -81,13 +82,16 @@ impl<P: PageSide> AddressSpace<P> {
     /// Whether every mapping of `start..end` may go; if not, what precedes the one that refuses
     /// is split.
     fn check_room(&mut self, start: u64, end: u64) -> Result<(), Errno> {
-        let refusing = self
-            .vmas_in(start..end)
-            .find_map(|vma| self.refuses_to_go(vma, start, end).zip(Some(vma.start())));
+        let refusing = self.vmas_in(start..end).find_map(|vma| {
+            let errno = self.refuses_to_go(vma, start, end)?;
+            // LINUX: a mapping that cannot be split at `end` was split at `start`.
+            let is_split = errno == Errno::EINVAL && !cannot_be_split(vma, start);
+            Some((errno, if is_split { vma.end() } else { vma.start() }))
+        });
         match refusing {
-            Some((errno, at)) => {
-                if start < at {
-                    self.split_for(start, at)?;
+            Some((errno, reached)) => {
+                if start < reached {
+                    self.split_for(start, reached)?;
                 }
                 Err(errno)
             }
@@ -103,8 +107,9 @@ impl<P: PageSide> AddressSpace<P> {
         if vma.flags().contains(VmFlags::SEALED) {
             return Some(Errno::EPERM);
         }
-        let is_cut = cuts_start || cuts_end;
-        (is_cut && matches!(vma.backing(), Backing::Special(_))).then_some(Errno::EINVAL)
+        let is_refused =
+            cuts_start && cannot_be_split(vma, start) || cuts_end && cannot_be_split(vma, end);
+        is_refused.then_some(Errno::EINVAL)
     }
 
     fn plan_room(&self, start: u64, end: u64) -> Result<Room, Errno> {
@@ -152,4 +157,10 @@ impl<P: PageSide> AddressSpace<P> {
         }
         self.commit(edits)
     }
+}
+
+/// Whether a mapping cannot end or begin at `at`: the kernel's own are whole, and so are
+/// explicitly huge pages.
+pub(crate) fn cannot_be_split(vma: &Vma, at: u64) -> bool {
+    matches!(vma.backing(), Backing::Special(_)) || is_within_huge_page(vma, at)
 }

@@ -18,7 +18,8 @@ where
     /// - **PG1** each page lies in a mapping;
     /// - **PG2** a private page lies in a private mapping that has an anon_vma;
     /// - **PG3** a page allows what its mapping allows; writing may be left out;
-    /// - **PG4** the zero page is in anonymous memory, and a page of a file in a mapping of one.
+    /// - **PG4** the zero page is in anonymous memory, and a page of a file in a mapping of one;
+    /// - **PG5** a mapping of explicitly huge pages has such pages, and no other has.
     ///
     /// What page tables themselves promise is checked by
     /// [`validate_family`](crate::paging::validate_family).
@@ -68,6 +69,7 @@ fn wrong(page: Mapped, vma: &Vma) -> Option<&'static str> {
         PageKind::Special if !vma.is_anonymous() => Some("PG4"),
         PageKind::File | PageKind::Shmem if vma.file().is_none() => Some("PG4"),
         _ if !is_right => Some("PG3"),
+        _ if allows(LeafFlags::EXPLICIT) != flags.contains(VmFlags::HUGETLB) => Some("PG5"),
         _ => None,
     }
 }

@@ -45,6 +45,8 @@ pub(crate) fn settings(facts: &SystemFacts) -> SystemSettings {
         swap_pages: facts.swap_pages,
         // What a read prepares is seen in the pages, so nothing is predicted of it.
         huge_pages_if_advised: Configured::No,
+        // Of 512 pages each, which x86-64 has unless it is told otherwise.
+        huge_pages: (facts.hugetlb_pages / 512).try_into().unwrap_or(u32::MAX),
     }
 }
 

@@ -132,10 +132,18 @@ fn mmap(regs: &Registers) -> Request {
         offset,
         file,
     };
-    if flags & libc::MAP_HUGETLB as u64 != 0 {
+    if flags & libc::MAP_HUGETLB as u64 != 0 && !is_modelled_huge(flags) {
         return Request::NotModelled("mmap(MAP_HUGETLB)");
     }
     Request::Memory(call, (file == CallFile::Bad).then_some(fd as i32))
+}
+
+/// Whether huge pages are asked for whose mapping does not depend on what others left in a pool:
+/// of 2 MiB, and not reserved.
+fn is_modelled_huge(flags: u64) -> bool {
+    let needed = libc::MAP_ANONYMOUS as u64 | libc::MAP_NORESERVE as u64;
+    let size = flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK as u64;
+    flags & needed == needed && matches!(size, 0 | 21)
 }
 
 fn clone_request(flags: u64) -> Request {

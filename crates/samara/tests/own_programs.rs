@@ -677,6 +677,11 @@ fn huge() {
     write(at);
     unmap(at.wrapping_add(HUGE), PAGE);
     remap(at, HUGE, 3 * HUGE, libc::MREMAP_MAYMOVE, ptr::null_mut());
+    let explicit = ANON | MAP_NORESERVE | libc::MAP_HUGETLB;
+    let at = map(3 * HUGE, RW, explicit);
+    map(PAGE, RW, explicit | libc::MAP_POPULATE);
+    unmap(at.wrapping_add(HUGE), HUGE + PAGE);
+    protect(at, PAGE, PROT_READ);
 }
 
 /// A read of memory advised to be huge is a page of zeros, and yet marks the mapping as written.

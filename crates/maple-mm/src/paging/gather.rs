@@ -62,6 +62,12 @@ pub trait TlbFlusher {
 
     /// Forgets all, tables included.
     fn full(&mut self);
+
+    /// Nothing is to be flushed: so many explicitly huge pages are free again, because the last
+    /// references to them were just given up. Whoever set them aside counts them back in.
+    fn freed_explicit(&mut self, pages: u64) {
+        let _ = pages;
+    }
 }
 
 impl<F: TlbFlusher + ?Sized> TlbFlusher for &mut F {
@@ -75,6 +81,10 @@ impl<F: TlbFlusher + ?Sized> TlbFlusher for &mut F {
 
     fn full(&mut self) {
         (**self).full();
+    }
+
+    fn freed_explicit(&mut self, pages: u64) {
+        (**self).freed_explicit(pages);
     }
 }
 
@@ -196,11 +206,15 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
             Pending::Tables(range) => self.flusher.freed_tables(&range),
             Pending::Everything => self.flusher.full(),
         }
+        let mut explicit = 0;
         for index in 0..core::mem::take(&mut self.len) {
-            match Item::unpack(self.batch[index]) {
-                Item::Frame(addr) => self.memory.release_at(addr),
+            explicit += match Item::unpack(self.batch[index]) {
+                Item::Frame(addr) => subtree::release_page(&self.memory, addr),
                 Item::Table(addr, level) => subtree::release::<A, M>(&self.memory, addr, level),
-            }
+            };
+        }
+        if explicit > 0 {
+            self.flusher.freed_explicit(explicit);
         }
     }
 

@@ -185,6 +185,9 @@ const COUNT_STUCK: u32 = 1 << 31;
 /// In the word of a page: it was written.
 const DIRTY: u64 = 1;
 
+/// In the word of a page: it is an explicitly huge one.
+const EXPLICIT: u64 = 1 << 1;
+
 const PART_ORDER_SHIFT: u32 = 24;
 
 impl FrameInfo {
@@ -278,7 +281,20 @@ impl FrameInfo {
         self.tally.fetch_and(!DIRTY, Ordering::Relaxed) & DIRTY != 0
     }
 
-    /// The word in which page tables note what a table holds; of a page it has [`DIRTY`].
+    /// Whether the frame is an explicitly huge page: it was mapped as one, or made to be.
+    #[must_use]
+    pub fn is_explicit(&self) -> bool {
+        // Relaxed: it does not change while there is a reference.
+        self.tally.load(Ordering::Relaxed) & EXPLICIT != 0
+    }
+
+    /// Notes that the frame is an explicitly huge page, until it is free.
+    pub fn set_explicit(&self) {
+        self.tally.fetch_or(EXPLICIT, Ordering::Relaxed);
+    }
+
+    /// The word in which page tables note what a table holds; of a page it has [`DIRTY`] and
+    /// [`EXPLICIT`].
     #[must_use]
     pub(super) const fn tally(&self) -> &AtomicU64 {
         &self.tally

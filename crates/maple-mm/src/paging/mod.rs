@@ -98,6 +98,7 @@ pub use memory::{
 pub use protect::Protection;
 pub use resolve::{Resolved, Sharing};
 pub use shift::MoveRange;
+pub(crate) use subtree::release_page;
 pub use tables::{FlagChange, Mapped, NewPage, PageTables, Resident};
 pub use tiny::Tiny;
 pub use validate::{PagingViolation, validate_family};

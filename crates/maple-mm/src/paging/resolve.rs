@@ -87,10 +87,39 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
                 let size = page_size::<A>(place.level)?;
                 let copy = self.memory.allocate(size, Content::Any)?;
                 self.memory.copy(leaf.frame, copy.addr(), size);
+                if leaf.attributes.flags.contains(LeafFlags::EXPLICIT) {
+                    self.memory.info(copy.addr()).set_explicit();
+                }
                 self.put_private(place, copy.into_addr(), (addr, gather));
                 Ok(Resolved::Copied)
             }
         }
+    }
+
+    /// Whether [`resolve_write`](Self::resolve_write) takes a new frame for the page at `addr`. It
+    /// needs no other memory then, as long as nothing was shared or mapped in between.
+    ///
+    /// # Complexity
+    ///
+    /// O(levels), and O(entries) for each shared table on the way, which is copied.
+    ///
+    /// # Errors
+    ///
+    /// [`PagingError::NotMapped`], [`PagingError::OutOfFrames`]. What is mapped has not changed.
+    pub fn write_takes_frame<F: TlbFlusher>(
+        &mut self,
+        addr: u64,
+        sharing: Sharing,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<bool, PagingError> {
+        let place = self.own_leaf(addr, gather)?;
+        let Entry::Leaf(leaf) = place.entry::<A>() else {
+            return Err(PagingError::NotMapped);
+        };
+        Ok(!matches!(
+            self.write_plan(place, leaf, sharing),
+            Plan::Reuse
+        ))
     }
 
     fn write_plan(&self, place: Place<'_>, leaf: Leaf, sharing: Sharing) -> Plan {

@@ -77,22 +77,23 @@ impl<'m, A: Arch, M: PhysMemory> Iterator for Tables<'m, A, M> {
 }
 
 /// Gives up one reference to the table at `addr`, which is one of `level`. With the last one goes
-/// all that the table leads to, and so on down.
+/// all that the table leads to, and so on down. Says how many explicitly huge pages are free now.
 ///
 /// No processor knows of the table any more.
-pub(super) fn release<A: Arch, M: PhysMemory>(memory: &M, addr: PhysAddr, level: usize) {
+pub(super) fn release<A: Arch, M: PhysMemory>(memory: &M, addr: PhysAddr, level: usize) -> u64 {
     let table = Table::at(memory, addr);
     if table.info.release() == Remaining::Some {
-        return;
+        return 0;
     }
+    let mut explicit = 0;
     let mut way: [Option<Step<'_>>; LEVELS_MOST] = [None; LEVELS_MOST];
     way[level] = Some(Step { table, next: 0 });
     let mut at = level;
     while at <= level {
         let Some(step) = way[at].as_mut() else {
-            return;
+            break;
         };
-        if let Some(child) = release_entries::<A, M>(memory, step, at) {
+        if let Some(child) = release_entries::<A, M>(memory, (step, at), &mut explicit) {
             at -= 1;
             way[at] = Some(Step {
                 table: child,
@@ -103,14 +104,15 @@ pub(super) fn release<A: Arch, M: PhysMemory>(memory: &M, addr: PhysAddr, level:
         memory.free(step.table.addr);
         at += 1;
     }
+    explicit
 }
 
 /// Gives up what the entries from `step.next` on lead to, up to the first table whose last
 /// reference that was: it is the caller's to take apart.
 fn release_entries<'m, A: Arch, M: PhysMemory>(
     memory: &'m M,
-    step: &mut Step<'m>,
-    level: usize,
+    (step, level): (&mut Step<'m>, usize),
+    explicit: &mut u64,
 ) -> Option<Table<'m>> {
     if step.table.tally().is_empty() {
         return None;
@@ -123,7 +125,7 @@ fn release_entries<'m, A: Arch, M: PhysMemory>(
         }
         match A::decode(raw, level) {
             Entry::Empty => {}
-            Entry::Leaf(leaf) => release_leaf(memory, leaf),
+            Entry::Leaf(leaf) => *explicit += release_leaf(memory, leaf),
             Entry::Table(child, _) => {
                 let child = Table::at(memory, child);
                 if child.info.release() == Remaining::None {
@@ -135,12 +137,26 @@ fn release_entries<'m, A: Arch, M: PhysMemory>(
     None
 }
 
-/// Gives up the reference that a leaf was.
-pub(super) fn release_leaf<M: PhysMemory>(memory: &M, leaf: Leaf) {
-    if is_counted(leaf) {
-        note_dirty(memory, leaf);
-        memory.release_at(leaf.frame);
+/// Gives up the reference that a leaf was, as [`release_page`] does.
+fn release_leaf<M: PhysMemory>(memory: &M, leaf: Leaf) -> u64 {
+    if !is_counted(leaf) {
+        return 0;
     }
+    note_dirty(memory, leaf);
+    release_page(memory, leaf.frame)
+}
+
+/// Gives up a reference to the page that `addr` lies in. Says how many explicitly huge pages are
+/// free now: one or none.
+pub(crate) fn release_page<M: PhysMemory>(memory: &M, addr: PhysAddr) -> u64 {
+    let info = memory.info(addr);
+    // Asked before: what is free may be somebody else's at once.
+    let explicit = u64::from(info.is_explicit());
+    if info.release() == Remaining::Some {
+        return 0;
+    }
+    memory.free(addr);
+    explicit
 }
 
 /// Passes on to the page of a file that it was written through a leaf that is gone.

@@ -186,6 +186,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             Ok(place) => {
                 let frame = frame.into_addr();
                 let mut leaf = Leaf { frame, attributes };
+                if attributes.flags.contains(LeafFlags::EXPLICIT) {
+                    self.memory.info(frame).set_explicit();
+                }
                 if !self.is_exclusive(leaf) {
                     // INVARIANT: PT2
                     leaf = leaf.without(LeafFlags::WRITE);

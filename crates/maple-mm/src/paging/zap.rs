@@ -274,7 +274,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         for index in 0..Self::user_entries() {
             let level = A::LEVELS - 1;
             if let Entry::Table(child, _) = self.root_table().take::<A>(index, level) {
-                subtree::release::<A, M>(&self.memory, child, level - 1);
+                // Nobody is there to be told of explicitly huge pages.
+                let _: u64 = subtree::release::<A, M>(&self.memory, child, level - 1);
             }
         }
         self.counters.clear();

@@ -22,11 +22,13 @@ pub(crate) fn state<P: PageSide>(space: &AddressSpace<P>) -> String {
         writeln!(text, "{vma:?}").unwrap();
     }
     writeln!(text, "{:?} {:?}", space.statistics(), space.layout()).unwrap();
+    let system = space.system();
     writeln!(
         text,
-        "{:?} {}",
+        "{:?} {} {:?}",
         space.default_flags(),
-        space.system().committed()
+        system.committed(),
+        system.huge_pages()
     )
     .unwrap();
     text

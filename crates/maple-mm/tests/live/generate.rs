@@ -11,6 +11,9 @@ use crate::target::Call;
 const PAGE: u64 = 4096;
 /// Where most fixed mappings go: small, so that they meet.
 const ARENA: Range<u64> = 0x20_0000_0000..0x20_0000_0000 + 48 * PAGE;
+const HUGE: u64 = HUGE_PAGE_SIZE;
+/// Where most explicitly huge mappings go.
+const HUGE_ARENA: Range<u64> = 0x28_0000_0000..0x28_0000_0000 + 12 * HUGE;
 /// Where stacks grow.
 const STACKS: Range<u64> = 0x30_0000_0000..0x30_0000_0000 + 4096 * PAGE;
 
@@ -79,7 +82,8 @@ impl Generator {
         match call.number {
             number::READ | number::PWRITE => free(b, 1),
             number::MMAP if d & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 => free(a, b),
-            number::MREMAP => free(a, b) && free(e, c),
+            // Lengths of explicitly huge mappings are rounded up.
+            number::MREMAP => free(a, b.saturating_add(HUGE)) && free(e, c.saturating_add(HUGE)),
             number::MMAP | number::BRK | number::MSYNC | number::MLOCKALL | number::MUNLOCKALL => {
                 true
             }
@@ -90,7 +94,8 @@ impl Generator {
     fn any_call(&mut self, space: &AddressSpace) -> Call {
         let mut args = [0; 6];
         let number = match self.rng.below(100) {
-            0..22 => self.mmap(space, &mut args),
+            0..20 => self.mmap(space, &mut args),
+            20..22 => self.huge_mmap(space, &mut args),
             22..32 => self.ranged(space, &mut args, number::MUNMAP),
             32..48 => {
                 let number = self.ranged(space, &mut args, number::MPROTECT);
@@ -126,7 +131,7 @@ impl Generator {
 
     /// Empties an arena now and then, so that there is always room.
     fn sweep(&mut self, args: &mut [u64; 6]) -> u64 {
-        let area = if self.rng.one_in(2) { ARENA } else { STACKS };
+        let area = self.rng.pick(&[&ARENA, &STACKS, &HUGE_ARENA]);
         (args[0], args[1]) = (area.start, area.end - area.start);
         number::MUNMAP
     }
@@ -172,12 +177,24 @@ impl Generator {
                 range.start + self.rng.below(pages) * PAGE
             }),
             14..17 => STACKS.start + self.rng.below(4096) * PAGE,
+            17..21 => self.huge_addr(),
             _ => arena,
         }
     }
 
+    /// In the arena of huge pages; seldom within one.
+    fn huge_addr(&mut self) -> u64 {
+        let addr = HUGE_ARENA.start + self.rng.below(12) * HUGE;
+        if self.rng.one_in(6) {
+            addr + self.rng.below(512) * PAGE
+        } else {
+            addr
+        }
+    }
+
     fn len(&mut self) -> u64 {
-        match self.rng.below(60) {
+        match self.rng.below(64) {
+            60.. => (1 + self.rng.below(4)) * HUGE,
             0 => 0,
             1 => self.wild(),
             2 => self.rng.below(40 * PAGE),
@@ -189,6 +206,9 @@ impl Generator {
     fn ranged(&mut self, space: &AddressSpace, args: &mut [u64; 6], number: u64) -> u64 {
         args[0] = self.addr(space);
         args[1] = self.len();
+        if HUGE_ARENA.contains(&args[0]) && !self.rng.one_in(4) {
+            args[1] = (1 + self.rng.below(4)) * HUGE;
+        }
         // Whole mappings merge back.
         if self.rng.one_in(4)
             && let Some(range) = self.owned(space)
@@ -261,6 +281,47 @@ impl Generator {
         ] {
             let is_costly = is_large && matches!(flag, MAP_POPULATE | MAP_LOCKED | MAP_NORESERVE);
             if self.rng.one_in(rarity) && !is_costly {
+                flags |= flag;
+            }
+        }
+        args[3] = flags;
+        number::MMAP
+    }
+
+    /// Explicitly huge memory that is promised no pages, so that no machine refuses it.
+    fn huge_mmap(&mut self, space: &AddressSpace, args: &mut [u64; 6]) -> u64 {
+        let mut flags = MAP_HUGETLB | MAP_ANONYMOUS;
+        flags |= self.rng.pick(&[2, 2, 2, 2, 2, 1, 1, 3, 8, 0]);
+        let has_pool = space.system().settings().huge_pages > 0;
+        if has_pool || !self.rng.one_in(12) {
+            flags |= MAP_NORESERVE;
+        }
+        args[0] = self.huge_addr();
+        match self.rng.below(10) {
+            0..6 => flags |= MAP_FIXED,
+            6 => flags |= MAP_FIXED_NOREPLACE,
+            7 => {}
+            _ => args[0] = 0,
+        }
+        args[1] = if self.rng.one_in(8) {
+            1 + self.rng.below(3 * HUGE)
+        } else {
+            (1 + self.rng.below(4)) * HUGE
+        };
+        args[2] = self.protection();
+        args[4] = u64::MAX;
+        args[5] = self.rng.pick(&[0, 0, 0, 0, 0, 0, 0, HUGE, PAGE, 1]);
+        for (flag, rarity) in [
+            (MAP_POPULATE, 8),
+            (MAP_LOCKED, 20),
+            (MAP_STACK, 20),
+            (MAP_32BIT, 20),
+            (MAP_GROWSDOWN, 30),
+            (MAP_SYNC, 40),
+            (21 << MAP_HUGE_SHIFT, 6),
+            (22 << MAP_HUGE_SHIFT, 40),
+        ] {
+            if self.rng.one_in(rarity) {
                 flags |= flag;
             }
         }

@@ -171,6 +171,10 @@ pub(crate) fn settings() -> SystemSettings {
             .expect("kB")
             / 4
     };
+    let huge_total = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("HugePages_Total:"))
+        .and_then(|count| count.trim().parse().ok());
     let huge = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
     let is_never = huge.map_or(true, |mode| mode.contains("[never]"));
     SystemSettings {
@@ -179,6 +183,7 @@ pub(crate) fn settings() -> SystemSettings {
         } else {
             Configured::Yes
         },
+        huge_pages: huge_total.unwrap_or(0),
         max_map_count: number("/proc/sys/vm/max_map_count") as usize,
         mmap_min_addr: number("/proc/sys/vm/mmap_min_addr"),
         ram_pages: pages("MemTotal:"),

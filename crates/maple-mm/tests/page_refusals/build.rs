@@ -21,18 +21,22 @@ const RW: u64 = PROT_READ | PROT_WRITE;
 pub(crate) struct Ground {
     pub(crate) pool: &'static VmaPool,
     pub(crate) overcommit: Overcommit,
+    /// Of 2 MiB, in the pool.
+    pub(crate) huge_pages: u32,
 }
 
 thread_local! {
-    /// Small and large. Each family gives everything back, so the next finds used frames.
-    static MEMORY: [Memory; 2] = [frames(512), frames(8192)];
+    /// For each [`Scale`]. Each family gives everything back, so the next finds used frames.
+    static MEMORY: [Memory; 3] = [frames(512), frames(8192), frames(512 * 48)];
 }
 
 /// How many mappings and pages there will be.
 #[derive(Clone, Copy, Debug)]
-enum Scale {
+pub(crate) enum Scale {
     Few,
     Many,
+    /// As pages of 2 MiB.
+    Huge,
 }
 
 impl Ground {
@@ -43,14 +47,16 @@ impl Ground {
         Self {
             pool: Box::leak(Box::new(VmaPool::new(&EACH))),
             overcommit: Overcommit::Guess,
+            huge_pages: 0,
         }
     }
 
     /// Nobody but the space, which has a heap with a page and a stack with a page.
-    fn family(self, scale: Scale) -> Family {
+    pub(crate) fn family(self, scale: Scale) -> Family {
         let memory = MEMORY.with(|memory| memory[scale as usize].clone());
         let settings = SystemSettings {
             overcommit: self.overcommit,
+            huge_pages: self.huge_pages,
             ..SystemSettings::default()
         };
         let system = System::new(settings)
@@ -81,7 +87,7 @@ pub(crate) const STACK: u64 = 40_000;
 /// The first page of a file's mapping that nobody touched, in a table of its own.
 pub(crate) const FAR: u64 = 41_000;
 
-fn map(space: &mut Paged, request: MmapRequest) {
+pub(crate) fn map(space: &mut Paged, request: MmapRequest) {
     space.mmap(request).unwrap();
 }
 

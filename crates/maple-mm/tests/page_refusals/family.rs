@@ -204,8 +204,12 @@ impl Family {
             memory,
             ..
         } = self;
+        let system = space.system().clone();
         let ((), refused) = refusing(Refuse::From(0), || drop((space, others)));
         assert_eq!(refused.times, 0, "an end must not need memory");
+        let huge = system.huge_pages();
+        assert_eq!((huge.free, huge.reserved), (huge.total, 0), "of the pool");
+        drop(system);
         assert_eq!(memory.in_use(), 0, "frames were leaked");
         drop(memory);
         pool.release_reserve();

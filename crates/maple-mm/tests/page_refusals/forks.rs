@@ -15,7 +15,7 @@ use crate::{MODES, Mode, either, same, table_or};
 
 /// How closely is looked at what a failure leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Care {
+pub(crate) enum Care {
     /// At everything, every time; each allocation is refused alone, and with all that follow.
     Full,
     /// At the contents of pages now and then, and where it is pages or tables that are refused:
@@ -164,7 +164,7 @@ fn refuse_each(trial: &mut Trial, care: Care) -> Points {
     points
 }
 
-fn fork_all(name: &str, build: Build, care: Care) {
+pub(crate) fn fork_all(name: &str, build: Build, care: Care) {
     let mut all = Points::default();
     for plan in plans() {
         let ground = Ground::new();

@@ -8,6 +8,7 @@ mod build;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
+mod explicit;
 mod family;
 mod forks;
 mod huge;
@@ -155,11 +156,13 @@ fn coin(at: u64) -> Refuse {
     either(SEED, at)[0](at)
 }
 
+const OF_PAGES: &[Kind] = &[Kind::Node, Kind::Vma, Kind::Frame, Kind::Table, Kind::Other];
+
 fn fail_all(name: &str, build: Build, calls: &[Call]) {
-    fail_in(name, build, (calls, &MODES));
+    fail_in(name, build, (calls, &MODES)).assert_cover(OF_PAGES);
 }
 
-fn fail_in(name: &str, build: Build, (calls, modes): (&[Call], &[Mode])) {
+fn fail_in(name: &str, build: Build, (calls, modes): (&[Call], &[Mode])) -> Points {
     let mut tried = Points::default();
     for call in calls {
         let trial = Trial {
@@ -173,8 +176,8 @@ fn fail_in(name: &str, build: Build, (calls, modes): (&[Call], &[Mode])) {
         }
     }
     println!("calls, {name}: {tried}");
-    tried.assert_cover(&[Kind::Node, Kind::Vma, Kind::Frame, Kind::Table, Kind::Other]);
     assert!(tried.total() > 200, "that shows little");
+    tried
 }
 
 /// The calls on private memory, and on mappings wherever they are.
@@ -215,7 +218,8 @@ fn calls_amid_huge_pages_survive_every_refusal() {
 #[test]
 fn calls_amid_huge_pages_that_are_shared_survive_every_refusal() {
     println!("each alone or with all that follow, seed {SEED:#x}");
-    fail_in("huge, inherited", huge_inherited, (&huge::all(), &[coin]));
+    let calls = huge::all();
+    fail_in("huge, inherited", huge_inherited, (&calls, &[coin])).assert_cover(OF_PAGES);
 }
 
 /// The pages were taken before the mapping was marked, for which there was no memory then.
@@ -251,7 +255,7 @@ fn calls_amid_many_mappings_survive_every_refusal() {
         tried.add_all(points);
     }
     println!("calls, many, each alone or with all that follow, seed {SEED:#x}: {tried}");
-    tried.assert_cover(&[Kind::Node, Kind::Vma, Kind::Frame, Kind::Table, Kind::Other]);
+    tried.assert_cover(OF_PAGES);
 }
 
 /// A call that leaves nothing where it fails, in one address space until it succeeds.

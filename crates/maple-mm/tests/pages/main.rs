@@ -7,6 +7,7 @@ mod world;
 
 mod around;
 mod caching;
+mod explicit;
 mod faults;
 mod files;
 mod forking;
