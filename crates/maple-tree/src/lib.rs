@@ -175,7 +175,7 @@
 //!
 //! # Features and dependencies
 //!
-//! No feature is on by default, and then there is one dependency, `arrayvec`.
+//! No feature is on by default, and then there are two dependencies, `arrayvec` and `spin`.
 //!
 //! | feature | brings | needs |
 //! |---|---|---|

@@ -12,7 +12,7 @@ use maple_tree::{
     EpochRcu, HeapNodes, IndexRange, LocalRcu, MapleTree, NodeMemory, NodeSource, RcuMapleTree,
     SortedError, SyncMapleTree,
 };
-use testkit::SplitMix;
+use testkit::{FailingNodes, SplitMix, TestNodes, range};
 
 /// What a store leaves: its number, and the indices it was stored over.
 struct Stamp {
@@ -471,4 +471,68 @@ fn preallocated_writes_go_through_and_others_fail_whole_when_nodes_run_out() {
             writer.store(range, Arc::new(value)).unwrap();
         }
     }
+}
+
+/// Once, a write kept no room for it: clearing waited for readers, and so for the thread itself.
+#[test]
+fn a_tree_can_be_cleared_without_memory_beside_a_reader_after_any_number_of_writes() {
+    type Tree = RcuMapleTree<u64, LocalRcu, parking_lot::RawMutex, FailingNodes>;
+    for writes in 1..=60 {
+        let nodes = FailingNodes::new();
+        let empty = MapleTree::new_in(nodes.clone());
+        let tree = Tree::from_tree(empty, LocalRcu::new());
+        let guard = tree.read();
+        let mut writer = tree.write();
+        for write in 0..writes {
+            let stores = (0..).map(|given| {
+                nodes.fail_after(Some(given));
+                writer.store(range(10 * write, 10 * write + 6), write)
+            });
+            assert!(stores.take(50).any(|stored| stored.is_ok()));
+        }
+        nodes.fail_after(Some(0));
+        writer.clear();
+        assert!(writer.is_empty());
+        nodes.fail_after(None);
+        drop((writer, guard));
+        tree.barrier();
+        drop(tree);
+        nodes.assert_settled();
+    }
+}
+
+/// Once, too few records were reserved for what lies above the new root of a tree that shrinks by
+/// many levels, and the write panicked when all was done.
+#[cfg(small_nodes)]
+#[test]
+fn a_tall_tree_that_readers_look_at_shrinks_with_any_amount_of_memory() {
+    type Tree = RcuMapleTree<u64, LocalRcu, parking_lot::RawMutex, FailingNodes>;
+    let entries = 5 * 4_u64.pow(9) + 1;
+    let nodes = FailingNodes::new();
+    let mut tall = MapleTree::new_in(nodes.clone());
+    for place in 0..entries {
+        tall.insert(range(10 * place, 10 * place + 9), place)
+            .unwrap();
+    }
+    assert_eq!(tall.height(), 11);
+    // How much room there is for records depends on how many writes there were.
+    for stores in 23..=25 {
+        let tree = Tree::from_tree(tall.duplicate().unwrap(), LocalRcu::new());
+        let mut writer = tree.write();
+        for store in 0..stores {
+            writer.store(range(0, 9), store).unwrap();
+        }
+        writer.shrink_to_fit();
+        let mut removed = (0..80).map(|given| {
+            nodes.fail_after(Some(given));
+            writer.remove(range(10, 10 * (entries - 1) - 1))
+        });
+        assert!(removed.any(|removed| removed.is_ok()));
+        nodes.fail_after(None);
+        assert_eq!(writer.len(), 2);
+        drop(writer);
+        tree.barrier();
+    }
+    drop(tall);
+    nodes.assert_settled();
 }

@@ -324,7 +324,8 @@ where
         self.core.allocate_cyclic(ids, next, value)
     }
 
-    /// As [`MapleTree::shrink_to_fit`]. What readers may look at still is freed later.
+    /// As [`MapleTree::shrink_to_fit`]. What readers may look at still is freed later, and
+    /// [`clear`](Self::clear) may have to wait for them, until the next write.
     pub fn shrink_to_fit(&mut self) {
         self.core.shrink_to_fit();
     }

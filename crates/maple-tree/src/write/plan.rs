@@ -141,7 +141,7 @@ impl Plan {
     }
 
     pub(super) fn needs<T>(&self, path: &Path<'_, '_, T>) -> Needs {
-        let (depth, mut nodes, records) = match self {
+        let (depth, mut nodes, mut records) = match self {
             Self::Occupied | Self::Nothing | Self::Append | Self::ShortenedLeaf(..) => (0, 0, 0),
             Self::ExactFit(_) | Self::OneLeaf(..) if path.is_alone(path.depth) => (0, 0, 0),
             // The leaf, or the link to it or to a branch above that other trees share.
@@ -150,6 +150,9 @@ impl Plan {
         };
         // From the first branch that is in other trees too all are copied.
         nodes += depth.saturating_sub(path.shared);
+        // Afterwards there is room to note a root, so that a tree that readers look at can always
+        // be cleared.
+        records += 1;
         Needs { nodes, records }
     }
 }

@@ -92,9 +92,12 @@ impl Shape {
             carried = level.pieces();
             shape.branches.push(level);
         }
-        // Whatever is above goes.
-        shape.records += HEIGHT_MAX;
         shape.nodes += usize::from(carried > 1);
+        // Whatever is above goes.
+        while frontier.first().depth > 0 {
+            frontier.up();
+            shape.records += frontier.replaced().len();
+        }
         shape
     }
 }
