@@ -212,18 +212,6 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
         self.base.plus(number as u64 * FRAME_BYTES)
     }
 
-    /// The first of the frame's pieces, all of which are in this arena.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    fn pieces(&self, addr: PhysAddr, size: FrameSize) -> NonNull<Words> {
-        let number = self.number(addr);
-        assert!(
-            size.frames() <= self.infos.len() - number,
-            "{addr:?} and on is not in this arena"
-        );
-        // SAFETY: `number` is below the number of frames, which lie within one allocation (AR1).
-        unsafe { self.first.add(number) }
-    }
-
     fn begin(&self, number: usize, size: FrameSize) {
         for (offset, info) in self.infos[number..][..size.frames()].iter().enumerate() {
             let offset = offset as u32;
@@ -312,27 +300,6 @@ impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
 
     fn info(&self, addr: PhysAddr) -> &FrameInfo {
         &self.infos[self.head(addr)]
-    }
-
-    // Under Miri the provided method copies: it knows no instructions of processors.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    fn copy(&self, from: PhysAddr, to: PhysAddr, size: FrameSize) {
-        let words = size.frames() * (FRAME_BYTES as usize / size_of::<u64>());
-        let (from, to) = (self.pieces(from, size), self.pieces(to, size));
-        // SAFETY:
-        // - Both frames lie within the allocation, with `words` words from their first on.
-        // - PERF: The string instruction stands for a loop of relaxed loads and stores of words,
-        //   as in the provided method, so that others may use the frames meanwhile.
-        // - Rust has the direction flag clear around `asm`, the stack is not used.
-        unsafe {
-            core::arch::asm!(
-                "rep movsq",
-                inout("rcx") words => _,
-                inout("rsi") from.as_ptr() => _,
-                inout("rdi") to.as_ptr() => _,
-                options(nostack, preserves_flags),
-            );
-        }
     }
 
     fn zero_page(&self) -> PhysAddr {
