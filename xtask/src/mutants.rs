@@ -4,10 +4,11 @@ use crate::ci::{Checked, Outcome};
 use crate::nightly;
 use crate::programs::path_of;
 use crate::reasons::Reasons;
-use crate::run::{run, target};
+use crate::run::{run, succeed, target};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// What is mutated.
 const SOURCES: &str = "crates/maple-tree/src/write/**/*.rs";
@@ -23,8 +24,18 @@ struct Pass {
     place: &'static str,
     /// The tests that are built and run.
     tests: &'static [&'static str],
-    /// How long the tests may take on one mutation, in seconds; what never ends is noticed so.
+    /// How long the tests may take on one mutation, in seconds.
     seconds: u32,
+    build: Build,
+    /// The lists of what the pass settles; the next ones leave that out.
+    settles: &'static [&'static str],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    /// Built in a fifth of the time, but tests run longer: what they did not end may yet end.
+    Plain,
+    Optimised,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,38 +45,53 @@ enum Nodes {
     Small,
 }
 
-/// The first is over all mutations, most of which few tests of a few seconds notice; the second is
-/// over those that the first did not, which alone are worth all tests.
-const PASSES: [Pass; 2] = [
+/// The tests of a few seconds that notice most mutations, as small nodes make tall trees.
+const QUICK: &[&str] = &[
+    "--lib",
+    "--test=random_operations",
+    "--test=allocation_failure",
+    "--test=occupancy",
+    "--test=paths",
+];
+
+/// The first is over all mutations, built in the shortest time: most are noticed at once. Each of
+/// the others is over what those before it did not settle, and worth more time on each mutation.
+const PASSES: [Pass; 3] = [
+    Pass {
+        nodes: Nodes::Small,
+        place: "mutants-unoptimised",
+        tests: QUICK,
+        seconds: 20,
+        build: Build::Plain,
+        settles: &[CAUGHT],
+    },
     Pass {
         nodes: Nodes::Small,
         place: "mutants-small-nodes",
-        tests: &[
-            "--lib",
-            "--test=random_operations",
-            "--test=allocation_failure",
-            "--test=occupancy",
-            "--test=paths",
-        ],
+        tests: QUICK,
         seconds: 120,
+        build: Build::Optimised,
+        settles: &[CAUGHT, ENDLESS],
     },
     Pass {
         nodes: Nodes::Full,
         place: "mutants",
         tests: &["--lib", "--tests"],
         seconds: 900,
+        build: Build::Optimised,
+        settles: &[CAUGHT, ENDLESS],
     },
 ];
 
 /// Where `cargo-mutants` keeps its lists, below the place it is given.
 const LISTS: &str = "mutants.out";
 
-/// What a pass settled, by its lists on the left, is what the next one leaves out, by those on the
-/// right, which are all that `--iterate` looks at: it would go through what never ends once more.
-const SETTLED: [(&[&str], &str); 2] = [
-    (&["caught.txt", "timeout.txt"], "caught.txt"),
-    (&["unviable.txt"], "unviable.txt"),
-];
+/// The lists of what a test noticed, of what never ended and of what cannot be built.
+///
+/// `--iterate` leaves out what is in the first and the last, and would go through the second again.
+const CAUGHT: &str = "caught.txt";
+const ENDLESS: &str = "timeout.txt";
+const UNVIABLE: &str = "unviable.txt";
 
 /// The list of those that no test noticed.
 const MISSED: &str = "missed.txt";
@@ -80,10 +106,12 @@ pub(crate) fn survivors() -> Checked {
     }
     // Read before the hours that the passes take.
     let reasons = Reasons::read(REASONS)?;
-    let [first, second] = PASSES;
-    mutate(&first, None)?;
-    mutate(&second, Some(&first))?;
-    let missed = read(&second, MISSED)?;
+    let mut settled: Vec<Pass> = Vec::new();
+    for pass in PASSES {
+        mutate(&pass, &settled)?;
+        settled.push(pass);
+    }
+    let missed = read(settled.last().ok_or("no pass over the mutations")?, MISSED)?;
     let places: BTreeSet<String> = missed.lines().map(without_place).collect();
     println!("\nsurvivors:");
     match reasons.print(&places) {
@@ -92,26 +120,20 @@ pub(crate) fn survivors() -> Checked {
     }
 }
 
-/// Carries out `pass`, over what `before` left alone if there is one.
-fn mutate(pass: &Pass, before: Option<&Pass>) -> Result<(), String> {
+/// Carries out `pass`, over what none of those `before` it settled.
+fn mutate(pass: &Pass, before: &[Pass]) -> Result<(), String> {
     let place = target().join(pass.place);
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    if let Some(before) = before {
-        leave_out(before, &place.join(LISTS))?;
-    }
-    let mut cargo = nightly::cargo("");
+    leave_out(before, &place.join(LISTS))?;
+    // Tests that fail anyway would notice everything. They may take longer than a mutation's.
+    succeed(cargo(pass, "test").args(pass.tests))?;
+    let mut cargo = cargo(pass, "mutants");
     cargo
-        .args(["mutants", "-p", "maple-tree", "--all-features"])
         .args(["-f", SOURCES, "--no-shuffle", "--output", &path_of(&place)])
+        .args(["--iterate", "--baseline=skip"])
         .args(["--timeout", &pass.seconds.to_string()])
-        .args(before.map(|_| "--iterate"))
         .args(pass.tests.iter().map(|test| format!("--cargo-arg={test}")))
-        // Nobody debugs a mutation, and it is built some hundred times.
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         .env_remove("CARGO_TARGET_DIR");
-    if pass.nodes == Nodes::Small {
-        cargo.env("RUSTFLAGS", "--cfg small_nodes");
-    }
     let status = run(&mut cargo)?.status;
     if status.success() || status.code().is_some_and(|code| FOUND_SOME.contains(&code)) {
         return Ok(());
@@ -119,19 +141,40 @@ fn mutate(pass: &Pass, before: Option<&Pass>) -> Result<(), String> {
     Err(format!("`cargo mutants` ended with {status}"))
 }
 
-/// Makes the lists at `lists` those of a run that settled what `before` did, and nothing else.
-fn leave_out(before: &Pass, lists: &Path) -> Result<(), String> {
+/// `cargo` with the subcommand and what it is to build for `pass`.
+fn cargo(pass: &Pass, subcommand: &str) -> Command {
+    let mut cargo = nightly::cargo("");
+    cargo
+        .args([subcommand, "-p", "maple-tree", "--all-features"])
+        // Nobody debugs a mutation, and it is built some hundred times.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0");
+    if pass.nodes == Nodes::Small {
+        cargo.env("RUSTFLAGS", "--cfg small_nodes");
+    }
+    if pass.build == Build::Plain {
+        cargo.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
+    }
+    cargo
+}
+
+/// Makes the lists at `lists` those of a run that settled what the passes `before` did, and
+/// nothing else.
+fn leave_out(before: &[Pass], lists: &Path) -> Result<(), String> {
     let wrong = |error: std::io::Error| format!("{}: {error}", lists.display());
     if lists.exists() {
         fs::remove_dir_all(lists).map_err(wrong)?;
     }
     fs::create_dir_all(lists).map_err(wrong)?;
-    for (from, to) in SETTLED {
-        let texts: Result<Vec<String>, String> =
-            from.iter().map(|list| read(before, list)).collect();
-        fs::write(lists.join(to), texts?.concat()).map_err(wrong)?;
+    let mut settled = String::new();
+    let mut unviable = String::new();
+    for pass in before {
+        for list in pass.settles {
+            settled += &read(pass, list)?;
+        }
+        unviable += &read(pass, UNVIABLE)?;
     }
-    Ok(())
+    fs::write(lists.join(CAUGHT), settled).map_err(wrong)?;
+    fs::write(lists.join(UNVIABLE), unviable).map_err(wrong)
 }
 
 /// A list that `cargo-mutants` wrote in `pass`.
