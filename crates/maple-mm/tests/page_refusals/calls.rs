@@ -3,88 +3,22 @@
 use maple_mm::{Access, Errno, MmapRequest, MremapRequest, abi::*};
 
 use crate::build::{FAR, STACK};
+use crate::call::{AGAIN, LEN, done, is_at};
 use crate::common::{memory, of_file, page};
 use crate::family::Paged;
 
 const RW: u64 = PROT_READ | PROT_WRITE;
 
-pub(crate) type Act = Box<dyn Fn(&mut Paged) -> Result<u64, Errno>>;
-
-/// A call, what it may end in without memory, and what it may leave behind then.
-pub(crate) struct Call {
-    pub(crate) name: &'static str,
-    pub(crate) act: Act,
-    pub(crate) errnos: &'static [Errno],
-    /// Calls that do the parts which may stay; none where nothing stays.
-    pub(crate) parts: Vec<Act>,
-    pub(crate) leaves: Leaves,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leaves {
-    /// Nothing changes.
-    Nothing,
-    /// What one of the parts does, or nothing, to what programs see.
-    Parts,
-    /// LINUX: something, and the call does not even fail.
-    Anything,
-}
-
-pub(crate) fn call(
-    name: &'static str,
-    act: impl Fn(&mut Paged) -> Result<u64, Errno> + 'static,
-) -> Call {
-    Call {
-        name,
-        act: Box::new(act),
-        errnos: &[Errno::ENOMEM],
-        parts: Vec::new(),
-        leaves: Leaves::Nothing,
-    }
-}
+pub(crate) type Act = crate::call::Act<Paged>;
+pub(crate) type Call = crate::call::Call<Paged>;
 
 impl Call {
-    pub(crate) fn ending_in(self, errnos: &'static [Errno]) -> Self {
-        Self { errnos, ..self }
-    }
-
-    /// What programs see may be as after `part`.
-    pub(crate) fn leaving(
-        mut self,
-        part: impl Fn(&mut Paged) -> Result<u64, Errno> + 'static,
-    ) -> Self {
-        self.parts.push(Box::new(part));
-        self.leaves = Leaves::Parts;
-        self
-    }
-
     /// What programs see is as before, but there are more pages, or histories.
     pub(crate) fn leaving_pages(self) -> Self {
         self.leaving(|_| Ok(0))
     }
-
-    pub(crate) fn leaving_anything(self) -> Self {
-        Self {
-            leaves: Leaves::Anything,
-            ..self
-        }
-    }
 }
 
-pub(crate) fn done(result: Result<(), Errno>) -> Result<u64, Errno> {
-    result.map(|()| 0)
-}
-
-fn is_at(result: u64, wanted: u64) -> Result<u64, Errno> {
-    if result == wanted {
-        Ok(result)
-    } else {
-        Err(Errno::ENOMEM)
-    }
-}
-
-pub(crate) const LEN: u64 = 10 * PAGE_SIZE;
-pub(crate) const AGAIN: &[Errno] = &[Errno::EAGAIN];
 pub(crate) const EITHER: &[Errno] = &[Errno::EAGAIN, Errno::ENOMEM];
 
 pub(crate) fn unmap(first: u64, pages: u64) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
@@ -160,19 +94,19 @@ pub(crate) fn maps() -> Vec<Call> {
         }
     };
     vec![
-        call("mmap anywhere", map(MmapRequest::anonymous(LEN, RW))),
-        call("mmap over several", map(memory(5, 30, RW))),
-        call("mmap over touched pages", map(memory(0, 1, RW))),
-        call("mmap into one", map(memory(3, 6, PROT_READ))),
-        call("mmap shared", map(shared)),
-        call("mmap populated", map(flagged(MAP_POPULATE))),
-        call("mmap locked", map(flagged(MAP_LOCKED))),
-        call("munmap in one", unmap(2, 5)),
-        call("munmap of several", unmap(5, 100)),
-        call("munmap of one", unmap(0, 10)),
-        call("munmap of everything", unmap(0, 300)),
-        call("brk up", brk(9)),
-        call("brk down", brk(0)),
+        Call::new("mmap anywhere", map(MmapRequest::anonymous(LEN, RW))),
+        Call::new("mmap over several", map(memory(5, 30, RW))),
+        Call::new("mmap over touched pages", map(memory(0, 1, RW))),
+        Call::new("mmap into one", map(memory(3, 6, PROT_READ))),
+        Call::new("mmap shared", map(shared)),
+        Call::new("mmap populated", map(flagged(MAP_POPULATE))),
+        Call::new("mmap locked", map(flagged(MAP_LOCKED))),
+        Call::new("munmap in one", unmap(2, 5)),
+        Call::new("munmap of several", unmap(5, 100)),
+        Call::new("munmap of one", unmap(0, 10)),
+        Call::new("munmap of everything", unmap(0, 300)),
+        Call::new("brk up", brk(9)),
+        Call::new("brk down", brk(0)),
     ]
 }
 
@@ -186,34 +120,34 @@ fn over_five(call: Call, part: impl Fn(u64) -> Act) -> Call {
 
 pub(crate) fn changes() -> Vec<Call> {
     vec![
-        call("mprotect of the middle", protect((3, 4), PROT_READ)),
-        call("mprotect of one", protect((0, 10), PROT_NONE)),
-        call("mprotect to run", protect((48, 10), PROT_READ | PROT_EXEC)),
+        Call::new("mprotect of the middle", protect((3, 4), PROT_READ)),
+        Call::new("mprotect of one", protect((0, 10), PROT_NONE)),
+        Call::new("mprotect to run", protect((48, 10), PROT_READ | PROT_EXEC)),
         over_five(
-            call("mprotect of several", protect((120, 10), PROT_NONE)),
+            Call::new("mprotect of several", protect((120, 10), PROT_NONE)),
             |pages| Box::new(protect((120, pages), PROT_NONE)),
         ),
         over_five(
-            call("mprotect to let several be written", protect((72, 10), RW)),
+            Call::new("mprotect to let several be written", protect((72, 10), RW)),
             |pages| Box::new(protect((72, pages), RW)),
         ),
-        call("madvise of the middle", advise((3, 1), MADV_DONTDUMP)).ending_in(AGAIN),
+        Call::new("madvise of the middle", advise((3, 1), MADV_DONTDUMP)).ending_in(AGAIN),
         over_five(
-            call("madvise of several", advise((120, 10), MADV_DONTDUMP)).ending_in(AGAIN),
+            Call::new("madvise of several", advise((120, 10), MADV_DONTDUMP)).ending_in(AGAIN),
             |pages| Box::new(advise((120, pages), MADV_DONTDUMP)),
         ),
-        call("madvise to discard", advise((5, 3), MADV_DONTNEED)).ending_in(AGAIN),
-        call("madvise to free", advise((0, 1), MADV_FREE)).ending_in(AGAIN),
-        call("madvise to populate", advise((0, 10), MADV_POPULATE_WRITE)).leaving_pages(),
-        call("madvise to read", advise((12, 10), MADV_POPULATE_READ)).leaving_pages(),
-        call("madvise to guard", advise((0, 10), MADV_GUARD_INSTALL))
+        Call::new("madvise to discard", advise((5, 3), MADV_DONTNEED)).ending_in(AGAIN),
+        Call::new("madvise to free", advise((0, 1), MADV_FREE)).ending_in(AGAIN),
+        Call::new("madvise to populate", advise((0, 10), MADV_POPULATE_WRITE)).leaving_pages(),
+        Call::new("madvise to read", advise((12, 10), MADV_POPULATE_READ)).leaving_pages(),
+        Call::new("madvise to guard", advise((0, 10), MADV_GUARD_INSTALL))
             .ending_in(EITHER)
             // LINUX: the mapping may be marked, with its pages as they were.
             .leaving(advise((9, 1), MADV_GUARD_INSTALL)),
-        call("mlock", lock((0, 10)))
+        Call::new("mlock", lock((0, 10)))
             .ending_in(EITHER)
             .leaving(lock((0, 10))),
-        call("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_anything(),
+        Call::new("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_anything(),
     ]
 }
 
@@ -228,25 +162,25 @@ pub(crate) fn touches() -> Vec<Call> {
     };
     use Access::{Read, Write};
     vec![
-        call("a write to a page of its own", fault(0, Write)),
-        call("a write to nothing", fault(1, Write)),
-        call("a write to the zero page", fault(7, Write)),
-        call("a first write", fault(28, Write)),
-        call("a read", fault(13, Read)),
-        call("a read of a file", fault(38, Read)),
-        call("a private write to a file", fault(39, Write)),
-        call("a private write to a page that was read", fault(43, Write)),
-        call("a shared write to a file", fault(50, Write)),
-        call("a write to shared memory", fault(62, Write)),
-        call("a stack that grows", fault(STACK - 10, Write)),
-        call("bytes in one page", write(1, 100)),
+        Call::new("a write to a page of its own", fault(0, Write)),
+        Call::new("a write to nothing", fault(1, Write)),
+        Call::new("a write to the zero page", fault(7, Write)),
+        Call::new("a first write", fault(28, Write)),
+        Call::new("a read", fault(13, Read)),
+        Call::new("a read of a file", fault(38, Read)),
+        Call::new("a private write to a file", fault(39, Write)),
+        Call::new("a private write to a page that was read", fault(43, Write)),
+        Call::new("a shared write to a file", fault(50, Write)),
+        Call::new("a write to shared memory", fault(62, Write)),
+        Call::new("a stack that grows", fault(STACK - 10, Write)),
+        Call::new("bytes in one page", write(1, 100)),
         (1..5)
             .fold(
-                call("bytes in five pages", write(1, 5 * 4096)),
+                Call::new("bytes in five pages", write(1, 5 * 4096)),
                 |call, pages| call.leaving(write(1, pages * 4096)),
             )
             .leaving_pages(),
-        call("a copy", |space| {
+        Call::new("a copy", |space| {
             let copied = space.copy_within(page(5) + 64, page(8), 100);
             copied.map(|()| 0).map_err(|end| end.fault.into())
         })
@@ -271,13 +205,13 @@ pub(crate) fn remaps() -> Vec<Call> {
         ..of_first(8, 4)
     };
     vec![
-        call("mremap in place", of_first(10, 12).call(0)),
-        call("mremap to shrink", of_first(10, 4).call(0)),
-        call("mremap elsewhere", of_first(10, 20).call(MREMAP_MAYMOVE)),
-        call("mremap of the head", of_first(3, 8).call(MREMAP_MAYMOVE)),
-        call("mremap far away", to(1 << 25).call(MREMAP_MAYMOVE)),
-        call("mremap over others", to(51).call(MREMAP_MAYMOVE)).leaving(unmap(51, 10)),
-        call(
+        Call::new("mremap in place", of_first(10, 12).call(0)),
+        Call::new("mremap to shrink", of_first(10, 4).call(0)),
+        Call::new("mremap elsewhere", of_first(10, 20).call(MREMAP_MAYMOVE)),
+        Call::new("mremap of the head", of_first(3, 8).call(MREMAP_MAYMOVE)),
+        Call::new("mremap far away", to(1 << 25).call(MREMAP_MAYMOVE)),
+        Call::new("mremap over others", to(51).call(MREMAP_MAYMOVE)).leaving(unmap(51, 10)),
+        Call::new(
             "mremap to shrink over others",
             call_to_shrink.call(MREMAP_MAYMOVE),
         )
@@ -286,7 +220,7 @@ pub(crate) fn remaps() -> Vec<Call> {
             unmap(51, 4)(space)?;
             unmap(4, 4)(space)
         }),
-        call("mremap with both kept", of_first(10, 10).call(both)),
+        Call::new("mremap with both kept", of_first(10, 10).call(both)),
     ]
 }
 
@@ -298,7 +232,7 @@ pub(crate) fn straddling() -> Call {
         wanted: 10,
         to: Some(1 << 25),
     };
-    call("mremap over two tables", over_two.call(MREMAP_MAYMOVE))
+    Call::new("mremap over two tables", over_two.call(MREMAP_MAYMOVE))
 }
 
 /// Calls on files, shared and locked memory: for families of all kinds.
@@ -334,21 +268,21 @@ pub(crate) fn on_kinds() -> Vec<Call> {
         space.mmap(request)
     };
     vec![
-        call("mmap of a file", of_far(0)),
-        call("mmap of a file, populated", of_far(MAP_POPULATE)),
-        call("mmap of a shared file", shared),
-        call("munmap in a file", unmap(38, 4)),
-        call("munmap in a shared file", unmap(50, 4)),
-        call("munmap of shared memory", unmap(60, 10)),
-        call("munmap in locked memory", unmap(182, 4)),
-        call("mprotect of a file", protect((38, 4), PROT_READ)),
-        call("mprotect of a shared file", protect((50, 4), PROT_READ)),
-        call("mprotect of locked memory", protect((182, 4), PROT_READ)),
-        call("mremap of a file", grow(36, 10)),
-        call("mremap of a shared file", grow(48, 10)),
-        call("mremap of locked memory", grow(180, 10)),
-        call("mremap to have it twice", again.call(MREMAP_MAYMOVE)),
-        call("a first read in a table", fault(FAR + 3, Access::Read)),
-        call("a first write in a table", fault(FAR + 3, Access::Write)),
+        Call::new("mmap of a file", of_far(0)),
+        Call::new("mmap of a file, populated", of_far(MAP_POPULATE)),
+        Call::new("mmap of a shared file", shared),
+        Call::new("munmap in a file", unmap(38, 4)),
+        Call::new("munmap in a shared file", unmap(50, 4)),
+        Call::new("munmap of shared memory", unmap(60, 10)),
+        Call::new("munmap in locked memory", unmap(182, 4)),
+        Call::new("mprotect of a file", protect((38, 4), PROT_READ)),
+        Call::new("mprotect of a shared file", protect((50, 4), PROT_READ)),
+        Call::new("mprotect of locked memory", protect((182, 4), PROT_READ)),
+        Call::new("mremap of a file", grow(36, 10)),
+        Call::new("mremap of a shared file", grow(48, 10)),
+        Call::new("mremap of locked memory", grow(180, 10)),
+        Call::new("mremap to have it twice", again.call(MREMAP_MAYMOVE)),
+        Call::new("a first read in a table", fault(FAR + 3, Access::Read)),
+        Call::new("a first write in a table", fault(FAR + 3, Access::Write)),
     ]
 }

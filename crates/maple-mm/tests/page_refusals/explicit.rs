@@ -7,7 +7,8 @@ use maple_mm::{Access, Errno, Fault, MmapRequest, MremapRequest, abi::*};
 
 use crate::MODES;
 use crate::build::{Build, Ground, Scale, map};
-use crate::calls::{AGAIN, Call, call, done};
+use crate::call::{AGAIN, done};
+use crate::calls::Call;
 use crate::common::paged::set;
 use crate::family::{Family, Paged};
 use crate::forks::{Care, fork_all};
@@ -86,19 +87,19 @@ fn maps() -> Vec<Call> {
         new_addr: at(5),
     };
     vec![
-        call("mmap", map(MAP_PRIVATE, 12..13)),
-        call("mmap shared", map(MAP_SHARED, 12..13)),
-        call(
+        Call::new("mmap", map(MAP_PRIVATE, 12..13)),
+        Call::new("mmap shared", map(MAP_SHARED, 12..13)),
+        Call::new(
             "mmap without a promise",
             map(MAP_PRIVATE | MAP_NORESERVE, 12..20),
         ),
-        call("mmap over touched pages", map(MAP_PRIVATE, 0..1)),
-        call("mmap populated", map(MAP_PRIVATE | MAP_POPULATE, 12..13)).leaving_anything(),
-        call("munmap of the first", unmap(0, 1)),
-        call("munmap of the middle", unmap(1, 1)),
-        call("munmap of several", unmap(0, 9)),
-        call("munmap of everything", unmap(0, 20)),
-        call("mremap", move |space| {
+        Call::new("mmap over touched pages", map(MAP_PRIVATE, 0..1)),
+        Call::new("mmap populated", map(MAP_PRIVATE | MAP_POPULATE, 12..13)).leaving_anything(),
+        Call::new("munmap of the first", unmap(0, 1)),
+        Call::new("munmap of the middle", unmap(1, 1)),
+        Call::new("munmap of several", unmap(0, 9)),
+        Call::new("munmap of everything", unmap(0, 20)),
+        Call::new("mremap", move |space| {
             // The target is unmapped first, then what is too long, and both stay so.
             space.mremap(moved)
         })
@@ -117,18 +118,18 @@ fn changes() -> Vec<Call> {
     let protect =
         |first, pages: u64| move |space: &mut Paged| done(space.mprotect(at(first), pages * H, 1));
     vec![
-        call("mprotect of one", protect(0, 3)),
-        call("mprotect of the middle", protect(1, 1)),
-        call("madvise to discard", advise(0, 1, MADV_DONTNEED)).ending_in(AGAIN),
-        call("madvise to discard all", advise(8, 2, MADV_DONTNEED)).ending_in(AGAIN),
-        call("madvise not to fork", advise(1, 1, MADV_DONTFORK)).ending_in(AGAIN),
+        Call::new("mprotect of one", protect(0, 3)),
+        Call::new("mprotect of the middle", protect(1, 1)),
+        Call::new("madvise to discard", advise(0, 1, MADV_DONTNEED)).ending_in(AGAIN),
+        Call::new("madvise to discard all", advise(8, 2, MADV_DONTNEED)).ending_in(AGAIN),
+        Call::new("madvise not to fork", advise(1, 1, MADV_DONTFORK)).ending_in(AGAIN),
     ]
 }
 
 /// What others who map the same memory see.
 fn contents() -> Call {
     let zero = |space: &mut Paged| done(space.madvise(at(8), 2 * H, MADV_REMOVE));
-    call("madvise to make zero", zero)
+    Call::new("madvise to make zero", zero)
 }
 
 fn touches() -> Vec<Call> {
@@ -141,19 +142,19 @@ fn touches() -> Vec<Call> {
     };
     let populate = |space: &mut Paged| done(space.madvise(at(0), 3 * H, MADV_POPULATE_WRITE));
     vec![
-        call("a read", fault(1, Access::Read)).ending_in(EITHER),
-        call("a write", fault(1, Access::Write)).ending_in(EITHER),
-        call("a write to what is there", fault(0, Access::Write)).ending_in(EITHER),
-        call("a write without a promise", fault(5, Access::Write)).ending_in(EITHER),
+        Call::new("a read", fault(1, Access::Read)).ending_in(EITHER),
+        Call::new("a write", fault(1, Access::Write)).ending_in(EITHER),
+        Call::new("a write to what is there", fault(0, Access::Write)).ending_in(EITHER),
+        Call::new("a write without a promise", fault(5, Access::Write)).ending_in(EITHER),
         // LINUX: a page of the object stays where a table for it is missing.
-        call("a shared write", fault(9, Access::Write))
+        Call::new("a shared write", fault(9, Access::Write))
             .ending_in(EITHER)
             .leaving_pages(),
-        call("a shared read", fault(9, Access::Read))
+        Call::new("a shared read", fault(9, Access::Read))
             .ending_in(EITHER)
             .leaving_pages(),
-        call("a shared write to what is there", fault(8, Access::Write)).ending_in(EITHER),
-        call("populating", populate)
+        Call::new("a shared write to what is there", fault(8, Access::Write)).ending_in(EITHER),
+        Call::new("populating", populate)
             .ending_in(EITHER)
             .leaving_pages(),
     ]

@@ -4,7 +4,8 @@
 use maple_mm::{Access, abi::*};
 
 use crate::build::HUGE;
-use crate::calls::{AGAIN, Call, EITHER, Move, advise, call, fault, lock, protect, unmap};
+use crate::call::AGAIN;
+use crate::calls::{Call, EITHER, Move, advise, fault, lock, protect, unmap};
 use crate::common::{memory, page};
 use crate::family::Paged;
 
@@ -13,44 +14,44 @@ const RW: u64 = PROT_READ | PROT_WRITE;
 fn ends() -> Vec<Call> {
     let over = |first, end| move |space: &mut Paged| space.mmap(memory(first, end, RW));
     vec![
-        call("munmap in a huge page", unmap(HUGE + 100, 5)),
-        call("munmap of a huge page", unmap(HUGE, 512)),
-        call("munmap from one into the next", unmap(HUGE + 500, 100)),
-        call("munmap of everything", unmap(HUGE, 4000)),
-        call("mmap into a huge page", over(HUGE + 100, HUGE + 105)),
-        call("mmap over huge pages", over(HUGE + 300, HUGE + 1200)),
-        call(
+        Call::new("munmap in a huge page", unmap(HUGE + 100, 5)),
+        Call::new("munmap of a huge page", unmap(HUGE, 512)),
+        Call::new("munmap from one into the next", unmap(HUGE + 500, 100)),
+        Call::new("munmap of everything", unmap(HUGE, 4000)),
+        Call::new("mmap into a huge page", over(HUGE + 100, HUGE + 105)),
+        Call::new("mmap over huge pages", over(HUGE + 300, HUGE + 1200)),
+        Call::new(
             "discarding in a huge page",
             advise((HUGE + 100, 5), MADV_DONTNEED),
         )
         .ending_in(AGAIN),
-        call("discarding a huge page", advise((HUGE, 512), MADV_DONTNEED)).ending_in(AGAIN),
+        Call::new("discarding a huge page", advise((HUGE, 512), MADV_DONTNEED)).ending_in(AGAIN),
     ]
 }
 
 fn changes() -> Vec<Call> {
     let read_only = |first, pages| protect((first, pages), PROT_READ);
     vec![
-        call("mprotect in a huge page", read_only(HUGE + 100, 5)),
-        call("mprotect of a huge page", read_only(HUGE, 512)),
-        call("mprotect from one into the next", read_only(HUGE + 500, 50)),
-        call(
+        Call::new("mprotect in a huge page", read_only(HUGE + 100, 5)),
+        Call::new("mprotect of a huge page", read_only(HUGE, 512)),
+        Call::new("mprotect from one into the next", read_only(HUGE + 500, 50)),
+        Call::new(
             "madvise in a huge page",
             advise((HUGE + 100, 5), MADV_DONTFORK),
         )
         .ending_in(AGAIN),
-        call(
+        Call::new(
             "madvise to populate",
             advise((HUGE + 1530, 70), MADV_POPULATE_WRITE),
         )
         .leaving_pages(),
-        call(
+        Call::new(
             "madvise to guard",
             advise((HUGE + 100, 5), MADV_GUARD_INSTALL),
         )
         .ending_in(EITHER)
         .leaving(advise((HUGE + 99, 1), MADV_GUARD_INSTALL)),
-        call("mlock in a huge page", lock((HUGE + 100, 5)))
+        Call::new("mlock in a huge page", lock((HUGE + 100, 5)))
             .ending_in(EITHER)
             .leaving(lock((HUGE + 100, 5))),
     ]
@@ -59,13 +60,13 @@ fn changes() -> Vec<Call> {
 fn touches() -> Vec<Call> {
     use Access::{Read, Write};
     vec![
-        call("a write to a huge page", fault(HUGE + 100, Write)),
-        call("a write to another", fault(HUGE + 900, Write)),
-        call("a write beside the zero page", fault(HUGE + 1031, Write)),
-        call("a write to the zero page", fault(HUGE + 1030, Write)),
-        call("a write to 2 MiB of nothing", fault(HUGE + 1600, Write)),
-        call("a read of 2 MiB of nothing", fault(HUGE + 1600, Read)),
-        call("bytes from one into the next", |space| {
+        Call::new("a write to a huge page", fault(HUGE + 100, Write)),
+        Call::new("a write to another", fault(HUGE + 900, Write)),
+        Call::new("a write beside the zero page", fault(HUGE + 1031, Write)),
+        Call::new("a write to the zero page", fault(HUGE + 1030, Write)),
+        Call::new("a write to 2 MiB of nothing", fault(HUGE + 1600, Write)),
+        Call::new("a read of 2 MiB of nothing", fault(HUGE + 1600, Read)),
+        Call::new("bytes from one into the next", |space| {
             let written = space.write(page(HUGE + 512) - 50, &[7; 100]);
             written.map(|()| 0).map_err(|end| end.fault.into())
         })
@@ -94,12 +95,12 @@ fn moves() -> Vec<Call> {
         to: None,
     };
     vec![
-        call("mremap of a huge page", from(HUGE, 512, HUGE + 8192)),
-        call("mremap to where none fits", from(HUGE, 512, HUGE + 8193)),
-        call("mremap in a huge page", from(HUGE + 100, 5, HUGE + 8200)),
-        call("mremap over huge pages", from(HUGE + 3000, 10, HUGE + 508))
+        Call::new("mremap of a huge page", from(HUGE, 512, HUGE + 8192)),
+        Call::new("mremap to where none fits", from(HUGE, 512, HUGE + 8193)),
+        Call::new("mremap in a huge page", from(HUGE + 100, 5, HUGE + 8200)),
+        Call::new("mremap over huge pages", from(HUGE + 3000, 10, HUGE + 508))
             .leaving(unmap(HUGE + 508, 10)),
-        call(
+        Call::new(
             "mremap with both kept",
             kept.call(MREMAP_MAYMOVE | MREMAP_DONTUNMAP),
         ),

@@ -5,6 +5,8 @@
 #[path = "../refusals/allocator.rs"]
 mod allocator;
 mod build;
+#[path = "../refusals/call.rs"]
+mod call;
 mod calls;
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,7 +23,8 @@ use std::collections::BTreeSet;
 
 use allocator::{Refuse, live, refusing};
 use build::{Build, Ground, huge_inherited, inherited, many, mixed, plain};
-use calls::{Act, Call, Leaves, advise, changes, maps, on_kinds, remaps, straddling, touches};
+use call::Leaves;
+use calls::{Act, Call, advise, changes, maps, on_kinds, remaps, straddling, touches};
 use common::page;
 use common::paged::get;
 use maple_mm::abi::MADV_GUARD_INSTALL;

@@ -4,7 +4,8 @@ use maple_mm::{Errno, ForkPlan, Overcommit};
 
 use crate::allocator::live;
 use crate::build::{Build, Ground, inherited, many, mixed, plain};
-use crate::calls::{Call, Leaves};
+use crate::call::Leaves;
+use crate::calls::Call;
 use crate::common::paged::{check, plans};
 use crate::family::Family;
 use crate::points::{Kind, Points};

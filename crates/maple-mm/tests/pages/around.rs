@@ -1,6 +1,8 @@
 //! Reading a file maps what is at hand around it.
 
-use crate::common::paged::{REGULAR, Space, check, contents, frames, get, opened, set, space};
+use crate::common::paged::{
+    Memory, REGULAR, Space, check, contents, frames, get, opened, set, space,
+};
 use crate::common::{map_as, of_file, page};
 use maple_mm::paging::{Frame, Mapped, PhysMemory};
 use maple_mm::{
@@ -70,21 +72,26 @@ fn the_window_is_clipped_as_the_kernel_clips_it() {
     }
 }
 
+/// Two spaces that map the 16 pages of a file, shared and as copies, and wrote to the fifth.
+fn written(memory: &Memory, pages: &FilePagesRef) -> [Space; 2] {
+    let file = opened(1, REGULAR, pages);
+    let copies = MmapRequest {
+        prot: RW,
+        ..of_file(&file, 0..16, 0)
+    };
+    [shared(&file, 0..16), copies].map(|request| {
+        let mut space = space(memory);
+        map_as(&mut space, request);
+        set(&mut space, page(4) + 8, 7);
+        space
+    })
+}
+
 #[test]
 fn writing_maps_one_page() {
     let memory = frames(64);
     let pages = contents(&memory, 16, 100);
-    let file = opened(1, REGULAR, &pages);
-    for request in [
-        shared(&file, 0..16),
-        MmapRequest {
-            prot: RW,
-            ..of_file(&file, 0..16, 0)
-        },
-    ] {
-        let mut space = space(&memory);
-        map_as(&mut space, request);
-        set(&mut space, page(4) + 8, 7);
+    for space in written(&memory, &pages) {
         assert_eq!(present(&space, 0), [4]);
     }
 }
@@ -108,17 +115,7 @@ fn a_fetch_is_a_read_and_shared_memory_counts_as_such() {
 fn what_is_there_already_stays_as_it_is() {
     let memory = frames(64);
     let pages = contents(&memory, 16, 100);
-    let file = opened(1, REGULAR, &pages);
-    for request in [
-        shared(&file, 0..16),
-        MmapRequest {
-            prot: RW,
-            ..of_file(&file, 0..16, 0)
-        },
-    ] {
-        let mut space = space(&memory);
-        map_as(&mut space, request);
-        set(&mut space, page(4) + 8, 7);
+    for mut space in written(&memory, &pages) {
         let written = mapped(&space, 4);
         space.fault(page(6), Access::Read).unwrap();
         assert_eq!(present(&space, 0), (0..16).collect::<Vec<_>>());

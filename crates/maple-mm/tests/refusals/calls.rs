@@ -2,78 +2,11 @@
 
 use maple_mm::{Access, AddressSpace, Errno, FileAccess, MmapRequest, MremapRequest, abi::*};
 
+use crate::call::{AGAIN, LEN, done, is_at};
 use crate::common::{BASE, file, memory, of_file, page};
 
-pub(crate) type Act = Box<dyn Fn(&mut AddressSpace) -> Result<u64, Errno>>;
-
-/// A call, what it ends in without memory, and what it may leave behind then.
-pub(crate) struct Call {
-    pub(crate) name: &'static str,
-    pub(crate) act: Act,
-    pub(crate) errno: Errno,
-    /// Calls that do the parts which stay; none where nothing stays.
-    pub(crate) parts: Vec<Act>,
-    pub(crate) leaves: Leaves,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leaves {
-    /// Nothing changes.
-    Nothing,
-    /// What one of the parts does, to what programs see.
-    Parts,
-    /// Something, and the call does not even fail.
-    Anything,
-}
-
-fn call(
-    name: &'static str,
-    act: impl Fn(&mut AddressSpace) -> Result<u64, Errno> + 'static,
-) -> Call {
-    Call {
-        name,
-        act: Box::new(act),
-        errno: Errno::ENOMEM,
-        parts: Vec::new(),
-        leaves: Leaves::Nothing,
-    }
-}
-
-impl Call {
-    pub(crate) fn ending_in(self, errno: Errno) -> Self {
-        Self { errno, ..self }
-    }
-
-    pub(crate) fn leaving(
-        mut self,
-        part: impl Fn(&mut AddressSpace) -> Result<u64, Errno> + 'static,
-    ) -> Self {
-        self.parts.push(Box::new(part));
-        self.leaves = Leaves::Parts;
-        self
-    }
-
-    pub(crate) fn leaving_anything(self) -> Self {
-        Self {
-            leaves: Leaves::Anything,
-            ..self
-        }
-    }
-}
-
-fn done(result: Result<(), Errno>) -> Result<u64, Errno> {
-    result.map(|()| 0)
-}
-
-pub(crate) fn is_at(result: u64, wanted: u64) -> Result<u64, Errno> {
-    if result == wanted {
-        Ok(result)
-    } else {
-        Err(Errno::ENOMEM)
-    }
-}
-
-pub(crate) const LEN: u64 = 10 * PAGE_SIZE;
+pub(crate) type Act = crate::call::Act<AddressSpace>;
+pub(crate) type Call = crate::call::Call<AddressSpace>;
 
 fn maps() -> Vec<Call> {
     let one = file(7, FileAccess::READ);
@@ -87,24 +20,24 @@ fn maps() -> Vec<Call> {
     let of_file = of_file(&one, 10..25, 0);
     let map = |request: MmapRequest| move |space: &mut AddressSpace| space.mmap(request.clone());
     vec![
-        call("mmap anywhere", map(anywhere)),
-        call("mmap over several", map(over)),
-        call("mmap into one", map(middle)),
-        call("mmap shared", map(shared)),
-        call("mmap of a file", map(of_file)),
-        call("mmap populated", map(populated)),
-        call("munmap in one", |space| {
+        Call::new("mmap anywhere", map(anywhere)),
+        Call::new("mmap over several", map(over)),
+        Call::new("mmap into one", map(middle)),
+        Call::new("mmap shared", map(shared)),
+        Call::new("mmap of a file", map(of_file)),
+        Call::new("mmap populated", map(populated)),
+        Call::new("munmap in one", |space| {
             done(space.munmap(page(2), 4 * PAGE_SIZE))
         }),
-        call("munmap of several", |space| {
+        Call::new("munmap of several", |space| {
             done(space.munmap(page(5), 25 * PAGE_SIZE))
         }),
-        call("munmap of one", |space| done(space.munmap(page(0), LEN))),
-        call("brk up", |space| {
+        Call::new("munmap of one", |space| done(space.munmap(page(0), LEN))),
+        Call::new("brk up", |space| {
             let to = BASE - 50 * PAGE_SIZE;
             is_at(space.brk(to), to)
         }),
-        call("brk down", |space| {
+        Call::new("brk down", |space| {
             let to = BASE - 62 * PAGE_SIZE;
             is_at(space.brk(to), to)
         }),
@@ -129,46 +62,46 @@ fn changes() -> Vec<Call> {
         move |space: &mut AddressSpace| done(space.madvise(page(0), pages * PAGE_SIZE, advice))
     };
     vec![
-        call("mprotect of the middle", |space| {
+        Call::new("mprotect of the middle", |space| {
             done(space.mprotect(page(3), 2 * PAGE_SIZE, PROT_READ))
         }),
         // Split before: five mappings in ten pages.
-        call("mprotect of several", |space| {
+        Call::new("mprotect of several", |space| {
             done(space.mprotect(page(0), LEN, PROT_NONE))
         })
         .leaving(protect(2))
         .leaving(protect(4))
         .leaving(protect(6))
         .leaving(protect(8)),
-        call("madvise of the middle", |space| {
+        Call::new("madvise of the middle", |space| {
             done(space.madvise(page(3), PAGE_SIZE, MADV_DONTDUMP))
         })
-        .ending_in(Errno::EAGAIN),
-        call("madvise of several", advise(10, MADV_DONTFORK))
-            .ending_in(Errno::EAGAIN)
+        .ending_in(AGAIN),
+        Call::new("madvise of several", advise(10, MADV_DONTFORK))
+            .ending_in(AGAIN)
             .leaving(advise(2, MADV_DONTFORK))
             .leaving(advise(4, MADV_DONTFORK))
             .leaving(advise(6, MADV_DONTFORK))
             .leaving(advise(8, MADV_DONTFORK)),
-        call("madvise to populate", advise(2, MADV_POPULATE_WRITE)),
-        call("madvise to guard", advise(2, MADV_GUARD_INSTALL)).leaving(none),
-        call("mlock of the middle", lock(27, 2)),
-        call("mlock of several", lock(0, 10))
+        Call::new("madvise to populate", advise(2, MADV_POPULATE_WRITE)),
+        Call::new("madvise to guard", advise(2, MADV_GUARD_INSTALL)).leaving(none),
+        Call::new("mlock of the middle", lock(27, 2)),
+        Call::new("mlock of several", lock(0, 10))
             .leaving(lock(0, 2))
             .leaving(lock(0, 4))
             .leaving(lock(0, 6))
             .leaving(lock(0, 8))
             .leaving(lock(0, 10)),
-        call("munlock", |space| {
+        Call::new("munlock", |space| {
             done(space.munlock(page(0), 2 * PAGE_SIZE))
         }),
-        call("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_anything(),
-        call("munlockall", |space| done(space.munlockall())).leaving_anything(),
-        call("mseal", |space| done(space.mseal(page(3), PAGE_SIZE, 0))),
-        call("msync", |space| done(space.msync(page(0), LEN, MS_SYNC))),
-        call("a write", fault(12, Access::Write)),
-        call("a write elsewhere", fault(0, Access::Write)),
-        call("a stack that grows", fault(990, Access::Write)).leaving(none),
+        Call::new("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_anything(),
+        Call::new("munlockall", |space| done(space.munlockall())).leaving_anything(),
+        Call::new("mseal", |space| done(space.mseal(page(3), PAGE_SIZE, 0))),
+        Call::new("msync", |space| done(space.msync(page(0), LEN, MS_SYNC))),
+        Call::new("a write", fault(12, Access::Write)),
+        Call::new("a write elsewhere", fault(0, Access::Write)),
+        Call::new("a stack that grows", fault(990, Access::Write)).leaving(none),
     ]
 }
 
@@ -189,18 +122,18 @@ fn remaps() -> Vec<Call> {
         move |space: &mut AddressSpace| done(space.munmap(page(from), pages * PAGE_SIZE))
     };
     vec![
-        call("mremap in place", remap(10, 12, None, 0)),
-        call("mremap to shrink", remap(10, 4, None, 0)),
-        call("mremap elsewhere", remap(10, 20, None, MREMAP_MAYMOVE)),
-        call("mremap of the head", remap(3, 8, None, MREMAP_MAYMOVE)),
-        call("mremap over others", remap(10, 10, Some(51), fixed)).leaving(cleared(51, 10)),
-        call("mremap to shrink over others", remap(8, 4, Some(51), fixed))
+        Call::new("mremap in place", remap(10, 12, None, 0)),
+        Call::new("mremap to shrink", remap(10, 4, None, 0)),
+        Call::new("mremap elsewhere", remap(10, 20, None, MREMAP_MAYMOVE)),
+        Call::new("mremap of the head", remap(3, 8, None, MREMAP_MAYMOVE)),
+        Call::new("mremap over others", remap(10, 10, Some(51), fixed)).leaving(cleared(51, 10)),
+        Call::new("mremap to shrink over others", remap(8, 4, Some(51), fixed))
             .leaving(cleared(51, 4))
             .leaving(move |space| {
                 cleared(51, 4)(space)?;
                 cleared(28, 4)(space)
             }),
-        call(
+        Call::new(
             "mremap with both kept",
             remap(10, 10, None, MREMAP_MAYMOVE | MREMAP_DONTUNMAP),
         ),
@@ -210,17 +143,17 @@ fn remaps() -> Vec<Call> {
 fn bookkeeping() -> Vec<Call> {
     let other = file(1, FileAccess::READ);
     vec![
-        call("set_file", move |space| {
+        Call::new("set_file", move |space| {
             done(space.set_file(other.id, &other))
         }),
-        call("mark_written", |space| {
+        Call::new("mark_written", |space| {
             done(space.mark_written(page(12)..page(13)))
         }),
-        call("keep_history", |space| {
+        Call::new("keep_history", |space| {
             let older = space.snapshot();
             done(space.keep_history(&older))
         }),
-        call("snapshot", |space| {
+        Call::new("snapshot", |space| {
             let copy = space.snapshot();
             Ok(copy.map_count() as u64)
         }),

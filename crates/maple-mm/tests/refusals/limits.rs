@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maple_mm::{AddressSpace, Errno, Overcommit, Setup, System, SystemSettings, abi::*};
 
-use crate::calls::{LEN, is_at};
+use crate::call::{LEN, is_at};
 use crate::common::{map_as, memory, page};
 
 /// Five adjacent mappings that become writable, two pages each, with room to promise for
