@@ -507,3 +507,29 @@ pub(crate) fn is_within_huge_page(vma: &Vma, at: u64) -> bool {
 pub(crate) const fn huge_page_ceil(bytes: u64) -> u64 {
     bytes.wrapping_add(HUGE_PAGE_SIZE - 1) & !(HUGE_PAGE_SIZE - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HugePool;
+
+    #[test]
+    #[should_panic(expected = "stock.free <= self.total")]
+    #[cfg_attr(not(debug_assertions), ignore = "checked with debug assertions only")]
+    fn a_page_too_many_is_found() {
+        HugePool::new(2).put_back(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "stock.reserved <= stock.free")]
+    #[cfg_attr(not(debug_assertions), ignore = "checked with debug assertions only")]
+    fn a_promise_of_pages_that_were_taken_is_found() {
+        let pool = HugePool::new(1);
+        assert!(pool.take());
+        pool.update(|stock| {
+            Some(super::Stock {
+                reserved: 1,
+                ..stock
+            })
+        });
+    }
+}

@@ -73,3 +73,116 @@ fn wrong(page: Mapped, vma: &Vma) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use crate::Access;
+    use crate::Setup;
+    use crate::abi::{
+        MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PAGE_SIZE, PROT_READ, PROT_WRITE,
+    };
+    use crate::map::MmapRequest;
+    use crate::mapped_pages::MappedPages;
+    use crate::paging::{
+        Arena, ArenaLayout, Attributes, Content, FrameSize, LeafFlags, NewPage, NoTlb, PageKind,
+        PhysAddr, PhysMemory, X86_64,
+    };
+    use crate::space::AddressSpace;
+
+    type Memory = Arc<Arena<parking_lot::RawMutex>>;
+    type Space = AddressSpace<MappedPages<X86_64<4>, Memory, NoTlb>>;
+
+    const START: u64 = 0x20_0000;
+    /// The second page of the mapping, which is not there yet.
+    const SECOND: u64 = START + PAGE_SIZE;
+    const READ: LeafFlags = LeafFlags::READ.union(LeafFlags::USER);
+
+    /// Two pages that may be read and written, of which the first was written.
+    fn written(sharing: u64) -> (Space, Memory) {
+        let (frames, base) = (1024, PhysAddr::new(0x4000_0000));
+        let memory: Memory = Arc::new(Arena::new(ArenaLayout { frames, base }).unwrap());
+        let side = MappedPages::new(Arc::clone(&memory), NoTlb).unwrap();
+        let mut space = AddressSpace::with_pages(Setup::default(), side);
+        let request = MmapRequest {
+            addr: START,
+            flags: sharing | MAP_ANONYMOUS | MAP_FIXED,
+            ..MmapRequest::anonymous(2 * PAGE_SIZE, PROT_READ | PROT_WRITE)
+        };
+        space.mmap(request).unwrap();
+        if sharing == MAP_PRIVATE {
+            space.fault(START, Access::Write).unwrap();
+        }
+        assert_eq!(space.validate_pages(), Ok(()));
+        (space, memory)
+    }
+
+    /// What is found where there is a page at `addr` that the mappings know nothing of.
+    #[track_caller]
+    fn found(sharing: u64, addr: u64, page: (PageKind, LeafFlags)) -> Option<&'static str> {
+        let (mut space, memory) = written(sharing);
+        let tables = &mut space.pages.tables;
+        let mut gather = tables.gather(NoTlb);
+        let frame = memory.allocate(FrameSize::SMALL, Content::Zeroed).unwrap();
+        let attributes = Attributes::new(page.0, page.1);
+        let page = NewPage { frame, attributes };
+        tables.map(addr, page, &mut gather).unwrap();
+        gather.finish();
+        space.validate_pages().err().map(|violation| violation.id)
+    }
+
+    #[test]
+    fn a_page_as_it_should_be_is_accepted() {
+        assert_eq!(found(MAP_PRIVATE, SECOND, (PageKind::Anon, READ)), None);
+    }
+
+    #[test]
+    fn a_page_without_a_mapping_is_found() {
+        let beyond = SECOND + PAGE_SIZE;
+        let found = found(MAP_PRIVATE, beyond, (PageKind::Anon, READ));
+        assert_eq!(found, Some("PG1"));
+    }
+
+    #[test]
+    fn a_private_page_in_shared_memory_is_found() {
+        let found = found(MAP_SHARED, SECOND, (PageKind::Anon, READ));
+        assert_eq!(found, Some("PG2"));
+    }
+
+    #[test]
+    fn a_page_that_may_be_executed_unlike_its_mapping_is_found() {
+        let right = READ | LeafFlags::EXECUTE;
+        let found = found(MAP_PRIVATE, SECOND, (PageKind::Anon, right));
+        assert_eq!(found, Some("PG3"));
+    }
+
+    #[test]
+    fn a_page_that_may_not_be_read_unlike_its_mapping_is_found() {
+        let found = found(MAP_PRIVATE, SECOND, (PageKind::Anon, LeafFlags::USER));
+        assert_eq!(found, Some("PG3"));
+    }
+
+    #[test]
+    fn a_page_of_a_file_in_anonymous_memory_is_found() {
+        let found = found(MAP_PRIVATE, SECOND, (PageKind::File, READ));
+        assert_eq!(found, Some("PG4"));
+    }
+
+    #[test]
+    fn the_zero_page_in_shared_memory_is_found() {
+        let (mut space, _memory) = written(MAP_SHARED);
+        let tables = &mut space.pages.tables;
+        let mut gather = tables.gather(NoTlb);
+        tables.map_zero_page(SECOND, READ, &mut gather).unwrap();
+        gather.finish();
+        assert_eq!(space.validate_pages().unwrap_err().id, "PG4");
+    }
+
+    #[test]
+    fn a_page_of_the_huge_pool_in_an_ordinary_mapping_is_found() {
+        let explicit = READ | LeafFlags::EXPLICIT;
+        let found = found(MAP_PRIVATE, SECOND, (PageKind::Anon, explicit));
+        assert_eq!(found, Some("PG5"));
+    }
+}
