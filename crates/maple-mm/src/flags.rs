@@ -1,6 +1,7 @@
 //! What the kernel remembers about a mapping in one word, and its two-letter names in `smaps`.
 
 use alloc::string::String;
+use core::fmt::{self, Write};
 
 use crate::abi::{PROT_EXEC, PROT_READ, PROT_WRITE};
 
@@ -190,11 +191,31 @@ impl VmFlags {
     #[must_use]
     pub fn mnemonics(self) -> String {
         let mut words = String::new();
-        for (_, name) in MNEMONICS.iter().filter(|(flag, _)| self.contains(*flag)) {
-            words.push_str(name);
-            words.push(' ');
-        }
+        // Writing to a string does not fail.
+        let _: fmt::Result = self.write_mnemonics(&mut words);
         words
+    }
+
+    /// Writes the words `smaps` prints, each followed by a space.
+    ///
+    /// # Errors
+    ///
+    /// What `out` says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::VmFlags;
+    /// let mut words = String::new();
+    /// (VmFlags::MAYREAD | VmFlags::READ).write_mnemonics(&mut words).unwrap();
+    /// assert_eq!(words, "rd mr ");
+    /// ```
+    pub fn write_mnemonics(self, out: &mut dyn Write) -> fmt::Result {
+        for (_, name) in MNEMONICS.iter().filter(|(flag, _)| self.contains(*flag)) {
+            out.write_str(name)?;
+            out.write_char(' ')?;
+        }
+        Ok(())
     }
 }
 
@@ -202,8 +223,8 @@ impl VmFlags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownMnemonic(pub String);
 
-impl core::fmt::Display for UnknownMnemonic {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Display for UnknownMnemonic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "`{}` is no flag of smaps this version knows; report it",

@@ -103,6 +103,26 @@ impl<P: PageSide> AddressSpace<P> {
         anon
     }
 
+    /// Takes over counters that no mapping tells: the most pages there ever were (`VmPeak`), and
+    /// how many are locked (`VmLck`), some perhaps in no mapping any more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.keep_counters(100, 3);
+    /// assert_eq!((space.statistics().peak_vm, space.statistics().locked_vm), (100, 3));
+    /// ```
+    pub fn keep_counters(&mut self, peak_pages: u64, locked_pages: u64) {
+        self.peak_vm = self.peak_vm.max(peak_pages);
+        let locked = self.tally.statistics.locked_vm;
+        let stray = locked_pages.saturating_sub(locked.saturating_sub(self.stray_locked));
+        self.tally.statistics.locked_vm = locked - self.stray_locked + stray;
+        self.stray_locked = stray;
+    }
+
     /// Marks every private mapping that overlaps `range` as written: what is known from outside
     /// (`pagemap`, `smaps`) where the writes themselves were not seen.
     ///

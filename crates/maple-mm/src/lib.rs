@@ -66,6 +66,7 @@ mod protect;
 mod remap;
 mod savepoint;
 mod seal;
+mod smaps;
 mod space;
 mod system;
 mod teardown;

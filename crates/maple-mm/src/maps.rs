@@ -247,12 +247,21 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn write_gate(&self, out: &mut dyn Write) -> fmt::Result {
+        let Some(line) = self.gate_line() else {
+            return Ok(());
+        };
+        line.write(out)?;
+        out.write_char('\n')
+    }
+
+    /// The line of the kernel's gate page, if there is one.
+    pub(crate) fn gate_line(&self) -> Option<MapsLine<'static>> {
         let flags = match self.layout.gate {
-            Gate::Absent => return Ok(()),
+            Gate::Absent => return None,
             Gate::ExecuteOnly => VmFlags::EXEC,
             Gate::Readable => VmFlags::READ | VmFlags::EXEC,
         };
-        let line = MapsLine {
+        Some(MapsLine {
             start: GATE_START,
             end: GATE_START + PAGE_SIZE,
             flags,
@@ -260,8 +269,6 @@ impl<P: PageSide> AddressSpace<P> {
             device: (0, 0),
             inode: 0,
             name: "[vsyscall]",
-        };
-        line.write(out)?;
-        out.write_char('\n')
+        })
     }
 }
