@@ -100,6 +100,7 @@ impl<P: PageSide> AddressSpace<P> {
         }
         match advice {
             MADV_GUARD_INSTALL => return self.install_guard(&part),
+            MADV_COLLAPSE if self.refuses_huge_pages() => return Err(Errno::EINVAL),
             MADV_COLLAPSE => return check_collapse(&part),
             MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT | MADV_GUARD_REMOVE => {
                 return check_content_advice(&part.vma, advice);
@@ -279,7 +280,7 @@ fn advised_flags(vma: &Vma, advice: i32) -> Result<VmFlags, Errno> {
 }
 
 /// Whether same-page merging takes the mapping; others are passed over without an error.
-fn can_share_equal_pages(flags: VmFlags) -> bool {
+pub(crate) fn can_share_equal_pages(flags: VmFlags) -> bool {
     let refused = VmFlags::SHARED
         | VmFlags::MAYSHARE
         | VmFlags::SPECIAL

@@ -435,6 +435,7 @@ impl<P: PageSide> AddressSpace<P> {
             layout: self.layout.clone(),
             limits: self.limits,
             capabilities: self.capabilities,
+            process: self.process.of_child(),
             tree,
             tally,
             anon_origin,

@@ -14,7 +14,7 @@ use crate::vma::{Content, Vma};
 impl<P: PageSide> AddressSpace<P> {
     /// Takes over from `older`, a model of the same address space some calls ago, what `/proc`
     /// does not tell: the anon_vma chains and offsets of private memory that was there already,
-    /// and the flags new mappings get.
+    /// the flags new mappings get, and what was asked of the whole.
     ///
     /// # Complexity
     ///
@@ -72,6 +72,7 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(errno);
         }
         self.default_flags = older.default_flags;
+        self.process = older.process;
         self.offsets = Offsets::MayBeStale;
         Ok(())
     }

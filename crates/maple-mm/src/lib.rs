@@ -61,7 +61,9 @@ pub mod paging;
 mod placement;
 #[cfg(planted_mistakes)]
 pub mod planted;
+mod process;
 mod profile;
+mod program_addresses;
 mod protect;
 mod remap;
 mod savepoint;
@@ -99,7 +101,11 @@ pub use notifier::{Invalidation, RangeNotifier};
 pub use page_side::{
     Alike, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
-pub use profile::{AnonMergeRule, Configured, HugePlacement, LinuxProfile, MremapGeneration};
+pub use process::{Process, ProcessFlags};
+pub use profile::{
+    AnonMergeRule, Configured, HugePlacement, LinuxProfile, MergeAnyRule, MremapGeneration,
+};
+pub use program_addresses::ProgramAddresses;
 pub use protect::KeyedProtection;
 pub use remap::MremapRequest;
 pub use space::{AddressSpace, Mappings, Setup};

@@ -16,6 +16,7 @@ use crate::lock::is_never_locked;
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::{PageSide, with_contents};
 use crate::placement::Place;
+use crate::process::Company;
 use crate::space::AddressSpace;
 use crate::system::Overcommit;
 use crate::unmap::Room;
@@ -87,7 +88,8 @@ impl<P: PageSide> AddressSpace<P> {
     /// `EINVAL` for length 0; `ENOMEM` for a length that wraps; `EOVERFLOW`; `ENOMEM` beyond
     /// `max_map_count` or without room; `EINVAL`, `EPERM` for a bad fixed address; `EEXIST`;
     /// `EPERM`, `EAGAIN` for locking; what the file refuses (`EOVERFLOW`, `EOPNOTSUPP`,
-    /// `EACCES`, `ETXTBSY`, `EPERM`, `ENODEV`, `EINVAL`); `EPERM` for a sealed range; `ENOMEM`
+    /// `EACCES`, `ETXTBSY`, `EPERM`, `ENODEV`, `EINVAL`); `EACCES` for what `PR_SET_MDWE` forbids;
+    /// `EPERM` for a sealed range; `ENOMEM`
     /// beyond a limit. With `MAP_HUGETLB` first of all `EINVAL` for a size other than 2 MiB, of
     /// which there is a pool, and 1 GiB, of which there is none (`ENOMEM`); and at last `EINVAL`
     /// for an offset within a huge page, `ENOMEM` if the pool cannot promise all pages
@@ -185,7 +187,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     fn mmap_file(&mut self, request: &MmapRequest, file: Option<&FileRef>) -> Result<u64, Errno> {
         let place = self.checked_place(request, file)?;
-        let mut flags = self.initial_flags(request);
+        let mut flags = self.initial_flags(request, file);
         let addr = self.place(&place)?;
         self.check_placed(request, addr, &place)?;
         if request.flags & MAP_LOCKED != 0 && !self.can_lock() {
@@ -304,9 +306,13 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    fn initial_flags(&self, request: &MmapRequest) -> VmFlags {
+    fn initial_flags(&self, request: &MmapRequest, file: Option<&FileRef>) -> VmFlags {
         let mut flags =
             VmFlags::from_protection(request.prot) | VmFlags::MAY_ACCESS | self.default_flags;
+        let may_run = file.is_none_or(|file| !file.access.contains(FileAccess::NO_EXEC));
+        if self.read_implies_exec() && flags.contains(VmFlags::READ) && may_run {
+            flags |= VmFlags::EXEC;
+        }
         let has = |flag| request.flags & flag != 0;
         flags.set(VmFlags::GROWSDOWN, has(MAP_GROWSDOWN));
         flags.set(VmFlags::SYNC, has(MAP_SYNC));
@@ -360,6 +366,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// Replaces what lies in the range by one new mapping, merged with its neighbours.
     pub(crate) fn map_region(&mut self, mut new: NewRange) -> Result<(), Errno> {
+        self.check_exec_gain(new.content.flags, new.content.flags)?;
         let room = self.make_room(new.start, new.end)?;
         let pages = Self::pages(new.end - new.start);
         let charge = match self.check_limits(&mut new, &room, pages) {
@@ -374,16 +381,25 @@ impl<P: PageSide> AddressSpace<P> {
             self.commit(room.edits)?;
             return Err(errno);
         }
+        new.content.flags |= self.early_merge_any(new.content.flags, &new.content.backing);
         let merged = self.merged_new(&new);
+        let company = if merged.is_some() {
+            Company::Joined
+        } else {
+            Company::Alone
+        };
         let alone = || Vma::new(new.start, new.end, new.content.clone());
         let mut edits = room.edits;
         // LINUX: what cannot be locked loses the lock after it may have merged as a locked one.
         let mapped = merged.or_else(alone).map(|vma| {
-            let flags = vma.flags() - VmFlags::LOCKED_ANY;
+            let mut flags = vma.flags() | self.late_merge_any(vma.flags(), company);
             if is_never_locked(&vma) {
-                vma.with_flags(flags)
-            } else {
+                flags -= VmFlags::LOCKED_ANY;
+            }
+            if flags == vma.flags() {
                 vma
+            } else {
+                vma.with_flags(flags)
             }
         });
         edits.put_some(mapped)?;

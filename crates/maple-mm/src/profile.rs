@@ -28,6 +28,16 @@ pub enum MremapGeneration {
     MultipleMappings,
 }
 
+/// When a new mapping gets the mark of `PR_SET_MEMORY_MERGE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergeAnyRule {
+    /// Up to 6.16: after it looked for neighbours to join, which it does without the mark, so
+    /// that it joins none that has it.
+    AfterMerge,
+    /// From 6.17: before, unless a driver can change its flags later; then only if it stays alone.
+    BeforeMerge,
+}
+
 /// Whether something is part of the kernel's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Configured {
@@ -75,6 +85,10 @@ pub struct LinuxProfile {
     pub soft_dirty: Configured,
     /// Names of anonymous mappings.
     pub anon_vma_name: Configured,
+    /// When new mappings are marked by `PR_SET_MEMORY_MERGE`.
+    pub merge_any: MergeAnyRule,
+    /// Whether `PR_SET_THP_DISABLE` knows an exception for what asks for huge pages.
+    pub huge_page_exception: Configured,
 }
 
 impl LinuxProfile {
@@ -84,6 +98,8 @@ impl LinuxProfile {
         anon_merge: AnonMergeRule::NeighbourMustBeWritten,
         guard_flag: Configured::No,
         mremap: MremapGeneration::SingleMapping,
+        merge_any: MergeAnyRule::AfterMerge,
+        huge_page_exception: Configured::No,
         ..Self::V6_18
     };
 
@@ -98,6 +114,8 @@ impl LinuxProfile {
         ksm: Configured::Yes,
         soft_dirty: Configured::No,
         anon_vma_name: Configured::No,
+        merge_any: MergeAnyRule::BeforeMerge,
+        huge_page_exception: Configured::Yes,
     };
 }
 
