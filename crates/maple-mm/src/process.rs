@@ -213,7 +213,7 @@ impl<P: PageSide> AddressSpace<P> {
             _ => return Err(Errno::EINVAL),
         };
         let all = ProcessFlags::NO_HUGE_PAGES | ProcessFlags::HUGE_PAGES_IF_ADVISED;
-        self.process.flags = self.process.flags - all | flags;
+        self.process.flags = (self.process.flags - all) | flags;
         Ok(0)
     }
 

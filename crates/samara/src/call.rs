@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::process_call::ProcessCall;
+
 /// What stood behind the file-descriptor argument of an `mmap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallFile {
@@ -85,6 +87,8 @@ pub(crate) enum Call {
         addr: u64,
         len: u64,
     },
+    /// A call that concerns the address space as a whole.
+    Process(ProcessCall),
 }
 
 /// The kinds of call a verdict counts.
@@ -105,6 +109,7 @@ pub(crate) enum CallKind {
     Munlockall,
     Mseal,
     Prctl,
+    Personality,
     Fork,
     Exec,
 }
@@ -127,6 +132,7 @@ impl CallKind {
             Self::Munlockall => "munlockall",
             Self::Mseal => "mseal",
             Self::Prctl => "prctl",
+            Self::Personality => "personality",
             Self::Fork => "fork",
             Self::Exec => "exec",
         }
@@ -151,6 +157,7 @@ impl Call {
             Self::Munlockall => CallKind::Munlockall,
             Self::Mseal { .. } => CallKind::Mseal,
             Self::SetVmaName { .. } => CallKind::Prctl,
+            Self::Process(call) => call.kind(),
         }
     }
 
@@ -192,7 +199,7 @@ impl Call {
                 .map(|end| span(end.min(addr), 1))
                 .into_iter()
                 .collect(),
-            Self::Mlockall { .. } | Self::Munlockall => Vec::new(),
+            Self::Mlockall { .. } | Self::Munlockall | Self::Process(_) => Vec::new(),
         }
     }
 }
@@ -379,6 +386,7 @@ impl fmt::Display for Call {
                 write!(f, "mlockall({})", bits(flags, &names, "0"))
             }
             Self::Munlockall => f.write_str("munlockall()"),
+            Self::Process(call) => call.fmt(f),
             Self::SetVmaName { addr, len } => {
                 write!(
                     f,

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use maple_mm::{
-    AnonMergeRule, Capabilities, Configured, Direction as ModelDirection, File, FileAccess, FileId,
-    FileKind, Gate as ModelGate, Layout, Limits, LinuxProfile, Overcommit, Setup, System,
-    SystemSettings, VmFlags, Vma,
+    AddressSpace, AnonMergeRule, Capabilities, Configured, Direction as ModelDirection, File,
+    FileAccess, FileId, FileKind, Gate as ModelGate, Layout, Limits, LinuxProfile, Overcommit,
+    Process, ProcessFlags, Setup, System, SystemSettings, VmFlags, Vma,
 };
 
 use crate::event::{
-    Direction, FileClass, FileFacts, Gate, LayoutFacts, StartFacts, SystemFacts, access, capability,
+    Direction, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts, StartFacts, SystemFacts,
+    access, capability,
 };
 use crate::kernel::KernelMapping;
 use crate::procfs::MemoryLimits;
@@ -77,6 +78,7 @@ pub(crate) fn capabilities(bits: u64) -> Capabilities {
         (capability::SYS_RAWIO, Capabilities::SYS_RAWIO),
         (capability::IPC_LOCK, Capabilities::IPC_LOCK),
         (capability::SYS_ADMIN, Capabilities::SYS_ADMIN),
+        (capability::SYS_RESOURCE, Capabilities::SYS_RESOURCE),
     ];
     pairs
         .into_iter()
@@ -118,6 +120,41 @@ pub(crate) fn setup(system: Arc<System>, profile: LinuxProfile, facts: &StartFac
         layout: layout(&facts.layout),
         limits: limits(&facts.limits),
         capabilities: capabilities(facts.capabilities),
+        // What is known of it comes as an event of its own.
+        process: Process::default(),
+    }
+}
+
+/// What was asked of the whole.
+pub(crate) const fn process(facts: &ProcessFacts) -> Process {
+    Process {
+        personality: facts.personality,
+        flags: ProcessFlags::from_bits_truncate(facts.flags),
+    }
+}
+
+/// The same as facts, with the counters and addresses that go with it.
+pub(crate) fn process_facts(space: &AddressSpace) -> ProcessFacts {
+    let (process, layout) = (space.process(), space.layout());
+    let counters = space.statistics();
+    ProcessFacts {
+        peak_pages: counters.peak_vm,
+        locked_pages: counters.locked_vm,
+        personality: process.personality,
+        flags: process.flags.bits(),
+        arguments: (layout.arg_start, layout.arg_end),
+        environment: (layout.env_start, layout.env_end),
+    }
+}
+
+/// `layout` with what is known of arguments and environment.
+pub(crate) fn with_arguments(layout: &Layout, facts: &ProcessFacts) -> Layout {
+    Layout {
+        arg_start: facts.arguments.0,
+        arg_end: facts.arguments.1,
+        env_start: facts.environment.0,
+        env_end: facts.environment.1,
+        ..layout.clone()
     }
 }
 

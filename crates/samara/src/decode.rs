@@ -4,8 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use libc::c_long;
+use maple_mm::abi;
 
 use crate::call::{Call, CallFile};
+use crate::process_call::{ADDRESSES, ProcessCall};
 use crate::ptrace::{Registers, Tid};
 use crate::seccomp;
 
@@ -108,8 +110,8 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
         libc::SYS_clone3 => return clone_request(read_word(tid, a).unwrap_or(0)),
         libc::SYS_execve | libc::SYS_execveat => return Request::Exec,
         libc::SYS_setrlimit | libc::SYS_prlimit64 => return Request::Limits,
-        libc::SYS_personality => return personality(a),
-        libc::SYS_prctl => return prctl(a, [b, c, d], names),
+        libc::SYS_personality => Call::Process(ProcessCall::Personality { persona: a }),
+        libc::SYS_prctl => return prctl(tid, [a, b, c, d, e], names),
         other => return Request::NotModelled(name_of(other)),
     };
     let _ = f;
@@ -162,28 +164,46 @@ fn clone_request(flags: u64) -> Request {
     Request::Share { thread }
 }
 
-/// Only `READ_IMPLIES_EXEC` (and a layout chosen at the next exec, which is read from there)
-/// concerns memory. A query changes nothing.
-fn personality(persona: u64) -> Request {
-    const QUERY: u64 = 0xffff_ffff;
-    const READ_IMPLIES_EXEC: u64 = 0x0040_0000;
-    if persona & QUERY != QUERY && persona & READ_IMPLIES_EXEC != 0 {
-        return Request::NotModelled("personality(READ_IMPLIES_EXEC)");
+fn prctl(tid: Tid, [option, a, b, c, d]: [u64; 5], names: AnonymousNames) -> Request {
+    // An `int`.
+    let option = option as u32;
+    match (option, a) {
+        (abi::PR_SET_VMA, _) if names == AnonymousNames::Absent => {
+            return Request::Memory(Call::SetVmaName { addr: b, len: c }, None);
+        }
+        (abi::PR_SET_VMA, _) => return Request::NotModelled("prctl(PR_SET_VMA)"),
+        (abi::PR_SET_MM, abi::PR_SET_MM_MAP) => return program_addresses(tid, [b, c, d]),
+        // They concern no mapping.
+        (
+            abi::PR_SET_MM,
+            abi::PR_SET_MM_MAP_SIZE | abi::PR_SET_MM_AUXV | abi::PR_SET_MM_EXE_FILE,
+        ) => return Request::Harmless,
+        _ => {}
     }
-    Request::Harmless
+    let args = [a, b, c, d];
+    Request::Memory(Call::Process(ProcessCall::Prctl { option, args }), None)
 }
 
-fn prctl(operation: u64, [kind, addr, len]: [u64; 3], names: AnonymousNames) -> Request {
-    if operation == libc::PR_SET_VMA as u64 && names == AnonymousNames::Absent {
-        let _ = kind;
-        return Request::Memory(Call::SetVmaName { addr, len }, None);
+/// `prctl(PR_SET_MM, PR_SET_MM_MAP, map, size, 0)`.
+fn program_addresses(tid: Tid, [map, size, unused]: [u64; 3]) -> Request {
+    const SIZE: usize = 8 * ADDRESSES + 8 + 4 + 4;
+    let mut bytes = [0; SIZE];
+    let is_refused = unused != 0 || size != SIZE as u64 || read(tid, map, &mut bytes).is_none();
+    if is_refused {
+        return Request::Harmless;
     }
-    Request::NotModelled(match operation as u32 {
-        seccomp::PR_SET_MDWE => "prctl(PR_SET_MDWE)",
-        seccomp::PR_SET_MEMORY_MERGE => "prctl(PR_SET_MEMORY_MERGE)",
-        op if op == libc::PR_SET_VMA as u32 => "prctl(PR_SET_VMA)",
-        _ => "prctl(PR_SET_MM)",
-    })
+    let mut words = bytes.chunks_exact(8).map(|chunk| {
+        let word: [u8; 8] = chunk.try_into().unwrap_or_default();
+        u64::from_le_bytes(word)
+    });
+    let all: [u64; ADDRESSES] = std::array::from_fn(|_| words.next().unwrap_or(0));
+    // The place of an auxiliary vector, its size, and a descriptor: no vector and no file.
+    let [_, extras] = [words.next().unwrap_or(0), words.next().unwrap_or(0)];
+    let (auxv_size, file) = (extras as u32, (extras >> 32) as i32);
+    if auxv_size != 0 || file != -1 {
+        return Request::NotModelled("prctl(PR_SET_MM_MAP, with a file or an auxiliary vector)");
+    }
+    Request::Memory(Call::Process(ProcessCall::Addresses(all)), None)
 }
 
 fn name_of(number: c_long) -> &'static str {
@@ -205,10 +225,15 @@ fn name_of(number: c_long) -> &'static str {
 
 /// Reads eight bytes of a stopped thread's memory.
 fn read_word(tid: Tid, addr: u64) -> Option<u64> {
-    let memory = File::open(format!("/proc/{tid}/mem")).ok()?;
     let mut bytes = [0; 8];
-    memory.read_exact_at(&mut bytes, addr).ok()?;
+    read(tid, addr, &mut bytes)?;
     Some(u64::from_le_bytes(bytes))
+}
+
+/// Reads a stopped thread's memory; `None` if some of it cannot be read.
+fn read(tid: Tid, addr: u64, bytes: &mut [u8]) -> Option<()> {
+    let memory = File::open(format!("/proc/{tid}/mem")).ok()?;
+    memory.read_exact_at(bytes, addr).ok()
 }
 
 #[cfg(test)]

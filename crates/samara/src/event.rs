@@ -133,8 +133,9 @@ pub(crate) mod capability {
     pub(crate) const IPC_LOCK: u64 = 1 << 14;
     pub(crate) const SYS_RAWIO: u64 = 1 << 17;
     pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+    pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
     /// All that matter.
-    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN;
+    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN | SYS_RESOURCE;
 }
 
 /// Why an address space is read from the kernel instead of being predicted.
@@ -157,6 +158,20 @@ pub(crate) struct StartFacts {
     pub(crate) vmas: Vec<VmaFacts>,
 }
 
+/// What is known of an address space as a whole, beside its layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessFacts {
+    /// The most pages there ever were, and how many are locked.
+    pub(crate) peak_pages: u64,
+    pub(crate) locked_pages: u64,
+    pub(crate) personality: u32,
+    /// The bits of [`maple_mm::ProcessFlags`].
+    pub(crate) flags: u32,
+    /// Start and end of the arguments, and of the environment.
+    pub(crate) arguments: (u64, u64),
+    pub(crate) environment: (u64, u64),
+}
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -171,6 +186,11 @@ pub(crate) enum Event {
     Capabilities {
         mm: MmId,
         capabilities: u64,
+    },
+    /// What was learned of the whole; arguments and environment if they are known.
+    Process {
+        mm: MmId,
+        facts: ProcessFacts,
     },
     /// A write to (or growth of the stack to) this address was seen.
     Write {
@@ -203,6 +223,11 @@ pub(crate) enum Event {
     },
     /// What the kernel's `maps` said at this moment.
     State {
+        mm: MmId,
+        text: String,
+    },
+    /// What the kernel's `smaps` and `status` said, as [`crate::details`] puts it.
+    Details {
         mm: MmId,
         text: String,
     },
@@ -254,6 +279,19 @@ impl fmt::Display for Event {
             Self::NotModelled { mm, name } => write!(f, "mm {}: {name}, not modelled", mm.0),
             Self::State { mm, text } => {
                 write!(f, "mm {}: {} mappings", mm.0, text.lines().count())
+            }
+            Self::Process { mm, facts } => {
+                let ProcessFacts {
+                    personality, flags, ..
+                } = facts;
+                write!(
+                    f,
+                    "mm {}: personality {personality:#x}, switches {flags:#x}",
+                    mm.0
+                )
+            }
+            Self::Details { mm, text } => {
+                write!(f, "mm {}: {} lines of details", mm.0, text.lines().count())
             }
             Self::Gone { mm } => write!(f, "mm {}: gone", mm.0),
         }

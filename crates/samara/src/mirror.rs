@@ -8,13 +8,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use maple_mm::{
     Access, AddressSpace, Backing, File, FileId, FileRef, KeyedProtection, LinuxProfile, MmapFile,
-    MmapRequest, MremapRequest, System, VmFlags, VmaRef,
+    MmapRequest, MremapRequest, Process, System, VmFlags, VmaRef,
 };
 
 use crate::call::{Call, CallFile};
 use crate::convert;
+use crate::details;
 use crate::engine::MmId;
-use crate::event::{BackingFacts, Cause, Event, FileFacts, StartFacts, VmaFacts};
+use crate::event::{BackingFacts, Cause, Event, FileFacts, ProcessFacts, StartFacts, VmaFacts};
 use crate::kernel::KernelMapping;
 use crate::procfs::MemoryLimits;
 
@@ -77,9 +78,10 @@ impl Mirror {
                 self.call(*mm, call)
                     .context("a call in an unknown address space")?;
             }
+            Event::Process { mm, facts } => self.process(*mm, facts)?,
             Event::Fork { parent, child } => self.fork(*parent, *child)?,
             Event::Gone { mm } => self.remove(*mm),
-            Event::NotModelled { .. } | Event::State { .. } => {}
+            Event::NotModelled { .. } | Event::State { .. } | Event::Details { .. } => {}
         }
         Ok(())
     }
@@ -107,6 +109,14 @@ impl Mirror {
             let _ = space.fault(addr, Access::Write);
             Ok(())
         }
+    }
+
+    fn process(&mut self, mm: MmId, facts: &ProcessFacts) -> Result<()> {
+        let space = &mut self.mirrored_mut(mm)?.space;
+        space.set_process(convert::process(facts));
+        space.keep_counters(facts.peak_pages, facts.locked_pages);
+        space.set_layout(convert::with_arguments(space.layout(), facts));
+        Ok(())
     }
 
     fn define_file(&mut self, facts: &FileFacts) -> Result<()> {
@@ -261,6 +271,7 @@ impl Mirror {
             Call::Mlockall { flags } => nothing(space.mlockall(flags)),
             Call::Munlockall => nothing(space.munlockall()),
             Call::Mseal { addr, len, flags } => nothing(space.mseal(addr, len, flags)),
+            Call::Process(call) => call.apply(space),
             Call::SetVmaName { .. } => -i64::from(maple_mm::Errno::EINVAL.raw()),
         })
     }
@@ -331,6 +342,25 @@ impl Mirror {
         let mut text = String::new();
         self.space(mm)?.write_maps(&mut text).ok()?;
         Some(text)
+    }
+
+    /// What `smaps` and `status` say beyond `maps`, as the model has it.
+    pub(crate) fn details(&self, mm: MmId) -> Option<String> {
+        let space = self.space(mm)?;
+        let (mut smaps, mut status) = (String::new(), String::new());
+        space.write_smaps(&mut smaps).ok()?;
+        space.write_status(&mut status).ok()?;
+        Some(details::digest(&smaps, &status))
+    }
+
+    /// What was asked of an address space as a whole.
+    pub(crate) fn process_of(&self, mm: MmId) -> Option<Process> {
+        self.space(mm).map(AddressSpace::process)
+    }
+
+    /// The counters and addresses that go with it, as the model has them.
+    pub(crate) fn process_facts(&self, mm: MmId) -> Option<ProcessFacts> {
+        self.space(mm).map(convert::process_facts)
     }
 
     /// The ranges of private mappings that no write is known of.

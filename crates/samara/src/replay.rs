@@ -73,6 +73,7 @@ impl Replay {
                 self.last = Some((mm, compared));
             }
             Event::State { mm, text } => self.state(mm, &text),
+            Event::Details { mm, text } => self.details(mm, &text),
             event => {
                 self.count(&event);
                 self.mirror.apply(&event)?;
@@ -124,6 +125,25 @@ impl Replay {
         self.check_last(Some(recorded));
     }
 
+    /// Checks what `smaps` and `status` said.
+    fn details(&mut self, mm: MmId, recorded: &str) {
+        self.check_last(None);
+        let model = self.mirror.details(mm).unwrap_or_default();
+        self.verdict.comparisons += 1;
+        if recorded == model {
+            return;
+        }
+        self.verdict.diverged(Divergence {
+            process: 0,
+            comparison: self.verdict.comparisons,
+            call: "recorded lines of smaps and status".to_owned(),
+            predicted: result_text(0),
+            actual: result_text(0),
+            lines: differing_lines(recorded, &model),
+        });
+        self.lost.insert(mm);
+    }
+
     /// Checks the last call's result, and the state after it if one was recorded.
     fn check_last(&mut self, recorded: Option<&str>) {
         let Some((mm, compared)) = self.last.take() else {
@@ -158,6 +178,8 @@ fn space_of(event: &Event) -> Option<MmId> {
         | Event::LowBase { mm, .. }
         | Event::Write { mm, .. }
         | Event::SharedInode { mm, .. }
+        | Event::Process { mm, .. }
+        | Event::Details { mm, .. }
         | Event::Call { mm, .. }
         | Event::State { mm, .. } => Some(*mm),
         _ => None,

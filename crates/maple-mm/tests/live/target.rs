@@ -291,6 +291,7 @@ pub(crate) fn model(target: &mut Target) -> AddressSpace {
         layout: layout(pid, &maps(pid), brk as u64),
         limits: limits(pid),
         capabilities: capabilities(pid),
+        ..Setup::default()
     };
     AddressSpace::from_layout(setup, specs(pid)).expect("the kernel's maps are well-formed")
 }

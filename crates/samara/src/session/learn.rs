@@ -4,7 +4,7 @@ use super::{Ranges, Session, address};
 use crate::call::{Call, CallFile};
 use crate::compare;
 use crate::engine::{MmId, Place};
-use crate::event::{Event, FileFacts};
+use crate::event::{Event, FileFacts, ProcessFacts};
 use crate::facts;
 use crate::files::Identified;
 use crate::mirror::Mirror;
@@ -59,6 +59,7 @@ impl Session {
                 flags & libc::MAP_LOCKED as u64 != 0
                     || flags & libc::MAP_FIXED as u64 != 0 && addr < LOWEST
             }
+            Call::Process(call) => call.sets_addresses(),
             _ => false,
         };
         if !asks {
@@ -72,6 +73,33 @@ impl Session {
                 mm: place.mm,
                 capabilities,
             });
+        }
+    }
+
+    /// Reads how a thread is run before a call that depends on it: threads may differ.
+    pub(super) fn learn_personality(&mut self, place: Place, call: &Call) {
+        let depends = matches!(
+            call,
+            Call::Mmap { .. }
+                | Call::Mprotect { .. }
+                | Call::PkeyMprotect { .. }
+                | Call::Brk { .. }
+                | Call::Process(_)
+        );
+        if !depends || !self.has_personality {
+            return;
+        }
+        let personality = facts::personality(place.tid);
+        let Some(known) = self.mirror.process_facts(place.mm) else {
+            return;
+        };
+        if known.personality != personality {
+            let facts = ProcessFacts {
+                personality,
+                ..known
+            };
+            let mm = place.mm;
+            self.learn(&Event::Process { mm, facts });
         }
     }
 

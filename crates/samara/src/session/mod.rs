@@ -13,6 +13,8 @@ mod start;
 
 use std::collections::{HashMap, HashSet};
 
+use maple_mm::Process;
+
 use crate::call::{Call, CallKind};
 use crate::compare::Comparison;
 use crate::decode::{self, AnonymousNames, Request, Sharing};
@@ -72,6 +74,10 @@ pub(crate) struct Session {
     late: Option<Event>,
     /// Tasks whose present call came through the 32-bit or x32 entry.
     foreign: HashSet<Tid>,
+    /// What tasks that go on to another program had asked of their address space.
+    leaving: HashMap<Tid, Process>,
+    /// Whether some task has a personality of its own, so that others' must be asked for.
+    has_personality: bool,
     /// Why nothing can be traced at all, if so.
     fatal: Option<String>,
 }
@@ -114,6 +120,8 @@ impl Session {
             progress,
             late: None,
             foreign: HashSet::new(),
+            leaving: HashMap::new(),
+            has_personality: false,
             fatal: None,
         };
         session.learn(&Event::System(facts::system()?));
@@ -190,6 +198,10 @@ impl Watcher for Session {
             Request::Limits => Handling::Observe,
             Request::Exec => {
                 self.look(place, "before exec");
+                self.look_closely(place, "before exec, smaps and status");
+                if let Some(process) = self.mirror.process_of(place.mm) {
+                    self.leaving.insert(place.tid, process);
+                }
                 Handling::Ignore
             }
             Request::Harmless => Handling::Ignore,
@@ -283,8 +295,9 @@ impl Watcher for Session {
         }
     }
 
-    fn exec(&mut self, place: Place) {
+    fn exec(&mut self, place: Place, former: Tid) {
         self.verdict.execs += 1;
+        let left = self.leaving.remove(&former);
         if !ptrace::is_64_bit(place.tid) {
             if self.verdict.execs == 1 {
                 self.fatal = Some(
@@ -296,7 +309,7 @@ impl Watcher for Session {
             }
             return self.verdict.count_not_modelled("a 32-bit program");
         }
-        match self.begin(place) {
+        match self.begin(place, left) {
             Ok(()) => {
                 self.verdict.count_call(CallKind::Exec);
                 self.look(place, "exec, the first look");
@@ -310,7 +323,9 @@ impl Watcher for Session {
     }
 
     fn ending(&mut self, place: Place) {
+        self.leaving.remove(&place.tid);
         self.look(place, "at exit");
+        self.look_closely(place, "at exit, smaps and status");
     }
 
     fn gone(&mut self, mm: MmId) {

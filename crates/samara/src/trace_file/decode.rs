@@ -7,9 +7,10 @@ use super::{BLOCK_MAX, MAGIC, StateDelta, States, TraceError, VERSION, hash};
 use crate::call::{Call, CallFile};
 use crate::engine::MmId;
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, StartFacts,
-    SystemFacts, VmaFacts,
+    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
+    StartFacts, SystemFacts, VmaFacts,
 };
+use crate::process_call::ProcessCall;
 use crate::procfs::MemoryLimits;
 
 /// Gives a file's events one after another.
@@ -185,7 +186,29 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             addr: source.number()?,
         },
+        40 => Event::Process {
+            mm: mm(source)?,
+            facts: process(source)?,
+        },
+        41 => Event::Details {
+            mm: mm(source)?,
+            text: source.text()?.to_owned(),
+        },
         _ => return Err("an unknown record"),
+    })
+}
+
+fn process(source: &mut Source<'_>) -> Wired<ProcessFacts> {
+    let [peak_pages, locked_pages] = source.numbers()?;
+    let (personality, flags) = (source.small()?, source.small()?);
+    let [arg_start, arg_end, env_start, env_end] = source.numbers()?;
+    Ok(ProcessFacts {
+        peak_pages,
+        locked_pages,
+        personality,
+        flags,
+        arguments: (arg_start, arg_end),
+        environment: (env_start, env_end),
     })
 }
 
@@ -418,6 +441,14 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 _ => Call::SetVmaName { addr, len },
             }
         }
+        40 => Call::Process(ProcessCall::Personality {
+            persona: source.number()?,
+        }),
+        41 => Call::Process(ProcessCall::Prctl {
+            option: source.small()?,
+            args: source.numbers()?,
+        }),
+        42 => Call::Process(ProcessCall::Addresses(source.numbers()?)),
         _ => return Err("an unknown call"),
     })
 }

@@ -6,9 +6,10 @@ use super::wire::Sink;
 use super::{BLOCK_TARGET, MAGIC, States, VERSION, hash};
 use crate::call::{Call, CallFile};
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, StartFacts,
-    SystemFacts, VmaFacts,
+    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
+    StartFacts, SystemFacts, VmaFacts,
 };
+use crate::process_call::ProcessCall;
 use crate::procfs::MemoryLimits;
 
 /// Writes events; nothing is complete before [`Writer::finish`].
@@ -109,6 +110,16 @@ impl<W: Write> Writer<W> {
                 sink.text(delta.middle);
                 let kept = self.states.put(*mm, text.as_str().into());
                 kept.map_err(io::Error::other)?;
+            }
+            Event::Process { mm, facts } => {
+                sink.byte(40);
+                sink.number(mm.0.into());
+                process(sink, facts);
+            }
+            Event::Details { mm, text } => {
+                sink.byte(41);
+                sink.number(mm.0.into());
+                sink.text(text);
             }
             Event::Gone { mm } => {
                 sink.byte(12);
@@ -308,7 +319,32 @@ fn call(sink: &mut Sink, call: &Call) {
         Call::Munlockall => tagged(sink, 11, &[]),
         Call::SetVmaName { addr, len } => tagged(sink, 12, &[addr, len]),
         Call::Mseal { addr, len, flags } => tagged(sink, 13, &[addr, len, flags]),
+        Call::Process(call) => process_call(sink, call),
     }
+}
+
+fn process_call(sink: &mut Sink, call: ProcessCall) {
+    match call {
+        ProcessCall::Personality { persona } => tagged(sink, 40, &[persona]),
+        ProcessCall::Prctl { option, args } => {
+            tagged(sink, 41, &[option.into()]);
+            sink.numbers(&args);
+        }
+        ProcessCall::Addresses(all) => tagged(sink, 42, &all),
+    }
+}
+
+fn process(sink: &mut Sink, facts: &ProcessFacts) {
+    sink.numbers(&[
+        facts.peak_pages,
+        facts.locked_pages,
+        facts.personality.into(),
+        facts.flags.into(),
+        facts.arguments.0,
+        facts.arguments.1,
+        facts.environment.0,
+        facts.environment.1,
+    ]);
 }
 
 fn tagged(sink: &mut Sink, tag: u8, values: &[u64]) {

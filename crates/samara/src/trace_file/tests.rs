@@ -3,6 +3,7 @@
 use super::*;
 use crate::call::{Call, CallFile};
 use crate::event::*;
+use crate::process_call::{ADDRESSES, ProcessCall};
 use crate::procfs::MemoryLimits;
 
 fn limits() -> MemoryLimits {
@@ -133,6 +134,12 @@ fn calls() -> Vec<Call> {
             flags: 0,
         },
         Call::SetVmaName { addr, len },
+        Call::Process(ProcessCall::Personality { persona: addr }),
+        Call::Process(ProcessCall::Prctl {
+            option: 35,
+            args: [1, addr, 0, len],
+        }),
+        Call::Process(ProcessCall::Addresses([addr; ADDRESSES])),
     ]
 }
 
@@ -198,6 +205,21 @@ fn sample() -> Vec<Event> {
         Event::NotModelled {
             mm,
             name: "shmat".to_owned(),
+        },
+        Event::Process {
+            mm,
+            facts: ProcessFacts {
+                peak_pages: 1,
+                locked_pages: 2,
+                personality: 3,
+                flags: 4,
+                arguments: (5, 6),
+                environment: (7, 8),
+            },
+        },
+        Event::Details {
+            mm,
+            text: "VmPeak: 12 kB\n".to_owned(),
         },
         Event::Gone { mm },
     ]);
