@@ -5,7 +5,7 @@ use crate::anon::Anon;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
-use crate::map::NewRange;
+use crate::map::{NewRange, Object};
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
@@ -104,6 +104,7 @@ impl<P: PageSide> AddressSpace<P> {
             start,
             end,
             content,
+            object: Object::Known,
         });
         let mut edits = self.edits();
         edits.put_some(heap)?;

@@ -151,6 +151,11 @@ impl VmFlags {
         Self::from_bits_retain(prot & (PROT_READ | PROT_WRITE | PROT_EXEC))
     }
 
+    /// The `PROT_` bits of the access flags.
+    pub(crate) const fn protection(self) -> u64 {
+        self.access().bits()
+    }
+
     /// Only the access flags.
     #[must_use]
     pub const fn access(self) -> Self {

@@ -11,7 +11,7 @@ use crate::errno::Errno;
 use crate::file::{Backing, FileKind};
 use crate::flags::VmFlags;
 use crate::huge_pages::huge_page_ceil;
-use crate::map::NewRange;
+use crate::map::{NewRange, Object};
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::PageSide;
 use crate::paging::MoveRange;
@@ -430,6 +430,7 @@ impl<P: PageSide> AddressSpace<P> {
             start: request.new_addr,
             end: new_end,
             content,
+            object: Object::Known,
         };
         self.merged_new(&new)
             .or_else(|| Vma::new(new.start, new.end, new.content))
@@ -523,6 +524,6 @@ fn moves_in_company(vma: &Vma) -> bool {
         .intersects(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR);
     let places_itself = vma
         .file()
-        .is_some_and(|file| matches!(file.kind, FileKind::DevZero | FileKind::SystemV));
+        .is_some_and(|file| file.kind == FileKind::DevZero || file.is_segment());
     !is_watched && !places_itself
 }
