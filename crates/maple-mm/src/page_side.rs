@@ -85,7 +85,16 @@ pub enum PageChange {
     /// The pages go away, and tables that nobody needs any more.
     Clear(Teardown),
     /// The pages go away; what is mapped stays (`madvise`, a file that became shorter).
-    Discard(Range<u64>),
+    Discard {
+        /// `start..end`.
+        range: Range<u64>,
+        /// Whether there may be guards, which stay.
+        guards: Guards,
+    },
+    /// The pages make place for guards: no access gets past them.
+    Guard(Range<u64>),
+    /// The guards go away; pages between them stay.
+    Unguard(Range<u64>),
     /// The mapping of the range has these flags from now on.
     Protect {
         /// `start..end`.
@@ -93,6 +102,25 @@ pub enum PageChange {
         /// The new flags.
         flags: VmFlags,
     },
+}
+
+/// Whether a range may have guards (`MADV_GUARD_INSTALL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guards {
+    /// It has none.
+    None,
+    /// Some were installed in its mapping once.
+    Perhaps,
+}
+
+impl Guards {
+    pub(crate) const fn of(vma: &Vma) -> Self {
+        if vma.flags().contains(VmFlags::MAYBE_GUARD) {
+            Self::Perhaps
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// An access to one byte of a mapping that allows it.

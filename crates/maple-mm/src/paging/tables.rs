@@ -272,7 +272,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    fn put(&self, place: Place<'_>, leaf: Leaf) {
+    pub(super) fn put(&self, place: Place<'_>, leaf: Leaf) {
         let entry = Entry::Leaf(leaf);
         if let Some(class) = Class::of(entry) {
             self.counters.add::<A>(class, place.level, 1);

@@ -186,7 +186,12 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    fn zap_leaf<F: TlbFlusher>(&self, place: Place<'_>, addr: u64, gather: &mut Gather<A, M, F>) {
+    pub(super) fn zap_leaf<F: TlbFlusher>(
+        &self,
+        place: Place<'_>,
+        addr: u64,
+        gather: &mut Gather<A, M, F>,
+    ) {
         let entry = place.table.take::<A>(place.index, place.level);
         if let Some(class) = Class::of(entry) {
             self.counters.remove::<A>(class, place.level, 1);
