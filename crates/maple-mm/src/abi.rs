@@ -56,6 +56,11 @@ constants! {
         MREMAP_DONTUNMAP = 4;
     }
     u64 {
+        UFFDIO_REGISTER_MODE_MISSING = 1;
+        UFFDIO_REGISTER_MODE_WP = 2;
+        UFFDIO_REGISTER_MODE_MINOR = 4;
+    }
+    u64 {
         SHM_RDONLY = 0x1000;
         SHM_RND = 0x2000;
         SHM_REMAP = 0x4000;

@@ -97,7 +97,7 @@ impl<P: PageSide> AddressSpace<P> {
         let content = Content {
             flags,
             page_offset: start / PAGE_SIZE,
-            backing: Backing::Anonymous,
+            held: Backing::Anonymous.into(),
             anon: Anon::UNFAULTED,
         };
         let heap = self.extended_heap(NewRange {

@@ -139,6 +139,10 @@ impl VmFlags {
     pub const MAY_ACCESS: Self = Self::MAYREAD.union(Self::MAYWRITE).union(Self::MAYEXEC);
     /// Both lock flags.
     pub const LOCKED_ANY: Self = Self::LOCKED.union(Self::LOCKONFAULT);
+    /// All that `userfaultfd` sets.
+    pub const UFFD_ANY: Self = Self::UFFD_MISSING
+        .union(Self::UFFD_WP)
+        .union(Self::UFFD_MINOR);
     /// Mappings that never merge and cannot be locked.
     pub const SPECIAL: Self = Self::IO
         .union(Self::DONTEXPAND)

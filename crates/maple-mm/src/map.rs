@@ -236,7 +236,7 @@ impl<P: PageSide> AddressSpace<P> {
         let content = Content {
             flags,
             page_offset,
-            backing,
+            held: backing.into(),
             anon: Anon::UNFAULTED,
         };
         if is_explicit && request.flags & MAP_NORESERVE == 0 {
@@ -425,7 +425,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// `MAP_SYNC` here, whatever the type of the mapping.
     fn check_backing(&self, new: &NewRange, pages: u64) -> Result<(), Errno> {
         let flags = new.content.flags;
-        let Some(file) = new.content.backing.file() else {
+        let Some(file) = new.content.held.backing().file() else {
             return Ok(());
         };
         let is_disk = matches!(file.kind, FileKind::Regular { .. });
