@@ -56,6 +56,17 @@ constants! {
         MREMAP_DONTUNMAP = 4;
     }
     u64 {
+        UFFDIO_REGISTER_MODE_MISSING = 1;
+        UFFDIO_REGISTER_MODE_WP = 2;
+        UFFDIO_REGISTER_MODE_MINOR = 4;
+    }
+    u64 {
+        SHM_RDONLY = 0x1000;
+        SHM_RND = 0x2000;
+        SHM_REMAP = 0x4000;
+        SHM_EXEC = 0x8000;
+    }
+    u64 {
         MLOCK_ONFAULT = 1;
         MCL_CURRENT = 1;
         MCL_FUTURE = 2;

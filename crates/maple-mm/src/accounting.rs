@@ -128,7 +128,7 @@ impl Sums {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
     pub(crate) statistics: Sums,
-    /// What a child does not get as it is: `DONTCOPY`, `WIPEONFORK` or locked.
+    /// What a child does not get as it is: `DONTCOPY`, `WIPEONFORK`, watched or locked.
     pub(crate) unlike_child: u64,
     /// Charged pages that a child does not get at all: `DONTCOPY`.
     pub(crate) kept_from_child: u64,

@@ -10,7 +10,7 @@ use crate::abi::{
 };
 use crate::errno::Errno;
 use crate::fault::Access;
-use crate::file::FileRef;
+use crate::file::{FileAccess, FileRef};
 use crate::flags::VmFlags;
 use crate::huge_pages::is_within_huge_page;
 use crate::layout::Capabilities;
@@ -356,6 +356,11 @@ fn check_remove(vma: &Vma) -> Result<(), Errno> {
     }
     if !flags.contains(VmFlags::SHARED | VmFlags::WRITE) {
         return Err(Errno::EACCES);
+    }
+    // LINUX: a mapping from before `F_SEAL_FUTURE_WRITE` may be written but not emptied.
+    let is_sealed = |file: &FileRef| file.access.contains(FileAccess::WRITE_SEALED);
+    if vma.file().is_some_and(is_sealed) {
+        return Err(Errno::EPERM);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use crate::anon::Anon;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
-use crate::map::NewRange;
+use crate::map::{NewRange, Object};
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::PageSide;
 use crate::process::Company;
@@ -104,13 +104,14 @@ impl<P: PageSide> AddressSpace<P> {
         let content = Content {
             flags,
             page_offset: start / PAGE_SIZE,
-            backing: Backing::Anonymous,
+            held: Backing::Anonymous.into(),
             anon: Anon::UNFAULTED,
         };
         let heap = self.extended_heap(NewRange {
             start,
             end,
             content,
+            object: Object::Known,
         });
         let heap = heap.map(|vma| {
             let flags = vma.flags();

@@ -49,11 +49,12 @@ errnos! {
     ENOMEM = 12, "No address space, memory, mapping slot or mapped page where one is needed.";
     EACCES = 13, "The access was not granted by the file or the mapping.";
     EFAULT = 14, "The address is not mapped as the call needs it.";
-    EBUSY = 16, "Locked pages cannot be invalidated.";
+    EBUSY = 16, "Locked pages cannot be invalidated, or another userfaultfd watches the range.";
     EEXIST = 17, "The range is occupied already.";
     ENODEV = 19, "The file cannot be mapped.";
     EINVAL = 22, "An argument is malformed.";
     ETXTBSY = 26, "The file is in use as swap or program text.";
+    EIDRM = 43, "The shared memory segment was removed.";
     EOVERFLOW = 75, "The page offset does not fit.";
     EOPNOTSUPP = 95, "A flag is not supported.";
     EHWPOISON = 133, "A page of the range has failed in hardware.";

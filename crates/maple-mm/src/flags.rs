@@ -140,6 +140,10 @@ impl VmFlags {
     pub const MAY_ACCESS: Self = Self::MAYREAD.union(Self::MAYWRITE).union(Self::MAYEXEC);
     /// Both lock flags.
     pub const LOCKED_ANY: Self = Self::LOCKED.union(Self::LOCKONFAULT);
+    /// All that `userfaultfd` sets.
+    pub const UFFD_ANY: Self = Self::UFFD_MISSING
+        .union(Self::UFFD_WP)
+        .union(Self::UFFD_MINOR);
     /// Mappings that never merge and cannot be locked.
     pub const SPECIAL: Self = Self::IO
         .union(Self::DONTEXPAND)
@@ -150,6 +154,11 @@ impl VmFlags {
     #[must_use]
     pub const fn from_protection(prot: u64) -> Self {
         Self::from_bits_retain(prot & (PROT_READ | PROT_WRITE | PROT_EXEC))
+    }
+
+    /// The `PROT_` bits of the access flags.
+    pub(crate) const fn protection(self) -> u64 {
+        self.access().bits()
     }
 
     /// Only the access flags.

@@ -5,6 +5,7 @@ use core::ops::Range;
 use crate::anon::{Anon, AnonId, AnonOrigin, Local};
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::held::Attributes;
 use crate::memory::VmaRef;
 use crate::merge;
 use crate::page_side::PageSide;
@@ -47,8 +48,11 @@ impl<P: PageSide> AddressSpace<P> {
     pub fn keep_history(&mut self, older: &Self) -> Result<(), Errno> {
         let mut edits = self.edits();
         let mut asked = None;
-        let is_private = |vma: &&VmaRef| !vma.flags().contains(VmFlags::SHARED);
-        for vma in self.vmas().filter(is_private) {
+        let has_history = |vma: &&VmaRef| {
+            let flags = vma.flags();
+            !flags.contains(VmFlags::SHARED) || flags.intersects(VmFlags::UFFD_ANY)
+        };
+        for vma in self.vmas().filter(has_history) {
             let known = older
                 .vma_at(vma.start())
                 .filter(|known| known.backing().is_same(vma.backing()));
@@ -59,7 +63,7 @@ impl<P: PageSide> AddressSpace<P> {
                     } else {
                         local.anon()
                     };
-                    edits.put_some(with_history(&local, known, anon))?;
+                    edits.put_some(with_history(&local, known, anon)?)?;
                 }
                 (Local::Renewed(renewed), None) => edits.put(renewed)?,
                 (Local::Stored(_), None) => {}
@@ -180,17 +184,22 @@ impl<P: PageSide> AddressSpace<P> {
 }
 
 /// `vma` with what is known about its part of `known`; `anon` is what it has now.
-fn with_history(vma: &Vma, known: &Vma, anon: Anon) -> Option<Vma> {
+fn with_history(vma: &Vma, known: &Vma, anon: Anon) -> Result<Option<Vma>, Errno> {
     let is_moved = anon.is_faulted() && vma.file().is_none();
     let page_offset = if is_moved {
         known.page_offset_at(vma.start())
     } else {
         vma.page_offset()
     };
+    let is_watched = vma.flags().intersects(VmFlags::UFFD_ANY);
+    let attributes = Attributes {
+        watch: known.watcher().filter(|_| is_watched),
+    };
     let content = Content {
         anon,
         page_offset,
+        held: vma.held().with_attributes(attributes)?,
         ..vma.content()
     };
-    Vma::new(vma.start(), vma.end(), content)
+    Ok(Vma::new(vma.start(), vma.end(), content))
 }

@@ -9,7 +9,7 @@ use crate::abi::{
 use crate::anon::Anon;
 use crate::charge::Charge;
 use crate::errno::Errno;
-use crate::file::{Backing, File, FileAccess, FileId, FileKind, FileRef, MmapFile};
+use crate::file::{Backing, File, FileAccess, FileKind, FileRef, MmapFile};
 use crate::flags::VmFlags;
 use crate::huge_pages::huge_page_ceil;
 use crate::lock::is_never_locked;
@@ -73,6 +73,15 @@ pub(crate) struct NewRange {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) content: Content,
+    pub(crate) object: Object,
+}
+
+/// Whether what stands behind a new range was made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    Known,
+    /// Shared memory that is promised its pages.
+    New,
 }
 
 impl<P: PageSide> AddressSpace<P> {
@@ -219,11 +228,17 @@ impl<P: PageSide> AddressSpace<P> {
         if request.flags & MAP_NORESERVE != 0 && is_free {
             flags |= VmFlags::NORESERVE;
         }
+        let is_known = file.is_some_and(|file| file.kind != FileKind::DevZero);
+        let object = if flags.contains(VmFlags::SHARED) && !is_known {
+            Object::New
+        } else {
+            Object::Known
+        };
         let backing = self.backing_for(file, flags, place.len)?;
         let content = Content {
             flags,
             page_offset,
-            backing,
+            held: backing.into(),
             anon: Anon::UNFAULTED,
         };
         if is_explicit && request.flags & MAP_NORESERVE == 0 {
@@ -233,6 +248,7 @@ impl<P: PageSide> AddressSpace<P> {
             start: addr,
             end: addr + place.len,
             content,
+            object,
         })?;
         let wants_pages = request.flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
         if wants_pages || flags.contains(VmFlags::LOCKED) {
@@ -425,7 +441,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// `MAP_SYNC` here, whatever the type of the mapping.
     fn check_backing(&self, new: &NewRange, pages: u64) -> Result<(), Errno> {
         let flags = new.content.flags;
-        let Some(file) = new.content.backing.file() else {
+        let Some(file) = new.content.held.backing().file() else {
             return Ok(());
         };
         let is_disk = matches!(file.kind, FileKind::Regular { .. });
@@ -436,8 +452,7 @@ impl<P: PageSide> AddressSpace<P> {
             let alone = Vma::new(new.start, new.end, new.content.clone());
             return alone.map_or(Ok(()), |vma| Self::keep_huge_pages(&vma));
         }
-        let is_new = file.id.0 & FileId::MODEL_BIT != 0 && flags.contains(VmFlags::SHARED);
-        if is_new && !flags.contains(VmFlags::NORESERVE) {
+        if new.object == Object::New && !flags.contains(VmFlags::NORESERVE) {
             // Given back at once.
             drop(self.charge(pages)?);
         }

@@ -10,8 +10,8 @@
 //! asks makes all of them its own first (`Local`), so that identities can be compared.
 
 use crate::anon::Anon;
-use crate::file::Backing;
 use crate::flags::VmFlags;
+use crate::held::Held;
 use crate::profile::{AnonMergeRule, LinuxProfile};
 use crate::vma::{Content, Vma};
 
@@ -82,7 +82,7 @@ impl Rules<'_> {
         #[cfg(planted_mistakes)]
         let differing = crate::planted::merge_difference(differing);
         (differing - ignored(self.profile)).is_empty()
-            && neighbour.backing().is_same(&content.backing)
+            && neighbour.held().is_same(&content.held)
             && self.has_compatible_anon(neighbour.anon())
     }
 
@@ -176,10 +176,10 @@ impl Union<'_> {
             })
     }
 
-    fn backing(&self) -> Backing {
+    fn held(&self) -> Held {
         let survivor = self.prev().or(self.next());
         survivor
-            .map_or(&self.candidate.content.backing, Vma::backing)
+            .map_or(&self.candidate.content.held, Vma::held)
             .clone()
     }
 
@@ -193,7 +193,7 @@ impl Union<'_> {
         let content = Content {
             flags: self.flags(),
             page_offset,
-            backing: self.backing(),
+            held: self.held(),
             anon: self.anon(),
         };
         Vma::new(start, end, content)

@@ -305,7 +305,7 @@ impl<P: PageSide> AddressSpace<P> {
         let content = Content {
             flags,
             page_offset,
-            backing,
+            held: backing.into(),
             anon: Anon::UNFAULTED,
         };
         let vma = Vma::new(start, end, content).ok_or(LayoutError::NotPages { start, end })?;
@@ -465,7 +465,7 @@ impl<P: PageSide> AddressSpace<P> {
                 (None, None) => file,
                 (Some(learned), _) => learned,
             };
-            edits.put(self.local(vma).with_backing(Backing::File(file.clone())))?;
+            edits.put(self.local(vma).with_backing(Backing::File(file.clone()))?)?;
         }
         self.commit(edits)
     }

@@ -1,0 +1,92 @@
+//! What stands behind a mapping, and what few mappings have besides.
+
+use crate::counted::Counted;
+use crate::errno::Errno;
+use crate::file::Backing;
+use crate::userfault::Userfaultfd;
+
+/// What few mappings have, each of which keeps neighbours apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Attributes {
+    /// Who is told of its faults.
+    pub(crate) watch: Option<Userfaultfd>,
+}
+
+impl Attributes {
+    const NONE: Self = Self { watch: None };
+}
+
+/// A backing with attributes.
+#[derive(Debug)]
+pub(crate) struct Rare {
+    backing: Backing,
+    attributes: Attributes,
+}
+
+/// A backing, with attributes where there are any.
+///
+/// PERF: nearly all mappings have none, so they take no place in a [`Vma`](crate::Vma), which is
+/// as large as without them.
+#[derive(Clone, Debug)]
+pub(crate) enum Held {
+    /// Nothing besides.
+    Plain(Backing),
+    /// Both, together in memory of their own.
+    Rare(Counted<Rare>),
+}
+
+const _: () = assert!(size_of::<Held>() == size_of::<Backing>());
+
+impl From<Backing> for Held {
+    fn from(backing: Backing) -> Self {
+        Self::Plain(backing)
+    }
+}
+
+impl Held {
+    /// Both together.
+    ///
+    /// - `ENOMEM`: there is no memory for them; never where there are no attributes.
+    fn new(backing: Backing, attributes: Attributes) -> Result<Self, Errno> {
+        if attributes == Attributes::NONE {
+            return Ok(Self::Plain(backing));
+        }
+        let rare = Rare {
+            backing,
+            attributes,
+        };
+        Counted::new(rare).map(Self::Rare)
+    }
+
+    pub(crate) fn backing(&self) -> &Backing {
+        match self {
+            Self::Plain(backing) => backing,
+            Self::Rare(rare) => &rare.backing,
+        }
+    }
+
+    pub(crate) fn attributes(&self) -> Attributes {
+        match self {
+            Self::Plain(_) => Attributes::NONE,
+            Self::Rare(rare) => rare.attributes,
+        }
+    }
+
+    /// The same backing with other attributes.
+    pub(crate) fn with_attributes(&self, attributes: Attributes) -> Result<Self, Errno> {
+        if attributes == self.attributes() {
+            return Ok(self.clone());
+        }
+        Self::new(self.backing().clone(), attributes)
+    }
+
+    /// The same attributes with another backing.
+    pub(crate) fn with_backing(&self, backing: Backing) -> Result<Self, Errno> {
+        Self::new(backing, self.attributes())
+    }
+
+    /// Whether both are the same for merging.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.backing().is_same(other.backing()) && self.attributes() == other.attributes()
+    }
+}
