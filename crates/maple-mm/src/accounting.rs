@@ -247,7 +247,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// Whether one more mapping may be made by a split.
     pub(crate) fn may_split(&self) -> Result<(), Errno> {
-        if self.map_count() >= self.system.settings().max_map_count {
+        if self.map_count() >= self.system.max_map_count() {
             return Err(Errno::ENOMEM);
         }
         Ok(())

@@ -96,7 +96,7 @@ impl<P: PageSide> AddressSpace<P> {
         }
         flags |= self.early_merge_any(flags, &Backing::Anonymous);
         let pages = Self::pages(len);
-        let too_many = self.map_count() > self.system.settings().max_map_count;
+        let too_many = self.map_count() > self.system.max_map_count();
         if !self.may_expand(flags, pages) || too_many {
             return Err(Errno::ENOMEM);
         }

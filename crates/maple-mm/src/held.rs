@@ -1,19 +1,25 @@
 //! What stands behind a mapping, and what few mappings have besides.
 
+use crate::anon_names::ShownName;
 use crate::counted::Counted;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::userfault::Userfaultfd;
 
 /// What few mappings have, each of which keeps neighbours apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Attributes {
     /// Who is told of its faults.
     pub(crate) watch: Option<Userfaultfd>,
+    /// What its anonymous memory is called.
+    pub(crate) name: Option<ShownName>,
 }
 
 impl Attributes {
-    const NONE: Self = Self { watch: None };
+    const NONE: Self = Self {
+        watch: None,
+        name: None,
+    };
 }
 
 /// A backing with attributes.
@@ -65,10 +71,18 @@ impl Held {
         }
     }
 
+    /// What its anonymous memory is called.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Rare(rare) => rare.attributes.name.as_deref().map(|name| &**name),
+        }
+    }
+
     pub(crate) fn attributes(&self) -> Attributes {
         match self {
             Self::Plain(_) => Attributes::NONE,
-            Self::Rare(rare) => rare.attributes,
+            Self::Rare(rare) => rare.attributes.clone(),
         }
     }
 
@@ -87,6 +101,12 @@ impl Held {
 
     /// Whether both are the same for merging.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.backing().is_same(other.backing()) && self.attributes() == other.attributes()
+        let has_same_attributes = match (self, other) {
+            (Self::Plain(_), Self::Plain(_)) => true,
+            (Self::Rare(left), Self::Rare(right)) => left.attributes == right.attributes,
+            // What has none is plain.
+            _ => false,
+        };
+        has_same_attributes && self.backing().is_same(other.backing())
     }
 }

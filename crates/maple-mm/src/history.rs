@@ -194,6 +194,7 @@ fn with_history(vma: &Vma, known: &Vma, anon: Anon) -> Result<Option<Vma>, Errno
     let is_watched = vma.flags().intersects(VmFlags::UFFD_ANY);
     let attributes = Attributes {
         watch: known.watcher().filter(|_| is_watched),
+        ..vma.attributes()
     };
     let content = Content {
         anon,

@@ -29,6 +29,7 @@ pub mod abi;
 mod accounting;
 mod advise;
 mod anon;
+mod anon_names;
 mod brk;
 mod charge;
 mod counted;
@@ -63,6 +64,7 @@ mod placement;
 #[cfg(planted_mistakes)]
 pub mod planted;
 mod process;
+mod process_madvise;
 mod profile;
 mod program_addresses;
 mod protect;
@@ -107,6 +109,7 @@ pub use page_side::{
     Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
 pub use process::{Process, ProcessFlags};
+pub use process_madvise::{AdvisedRange, Adviser};
 pub use profile::{
     AnonMergeRule, Configured, HugePlacement, LinuxProfile, MergeAnyRule, MremapGeneration,
 };
@@ -117,7 +120,7 @@ pub use remap_pages::RemapPages;
 pub use seals::Seals;
 pub use shm::{Segment, SegmentAccess};
 pub use space::{AddressSpace, Mappings, Setup};
-pub use system::{Overcommit, System, SystemSettings};
+pub use system::{CommitBound, Overcommit, System, SystemSettings};
 pub use teardown::Teardown;
 pub use truncate::truncate;
 pub use userfault::{UserfaultFeatures, Userfaultfd};

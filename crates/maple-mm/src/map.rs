@@ -258,7 +258,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn may_promise_freely(&self) -> bool {
-        !matches!(self.system.settings().overcommit, Overcommit::Never { .. })
+        !matches!(self.system.overcommit(), Overcommit::Never { .. })
     }
 
     /// The checks before an address is chosen.
@@ -295,7 +295,7 @@ impl<P: PageSide> AddressSpace<P> {
             .checked_add(len / PAGE_SIZE)
             .ok_or(Errno::EOVERFLOW)?;
         // LINUX: mmap may go one beyond the limit.
-        if self.map_count() > self.system.settings().max_map_count {
+        if self.map_count() > self.system.max_map_count() {
             return Err(Errno::ENOMEM);
         }
         let flags = if is_fixed {
@@ -397,7 +397,7 @@ impl<P: PageSide> AddressSpace<P> {
             self.commit(room.edits)?;
             return Err(errno);
         }
-        new.content.flags |= self.early_merge_any(new.content.flags, &new.content.backing);
+        new.content.flags |= self.early_merge_any(new.content.flags, new.content.held.backing());
         let merged = self.merged_new(&new);
         let company = if merged.is_some() {
             Company::Joined

@@ -205,11 +205,14 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    /// The name a mapping has here: its own, else `[heap]` or `[stack]` by where it lies.
+    /// The name a mapping has here: its own, else `[heap]` or `[stack]` by where it lies, else
+    /// what its anonymous memory was called.
     #[must_use]
     pub fn name_of<'a>(&self, vma: &'a Vma) -> &'a str {
+        let given = vma.held().name();
         if let Some(name) = vma.name() {
-            return name;
+            // Shared anonymous memory is called otherwise as soon as it is given a name.
+            return given.unwrap_or(name);
         }
         let layout = &self.layout;
         if vma.start() < layout.brk && vma.end() > layout.start_brk {
@@ -219,7 +222,7 @@ impl<P: PageSide> AddressSpace<P> {
         if vma.start() <= layout.start_stack && vma.end() >= layout.start_stack {
             return "[stack]";
         }
-        ""
+        given.unwrap_or_default()
     }
 
     /// Writes the text of `/proc/PID/maps`.

@@ -76,7 +76,7 @@ impl<P: PageSide> AddressSpace<P> {
         if !at_start || !at_end {
             return Ok(());
         }
-        let max = self.system.settings().max_map_count;
+        let max = self.system.max_map_count();
         let refusal = if self.map_count() + 1 >= max {
             Errno::ENOMEM
         } else if cannot_be_split(vma, *end) {

@@ -87,6 +87,8 @@ pub struct LinuxProfile {
     pub anon_vma_name: Configured,
     /// When new mappings are marked by `PR_SET_MEMORY_MERGE`.
     pub merge_any: MergeAnyRule,
+    /// Whether `process_madvise` about one's own memory takes all advice.
+    pub own_process_advice: Configured,
     /// Whether `PR_SET_THP_DISABLE` knows an exception for what asks for huge pages.
     pub huge_page_exception: Configured,
 }
@@ -99,6 +101,7 @@ impl LinuxProfile {
         guard_flag: Configured::No,
         mremap: MremapGeneration::SingleMapping,
         merge_any: MergeAnyRule::AfterMerge,
+        own_process_advice: Configured::No,
         huge_page_exception: Configured::No,
         ..Self::V6_18
     };
@@ -115,6 +118,7 @@ impl LinuxProfile {
         soft_dirty: Configured::No,
         anon_vma_name: Configured::No,
         merge_any: MergeAnyRule::BeforeMerge,
+        own_process_advice: Configured::Yes,
         huge_page_exception: Configured::Yes,
     };
 }

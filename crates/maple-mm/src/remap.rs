@@ -166,7 +166,7 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Errno::EINVAL);
         }
         // LINUX: room for the splits at both ends of source and target, asked for in advance.
-        if self.map_count() + 2 >= self.system.settings().max_map_count.saturating_sub(3) {
+        if self.map_count() + 2 >= self.system.max_map_count().saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -369,7 +369,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn move_vma(&mut self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
-        if self.map_count() >= self.system.settings().max_map_count.saturating_sub(3) {
+        if self.map_count() >= self.system.max_map_count().saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
         let source_end = request.addr + request.old_len;
