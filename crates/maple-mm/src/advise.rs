@@ -248,7 +248,7 @@ fn is_known(profile: &LinuxProfile, advice: i32) -> bool {
         MADV_MERGEABLE | MADV_UNMERGEABLE => profile.ksm.is_yes(),
         MADV_HUGEPAGE | MADV_NOHUGEPAGE | MADV_COLLAPSE => profile.transparent_huge_pages.is_yes(),
         MADV_DONTDUMP..=MADV_DONTNEED_LOCKED | MADV_HWPOISON | MADV_SOFT_OFFLINE => true,
-        MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => profile.guard_flag.is_yes(),
+        MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => profile.guard_pages.is_yes(),
         _ => false,
     }
 }

@@ -55,6 +55,7 @@ errnos! {
     EINVAL = 22, "An argument is malformed.";
     ETXTBSY = 26, "The file is in use as swap or program text.";
     EIDRM = 43, "The shared memory segment was removed.";
+    ENOSYS = 38, "The kernel has no such call.";
     EOVERFLOW = 75, "The page offset does not fit.";
     EOPNOTSUPP = 95, "A flag is not supported.";
     EHWPOISON = 133, "A page of the range has failed in hardware.";

@@ -111,7 +111,8 @@ pub use page_side::{
 pub use process::{Process, ProcessFlags};
 pub use process_madvise::{AdvisedRange, Adviser};
 pub use profile::{
-    AnonMergeRule, Configured, HugePlacement, LinuxProfile, MergeAnyRule, MremapGeneration,
+    AnonMergeRule, Configured, HugePlacement, LinuxProfile, LinuxVersion, MergeAnyRule,
+    MremapGeneration,
 };
 pub use program_addresses::ProgramAddresses;
 pub use protect::KeyedProtection;

@@ -42,7 +42,7 @@ enum Joined {
 
 /// The flags that never keep mappings apart.
 const fn ignored(profile: &LinuxProfile) -> VmFlags {
-    if profile.guard_flag.is_yes() {
+    if profile.guard_pages.is_yes() {
         VmFlags::SOFTDIRTY.union(VmFlags::MAYBE_GUARD)
     } else {
         VmFlags::SOFTDIRTY
@@ -51,7 +51,7 @@ const fn ignored(profile: &LinuxProfile) -> VmFlags {
 
 /// The flags a merged mapping has as soon as one of its parts has them.
 const fn sticky(profile: &LinuxProfile) -> VmFlags {
-    if profile.guard_flag.is_yes() {
+    if profile.guard_pages.is_yes() {
         ignored(profile)
     } else {
         VmFlags::empty()

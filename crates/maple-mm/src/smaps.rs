@@ -52,7 +52,7 @@ impl<P: PageSide> AddressSpace<P> {
         for vma in self.vmas() {
             writeln!(out, "{}", self.maps_line(vma))?;
             write_sizes(out, vma.len_bytes(), page_size_of(vma))?;
-            write_flags(out, vma.flags())?;
+            write_flags(out, self.shown_flags(vma))?;
         }
         if let Some(gate) = self.gate_line() {
             writeln!(out, "{gate}")?;
@@ -98,6 +98,14 @@ impl<P: PageSide> AddressSpace<P> {
             writeln!(out, "{name}:\t{:8} kB", bytes / KIB)?;
         }
         Ok(())
+    }
+
+    fn shown_flags(&self, vma: &Vma) -> VmFlags {
+        if self.profile.guard_flag.is_yes() {
+            vma.flags()
+        } else {
+            vma.flags() - VmFlags::MAYBE_GUARD
+        }
     }
 
     fn status_lines(&self) -> StatusLines {

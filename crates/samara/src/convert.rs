@@ -3,45 +3,52 @@
 use std::sync::Arc;
 
 use maple_mm::{
-    AddressSpace, AnonMergeRule, Capabilities, Configured, Direction as ModelDirection, File,
-    FileAccess, FileId, FileKind, Gate as ModelGate, Layout, Limits, LinuxProfile, Overcommit,
+    AddressSpace, AnonMergeRule, Capabilities, CommitBound, Configured,
+    Direction as ModelDirection, File, FileAccess, FileId, FileKind, Gate as ModelGate,
+    HugePlacement, Layout, Limits, LinuxProfile, MergeAnyRule, MremapGeneration, Overcommit,
     Process, ProcessFlags, Setup, System, SystemSettings, VmFlags, Vma,
 };
 
 use crate::event::{
-    Direction, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts, StartFacts, SystemFacts,
-    access, capability,
+    Direction, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts, ProfileFacts, StartFacts,
+    SystemFacts, access, capability,
 };
 use crate::kernel::KernelMapping;
 use crate::procfs::MemoryLimits;
 
 pub(crate) fn settings(facts: &SystemFacts) -> SystemSettings {
-    let limit_pages = if facts.overcommit_pages > 0 {
-        facts.overcommit_pages
+    let bound = if facts.overcommit_pages > 0 {
+        CommitBound::KiB(facts.overcommit_pages.saturating_mul(4))
     } else {
-        facts
-            .ram_pages
-            .saturating_sub(facts.hugetlb_pages)
-            .saturating_mul(facts.overcommit_ratio)
-            / 100
+        CommitBound::Percent(facts.overcommit_ratio)
     };
+    let settings = fixed_settings(facts);
+    let overcommit = match facts.overcommit_mode {
+        1 => Overcommit::Always,
+        2 => Overcommit::Never {
+            // What others had promised when this was read is not ours to promise.
+            limit_pages: bound
+                .limit_pages(&settings)
+                .saturating_sub(facts.committed_pages),
+            admin_reserve_pages: facts.admin_reserve_pages,
+            user_reserve_pages: facts.user_reserve_pages,
+        },
+        _ => Overcommit::Guess,
+    };
+    SystemSettings {
+        overcommit,
+        ..settings
+    }
+}
+
+/// All but how memory is promised.
+fn fixed_settings(facts: &SystemFacts) -> SystemSettings {
     SystemSettings {
         max_map_count: usize::try_from(facts.max_map_count).unwrap_or(usize::MAX),
         stack_guard_gap_pages: facts.stack_guard_gap_pages,
         mmap_min_addr: facts.mmap_min_addr,
         lsm_mmap_min_addr: facts.lsm_mmap_min_addr,
-        overcommit: match facts.overcommit_mode {
-            1 => Overcommit::Always,
-            2 => Overcommit::Never {
-                // What others had promised when the run began is not ours to promise.
-                limit_pages: limit_pages
-                    .saturating_add(facts.swap_pages)
-                    .saturating_sub(facts.committed_pages),
-                admin_reserve_pages: facts.admin_reserve_pages,
-                user_reserve_pages: facts.user_reserve_pages,
-            },
-            _ => Overcommit::Guess,
-        },
+        overcommit: Overcommit::Guess,
         ram_pages: facts.ram_pages,
         swap_pages: facts.swap_pages,
         // What a read prepares is seen in the pages, so nothing is predicted of it.
@@ -51,15 +58,77 @@ pub(crate) fn settings(facts: &SystemFacts) -> SystemSettings {
     }
 }
 
-/// The profile nearest to the kernel the run was made on.
+/// The profile nearest to the kernel the run was made on, until that was asked.
 pub(crate) fn profile(facts: &SystemFacts) -> LinuxProfile {
-    match facts.version {
-        version if version < (6, 16) => LinuxProfile::V6_12,
-        version if version < (6, 17) => LinuxProfile {
-            anon_merge: AnonMergeRule::EitherSide,
-            ..LinuxProfile::V6_12
+    LinuxProfile::of_version(facts.version)
+}
+
+/// What was found out about the kernel.
+pub(crate) const fn profile_facts(profile: &LinuxProfile) -> ProfileFacts {
+    let bits = [
+        matches!(profile.anon_merge, AnonMergeRule::EitherSide),
+        profile.guard_pages.is_yes(),
+        profile.guard_flag.is_yes(),
+        matches!(profile.huge_placement, HugePlacement::WholeHugePages),
+        matches!(profile.mremap, MremapGeneration::MultipleMappings),
+        matches!(profile.merge_any, MergeAnyRule::BeforeMerge),
+        profile.own_process_advice.is_yes(),
+        profile.huge_page_exception.is_yes(),
+        profile.transparent_huge_pages.is_yes(),
+        profile.ksm.is_yes(),
+        profile.soft_dirty.is_yes(),
+        profile.anon_vma_name.is_yes(),
+        profile.mseal.is_yes(),
+    ];
+    let (mut all, mut at) = (0, 0);
+    while at < bits.len() {
+        all |= (bits[at] as u64) << at;
+        at += 1;
+    }
+    ProfileFacts(all)
+}
+
+/// The profile that was found out; the name is `base`'s.
+pub(crate) fn probed_profile(base: LinuxProfile, facts: &ProfileFacts) -> LinuxProfile {
+    let has = |bit: u32| facts.0 >> bit & 1 != 0;
+    let configured = |bit| {
+        if has(bit) {
+            Configured::Yes
+        } else {
+            Configured::No
+        }
+    };
+    LinuxProfile {
+        name: base.name,
+        anon_merge: if has(0) {
+            AnonMergeRule::EitherSide
+        } else {
+            AnonMergeRule::NeighbourMustBeWritten
         },
-        _ => LinuxProfile::V6_18,
+        guard_pages: configured(1),
+        guard_flag: configured(2),
+        huge_placement: if has(3) {
+            HugePlacement::WholeHugePages
+        } else {
+            HugePlacement::Never
+        },
+        mremap: if has(4) {
+            MremapGeneration::MultipleMappings
+        } else {
+            MremapGeneration::SingleMapping
+        },
+        merge_any: if has(5) {
+            MergeAnyRule::BeforeMerge
+        } else {
+            MergeAnyRule::AfterMerge
+        },
+        own_process_advice: configured(6),
+        huge_page_exception: configured(7),
+        transparent_huge_pages: configured(8),
+        ksm: configured(9),
+        soft_dirty: configured(10),
+        anon_vma_name: configured(11),
+        mseal: configured(12),
     }
 }
 
@@ -233,5 +302,22 @@ pub(crate) fn mapping(vma: &Vma) -> KernelMapping {
         device: file.map_or((0, 0), |file| file.device),
         inode: file.map_or(0, |file| file.inode),
         name: vma.name().unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_comes_back_from_its_facts() {
+        for (_, profile) in LinuxProfile::ALL {
+            let facts = profile_facts(&profile);
+            let other = LinuxProfile {
+                name: profile.name,
+                ..LinuxProfile::default()
+            };
+            assert_eq!(probed_profile(other, &facts), profile);
+        }
     }
 }

@@ -158,6 +158,10 @@ pub(crate) struct StartFacts {
     pub(crate) vmas: Vec<VmaFacts>,
 }
 
+/// How the kernel behaves, one bit for each behaviour; see [`crate::convert`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProfileFacts(pub(crate) u64);
+
 /// What is known of an address space as a whole, beside its layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProcessFacts {
@@ -175,7 +179,10 @@ pub(crate) struct ProcessFacts {
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// At the start, or when a setting was changed.
     System(SystemFacts),
+    /// What the kernel was found to do, after the first settings.
+    Profile(ProfileFacts),
     /// A file becomes known, or its name changes, in every address space.
     File(FileFacts),
     Start(Box<StartFacts>),
@@ -247,6 +254,7 @@ impl fmt::Display for Event {
                     facts.max_map_count
                 )
             }
+            Self::Profile(ProfileFacts(bits)) => write!(f, "behaviours {bits:#x}"),
             Self::File(facts) => write!(f, "file #{} is {}", facts.id, facts.name),
             Self::Start(facts) => {
                 let StartFacts {

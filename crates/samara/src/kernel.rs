@@ -235,13 +235,6 @@ pub(crate) fn same_open_file(a: &OwnedFd, b: &OwnedFd) -> nix::Result<bool> {
     Errno::result(order).map(|order| order == 0)
 }
 
-/// Whether this kernel gives names to anonymous memory (`CONFIG_ANON_VMA_NAME`).
-pub(crate) fn names_anonymous_memory() -> bool {
-    // SAFETY: a prctl over an empty range reads and changes nothing.
-    let result = unsafe { libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, 0, 0, 0) };
-    result == 0
-}
-
 /// What was asked of our own address space as a whole; a program inherits it.
 pub(crate) fn own_process() -> Process {
     let ask = |option: u32| {

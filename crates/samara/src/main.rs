@@ -15,6 +15,7 @@ mod launch;
 mod mirror;
 mod observe;
 mod output;
+mod probe;
 mod process_call;
 mod procfs;
 mod progress;

@@ -47,8 +47,21 @@ impl Mirror {
     pub(crate) fn apply(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::System(facts) => {
-                let system = Arc::new(System::new(convert::settings(facts)));
-                self.system = Some((system, convert::profile(facts)));
+                let settings = convert::settings(facts);
+                match &self.system {
+                    None => {
+                        let system = Arc::new(System::new(settings));
+                        self.system = Some((system, convert::profile(facts)));
+                    }
+                    Some((system, _)) => {
+                        system.set_max_map_count(settings.max_map_count);
+                        system.set_overcommit(settings.overcommit);
+                    }
+                }
+            }
+            Event::Profile(facts) => {
+                let (_, profile) = self.system.as_mut().context("the machine is unknown")?;
+                *profile = convert::probed_profile(*profile, facts);
             }
             Event::File(facts) => self.define_file(facts)?,
             Event::Start(facts) => self.start(facts)?,
@@ -90,6 +103,13 @@ impl Mirror {
         self.spaces
             .get_mut(&mm)
             .with_context(|| format!("address space {} is unknown", mm.0))
+    }
+
+    /// The pages promised to all address spaces.
+    pub(crate) fn committed(&self) -> u64 {
+        self.system
+            .as_ref()
+            .map_or(0, |(system, _)| system.committed())
     }
 
     fn space(&self, mm: MmId) -> Option<&AddressSpace> {

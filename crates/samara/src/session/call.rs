@@ -60,6 +60,10 @@ impl Session {
     }
 
     pub(super) fn enter_call(&mut self, place: Place, call: Call) {
+        // Processes that share an address space have limits of their own.
+        if self.has_set_limits && self.has_sharers {
+            self.learn_limits(place);
+        }
         self.learn_rights(place, &call);
         self.learn_personality(place, &call);
         self.learn_stacks(place.mm);
@@ -95,6 +99,9 @@ impl Session {
             // Another thread may have written, or a stack grown, after the kernel was asked.
             self.mirror.replace(mm, before);
             self.late = None;
+            // Or somebody else changed a setting or a limit.
+            self.learn_system();
+            self.learn_limits(place);
             self.learn_stacks(mm);
             self.learn_writes(mm, &near);
             self.learn_low_base(mm, &call, result);

@@ -4,7 +4,7 @@ use super::{Ranges, Session, address};
 use crate::call::{Call, CallFile};
 use crate::compare;
 use crate::engine::{MmId, Place};
-use crate::event::{Event, FileFacts, ProcessFacts};
+use crate::event::{Event, FileFacts, ProcessFacts, SystemFacts};
 use crate::facts;
 use crate::files::Identified;
 use crate::mirror::Mirror;
@@ -119,6 +119,36 @@ impl Session {
             let addr = base.min(HIGHEST);
             self.learn(&Event::LowBase { mm, addr });
         }
+    }
+
+    /// Reads the settings again that may have been changed since.
+    pub(super) fn learn_system(&mut self) {
+        let (Some(known), Ok(read)) = (self.system, facts::system()) else {
+            return;
+        };
+        // What was promised to the traced programs is no one else's.
+        let ours = self.mirror.committed();
+        let facts = SystemFacts {
+            max_map_count: read.max_map_count,
+            overcommit_mode: read.overcommit_mode,
+            overcommit_ratio: read.overcommit_ratio,
+            overcommit_pages: read.overcommit_pages,
+            admin_reserve_pages: read.admin_reserve_pages,
+            user_reserve_pages: read.user_reserve_pages,
+            committed_pages: read.committed_pages.saturating_sub(ours),
+            ..known
+        };
+        let is_strict = facts.overcommit_mode == 2;
+        let same_promises = SystemFacts {
+            committed_pages: known.committed_pages,
+            ..facts
+        };
+        if facts == known || (same_promises == known && !is_strict) {
+            return;
+        }
+        self.verdict.learned.limits += 1;
+        self.system = Some(facts);
+        self.learn(&Event::System(facts));
     }
 
     pub(super) fn learn_limits(&mut self, place: Place) {

@@ -17,12 +17,14 @@ use maple_mm::Process;
 
 use crate::call::{Call, CallKind};
 use crate::compare::Comparison;
+use crate::convert;
 use crate::decode::{self, AnonymousNames, Request, Sharing};
 use crate::engine::{Handling, MmId, Place, Watcher, is_foreign};
-use crate::event::{Event, LayoutFacts};
+use crate::event::{Event, LayoutFacts, SystemFacts};
 use crate::facts::{self, Handles};
 use crate::files::FileTable;
 use crate::mirror::{Mirror, Saved};
+use crate::probe;
 use crate::progress::Progress;
 use crate::ptrace::{self, Registers, Tid};
 use crate::recorder::Recorder;
@@ -66,6 +68,11 @@ pub(crate) struct Session {
     mirror: Mirror,
     files: FileTable,
     names: AnonymousNames,
+    /// The machine's settings as they were last seen.
+    system: Option<SystemFacts>,
+    /// Whether limits were set in the run, and whether processes share an address space.
+    has_set_limits: bool,
+    has_sharers: bool,
     spaces: HashMap<MmId, Space>,
     recorder: Recorder,
     verdict: Verdict,
@@ -101,7 +108,10 @@ impl Session {
         recorder: Recorder,
         progress: Progress,
     ) -> anyhow::Result<Self> {
-        let names = if crate::kernel::names_anonymous_memory() {
+        let mut facts = facts::system()?;
+        let probed = probe::probe(facts.version);
+        facts.lsm_mmap_min_addr = probed.lowest_hint.unwrap_or(facts.lsm_mmap_min_addr);
+        let names = if probed.profile.anon_vma_name.is_yes() {
             AnonymousNames::Supported
         } else {
             AnonymousNames::Absent
@@ -110,6 +120,9 @@ impl Session {
             mirror: Mirror::default(),
             files: FileTable::new(1),
             names,
+            system: None,
+            has_set_limits: false,
+            has_sharers: false,
             spaces: HashMap::new(),
             recorder,
             verdict: Verdict {
@@ -124,7 +137,12 @@ impl Session {
             has_personality: false,
             fatal: None,
         };
-        session.learn(&Event::System(facts::system()?));
+        session.system = Some(facts);
+        session.learn(&Event::System(facts));
+        session.learn(&Event::Profile(convert::profile_facts(&probed.profile)));
+        if let Some(note) = probe::note(facts.version) {
+            session.note(note);
+        }
         Ok(session)
     }
 
@@ -252,6 +270,7 @@ impl Watcher for Session {
             // A fork the kernel refused changes nothing.
             Some(Pending::Fork { .. }) => {}
             None => {
+                self.has_set_limits = true;
                 // Limits may be set for another process.
                 let mms: Vec<Place> = self
                     .spaces
@@ -339,7 +358,11 @@ impl Watcher for Session {
     fn spawned(&mut self, sharing: Option<Sharing>) {
         match sharing {
             Some(Sharing::Thread) => self.verdict.threads += 1,
-            Some(Sharing::Process) | None => self.verdict.processes += 1,
+            Some(Sharing::Process) => {
+                self.has_sharers = true;
+                self.verdict.processes += 1;
+            }
+            None => self.verdict.processes += 1,
         }
     }
 

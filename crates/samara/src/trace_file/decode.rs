@@ -8,7 +8,7 @@ use crate::call::{Call, CallFile};
 use crate::engine::MmId;
 use crate::event::{
     BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
-    StartFacts, SystemFacts, VmaFacts,
+    ProfileFacts, StartFacts, SystemFacts, VmaFacts,
 };
 use crate::process_call::ProcessCall;
 use crate::procfs::MemoryLimits;
@@ -194,6 +194,7 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             text: source.text()?.to_owned(),
         },
+        42 => Event::Profile(ProfileFacts(source.number()?)),
         _ => return Err("an unknown record"),
     })
 }

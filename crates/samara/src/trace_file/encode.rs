@@ -7,7 +7,7 @@ use super::{BLOCK_TARGET, MAGIC, States, VERSION, hash};
 use crate::call::{Call, CallFile};
 use crate::event::{
     BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
-    StartFacts, SystemFacts, VmaFacts,
+    ProfileFacts, StartFacts, SystemFacts, VmaFacts,
 };
 use crate::process_call::ProcessCall;
 use crate::procfs::MemoryLimits;
@@ -110,6 +110,10 @@ impl<W: Write> Writer<W> {
                 sink.text(delta.middle);
                 let kept = self.states.put(*mm, text.as_str().into());
                 kept.map_err(io::Error::other)?;
+            }
+            Event::Profile(ProfileFacts(bits)) => {
+                sink.byte(42);
+                sink.number(*bits);
             }
             Event::Process { mm, facts } => {
                 sink.byte(40);

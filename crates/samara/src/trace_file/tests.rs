@@ -155,6 +155,7 @@ fn sample() -> Vec<Event> {
     };
     let mut events = vec![
         Event::System(system_facts()),
+        Event::Profile(ProfileFacts(0x1357)),
         Event::File(facts.clone()),
         Event::Start(Box::new(start_facts())),
         Event::State {
