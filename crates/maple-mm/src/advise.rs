@@ -44,7 +44,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// - [`Errno::EPERM`]: a seal forbids it.
     /// - [`Errno::EAGAIN`]: `max_map_count` is reached, or there is no memory to take a part of
     ///   shared tables.
-    /// - [`Errno::ENOMEM`]: a hole. LINUX: what is mapped around the hole is advised all the same.
+    /// - [`Errno::ENOMEM`]: no memory for guards, or a hole. LINUX: what is mapped around the hole is advised all the same.
     ///
     /// LINUX: what precedes a mapping that refuses is advised.
     ///

@@ -11,6 +11,7 @@ use crate::file::{File, FileKind};
 use crate::file_pages::{BusError, FilePagesRef};
 use crate::flags::VmFlags;
 use crate::huge_file::{HugeFile, HugeObject};
+use crate::memory::VmaRef;
 use crate::memory_file::MemoryFile;
 use crate::notifier::{Invalidation, RangeNotifier};
 use crate::page_side::{
@@ -19,7 +20,7 @@ use crate::page_side::{
 use crate::paging::{
     Arch, Attributes, Content, CopyRange, Cow, FlushRange, Frame, FrameSize, Gather, LeafFlags,
     Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables, PagingError, PhysMemory, Protection,
-    Sharing, TableRange, TlbFlusher,
+    Sharing, TableRange, TableRanges, TlbFlusher,
 };
 use crate::system::System;
 use crate::teardown::Teardown;
@@ -378,20 +379,27 @@ where
         let mut flusher = NoTlb;
         let who = told(&mut flusher, self.huge.as_ref());
         let mut gather = Gather::new(self.tables.memory().clone(), who);
-        for (_, vma) in inheritance.mappings {
-            let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
-            if !vma.flags().intersects(left_out) {
-                continue;
-            }
-            let addresses = vma.start()..vma.end();
-            let zapped = child.zap(addresses.clone(), &mut gather);
-            zapped.map_err(|_| Errno::ENOMEM)?;
-            // What is not empty is kept, so that neighbours need not be looked for.
-            let tables = TableRange {
-                addresses,
-                floor: 0,
-                ceiling: 0,
+        let left_out = || {
+            let is_left_out = |vma: &&VmaRef| {
+                vma.flags()
+                    .intersects(VmFlags::DONTCOPY | VmFlags::WIPEONFORK)
             };
+            let mappings = inheritance.mappings.iter().map(|(_, vma)| vma);
+            mappings
+                .filter(is_left_out)
+                .map(|vma| vma.start()..vma.end())
+        };
+        for addresses in left_out() {
+            let zapped = child.zap(addresses, &mut gather);
+            zapped.map_err(|_| Errno::ENOMEM)?;
+        }
+        // What is not empty is kept, so that neighbours need not be looked for.
+        let anywhere = TableRange {
+            addresses: 0..0,
+            floor: 0,
+            ceiling: 0,
+        };
+        for tables in TableRanges::<A, _>::new(left_out(), &anywhere) {
             child.free_tables(&tables, &mut gather);
         }
         Ok(())
@@ -405,6 +413,8 @@ where
     F: TlbFlusher + Clone,
 {
     const HAS_PAGES: bool = true;
+
+    const ADDRESSES_END: u64 = A::USER_END;
 
     fn prepare(&mut self, changes: &[PageChange]) -> Result<(), Errno> {
         // What a move prepares can be seen, as tables; so it comes last.
@@ -616,6 +626,16 @@ impl From<BusError> for Fault {
         match error {
             BusError::OutOfMemory => Self::OutOfMemory,
             BusError::BeyondEnd | BusError::Unreadable => Self::Bus,
+        }
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F> Drop for MappedPages<A, M, F> {
+    /// Who replaces the pages of an address space by others still gives huge ones back.
+    fn drop(&mut self) {
+        let explicit = self.tables.drop_all();
+        if let Some(system) = &self.huge {
+            system.huge_pool().put_back(explicit);
         }
     }
 }

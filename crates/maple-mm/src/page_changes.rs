@@ -74,7 +74,7 @@ impl PageChanges {
     pub(crate) fn bound(&mut self, tree: &Mappings) {
         for change in &mut self.list {
             if let PageChange::Clear(teardown) = change {
-                teardown.tables = neighbours(tree, &teardown.mappings);
+                teardown.tables = neighbours(tree, &teardown.tree);
             }
         }
     }

@@ -26,6 +26,9 @@ pub trait PageSide: Sized + fmt::Debug {
     /// Whether there are pages at all. If not, nothing below is asked for.
     const HAS_PAGES: bool;
 
+    /// Where the addresses end that pages can be at, exclusive.
+    const ADDRESSES_END: u64;
+
     /// Does all of `changes` that can fail, for one [`carry_out`](Self::carry_out) that follows
     /// at once, or for none. No page and no right changes, and no counter but that of tables
     /// where a huge page had to be split.
@@ -215,6 +218,8 @@ pub struct NoPages;
 
 impl PageSide for NoPages {
     const HAS_PAGES: bool = false;
+
+    const ADDRESSES_END: u64 = u64::MAX;
 
     fn prepare(&mut self, _: &[PageChange]) -> Result<(), Errno> {
         Ok(())

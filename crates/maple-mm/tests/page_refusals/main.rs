@@ -178,7 +178,7 @@ fn fail_in(name: &str, build: Build, (calls, modes): (&[Call], &[Mode])) -> Poin
             points.for_each(|kind| tried.add(kind));
         }
     }
-    println!("calls, {name}: {tried}");
+    testkit::report(&format!("calls, {name}: {tried}"));
     assert!(tried.total() > 200, "that shows little");
     tried
 }
@@ -258,7 +258,9 @@ fn calls_amid_many_mappings_survive_every_refusal() {
         };
         tried.add_all(points);
     }
-    println!("calls, many, each alone or with all that follow, seed {SEED:#x}: {tried}");
+    testkit::report(&format!(
+        "calls, many, each alone or with all that follow, seed {SEED:#x}: {tried}"
+    ));
     tried.assert_cover(OF_PAGES);
 }
 
