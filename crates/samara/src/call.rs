@@ -19,6 +19,35 @@ pub(crate) enum CallFile {
     Open(u64),
 }
 
+/// A System V segment, as the process that attaches it sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentFacts {
+    pub(crate) id: u64,
+    pub(crate) key: u32,
+    pub(crate) bytes: u64,
+    /// What it may do, in the bits of a mode.
+    pub(crate) permitted: u32,
+}
+
+/// What the identifier of a `shmat` led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallSegment {
+    /// No segment: `EINVAL`.
+    Absent,
+    /// One that was removed: `EIDRM`.
+    Removed,
+    Known(SegmentFacts),
+}
+
+/// A userfaultfd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WatcherFacts {
+    /// Its inode.
+    pub(crate) id: u64,
+    /// What was agreed with `UFFDIO_API`.
+    pub(crate) features: u64,
+}
+
 /// A memory call with the raw integers user space passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
@@ -82,6 +111,34 @@ pub(crate) enum Call {
         len: u64,
         flags: u64,
     },
+    Shmat {
+        id: i32,
+        addr: u64,
+        flags: u64,
+        segment: CallSegment,
+    },
+    Shmdt {
+        addr: u64,
+    },
+    RemapFilePages {
+        start: u64,
+        size: u64,
+        prot: u64,
+        page_offset: u64,
+        flags: u64,
+    },
+    /// `ioctl(UFFDIO_REGISTER)`; without a watcher nothing was agreed yet, which is `EINVAL`.
+    UffdRegister {
+        start: u64,
+        len: u64,
+        mode: u64,
+        watcher: Option<WatcherFacts>,
+    },
+    UffdUnregister {
+        start: u64,
+        len: u64,
+        watcher: Option<WatcherFacts>,
+    },
     /// `prctl(PR_SET_VMA, …)` on a kernel without names for anonymous memory: always `EINVAL`.
     SetVmaName {
         addr: u64,
@@ -108,6 +165,10 @@ pub(crate) enum CallKind {
     Mlockall,
     Munlockall,
     Mseal,
+    Shmat,
+    Shmdt,
+    RemapFilePages,
+    Userfaultfd,
     Prctl,
     Personality,
     Fork,
@@ -131,6 +192,10 @@ impl CallKind {
             Self::Mlockall => "mlockall",
             Self::Munlockall => "munlockall",
             Self::Mseal => "mseal",
+            Self::Shmat => "shmat",
+            Self::Shmdt => "shmdt",
+            Self::RemapFilePages => "remap_file_pages",
+            Self::Userfaultfd => "ioctl(userfaultfd)",
             Self::Prctl => "prctl",
             Self::Personality => "personality",
             Self::Fork => "fork",
@@ -156,6 +221,10 @@ impl Call {
             Self::Mlockall { .. } => CallKind::Mlockall,
             Self::Munlockall => CallKind::Munlockall,
             Self::Mseal { .. } => CallKind::Mseal,
+            Self::Shmat { .. } => CallKind::Shmat,
+            Self::Shmdt { .. } => CallKind::Shmdt,
+            Self::RemapFilePages { .. } => CallKind::RemapFilePages,
+            Self::UffdRegister { .. } | Self::UffdUnregister { .. } => CallKind::Userfaultfd,
             Self::SetVmaName { .. } => CallKind::Prctl,
             Self::Process(call) => call.kind(),
         }
@@ -199,7 +268,20 @@ impl Call {
                 .map(|end| span(end.min(addr), 1))
                 .into_iter()
                 .collect(),
-            Self::Mlockall { .. } | Self::Munlockall | Self::Process(_) => Vec::new(),
+            Self::Shmat { segment, .. } => {
+                let bytes = match segment {
+                    CallSegment::Known(facts) => facts.bytes,
+                    CallSegment::Absent | CallSegment::Removed => 0,
+                };
+                result.map(|at| span(at, bytes)).into_iter().collect()
+            }
+            Self::RemapFilePages { start, size, .. } => vec![span(start, size)],
+            Self::UffdRegister { start, len, .. } | Self::UffdUnregister { start, len, .. } => {
+                vec![span(start, len)]
+            }
+            Self::Shmdt { .. } | Self::Mlockall { .. } | Self::Munlockall | Self::Process(_) => {
+                Vec::new()
+            }
         }
     }
 }
@@ -280,6 +362,16 @@ fn mremap_names(flags: u64) -> String {
         (1, "MREMAP_MAYMOVE"),
         (2, "MREMAP_FIXED"),
         (4, "MREMAP_DONTUNMAP"),
+    ];
+    bits(flags, &names, "0")
+}
+
+fn shmat_names(flags: u64) -> String {
+    let names = [
+        (0x1000, "SHM_RDONLY"),
+        (0x2000, "SHM_RND"),
+        (0x4000, "SHM_REMAP"),
+        (0x8000, "SHM_EXEC"),
     ];
     bits(flags, &names, "0")
 }
@@ -387,6 +479,30 @@ impl fmt::Display for Call {
             }
             Self::Munlockall => f.write_str("munlockall()"),
             Self::Process(call) => call.fmt(f),
+            Self::Shmat {
+                id, addr, flags, ..
+            } => write!(f, "shmat({id}, {addr:#x}, {})", shmat_names(flags)),
+            Self::Shmdt { addr } => write!(f, "shmdt({addr:#x})"),
+            Self::RemapFilePages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            } => write!(
+                f,
+                "remap_file_pages({start:#x}, {size:#x}, {prot:#x}, {page_offset:#x}, {flags:#x})"
+            ),
+            Self::UffdRegister {
+                start, len, mode, ..
+            } => {
+                let names = [(1, "MISSING"), (2, "WP"), (4, "MINOR")];
+                let mode = bits(mode, &names, "0");
+                write!(f, "ioctl(UFFDIO_REGISTER, {start:#x}, {len:#x}, {mode})")
+            }
+            Self::UffdUnregister { start, len, .. } => {
+                write!(f, "ioctl(UFFDIO_UNREGISTER, {start:#x}, {len:#x})")
+            }
             Self::SetVmaName { addr, len } => {
                 write!(
                     f,

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use maple_mm::{
     AddressSpace, AnonMergeRule, Capabilities, CommitBound, Configured,
-    Direction as ModelDirection, File, FileAccess, FileId, FileKind, Gate as ModelGate,
+    Direction as ModelDirection, Errno, File, FileAccess, FileId, FileKind, Gate as ModelGate,
     HugePlacement, Layout, Limits, LinuxProfile, MergeAnyRule, MremapGeneration, Overcommit,
-    Process, ProcessFlags, Setup, System, SystemSettings, VmFlags, Vma,
+    Process, ProcessFlags, Segment, SegmentAccess, Setup, System, SystemSettings,
+    UserfaultFeatures, Userfaultfd, VmFlags, Vma,
 };
 
+use crate::call::{CallSegment, WatcherFacts};
 use crate::event::{
     Direction, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts, ProfileFacts, StartFacts,
     SystemFacts, access, capability,
@@ -227,11 +229,12 @@ pub(crate) fn with_arguments(layout: &Layout, facts: &ProcessFacts) -> Layout {
     }
 }
 
-const ACCESS: [(u8, FileAccess); 4] = [
+const ACCESS: [(u8, FileAccess); 5] = [
     (access::READABLE, FileAccess::READ),
     (access::WRITABLE, FileAccess::WRITE),
     (access::APPEND_ONLY, FileAccess::APPEND_ONLY),
     (access::NO_EXEC, FileAccess::NO_EXEC),
+    (access::WRITE_SEALED, FileAccess::WRITE_SEALED),
 ];
 
 pub(crate) fn file(facts: &FileFacts) -> File {
@@ -247,7 +250,7 @@ pub(crate) fn file(facts: &FileFacts) -> File {
         },
         FileClass::Shmem => FileKind::Shmem,
         FileClass::DevZero => FileKind::DevZero,
-        FileClass::SystemV => FileKind::SystemV,
+        FileClass::SystemV(bytes) => FileKind::SystemV { bytes },
         FileClass::Device => FileKind::Device,
         FileClass::Unmappable => {
             access |= FileAccess::NO_MMAP;
@@ -272,7 +275,7 @@ pub(crate) fn file_facts(file: &File) -> FileFacts {
         } => FileClass::Plain,
         FileKind::Shmem => FileClass::Shmem,
         FileKind::DevZero => FileClass::DevZero,
-        FileKind::SystemV => FileClass::SystemV,
+        FileKind::SystemV { bytes } => FileClass::SystemV(bytes),
         FileKind::Device if file.access.contains(FileAccess::NO_MMAP) => FileClass::Unmappable,
         FileKind::Device => FileClass::Device,
     };
@@ -285,6 +288,33 @@ pub(crate) fn file_facts(file: &File) -> FileFacts {
         class,
         access: ACCESS.into_iter().map(one).fold(0, |all, bit| all | bit),
     }
+}
+
+/// What `shmat` attaches.
+pub(crate) fn segment(facts: CallSegment) -> Result<Segment, Errno> {
+    // That of all shared memory the kernel makes itself.
+    const DEVICE: (u32, u32) = (0, 1);
+    match facts {
+        CallSegment::Absent => Err(Errno::EINVAL),
+        CallSegment::Removed => Err(Errno::EIDRM),
+        CallSegment::Known(facts) => Ok(Segment {
+            id: u32::try_from(facts.id).map_err(|_| Errno::EINVAL)?,
+            key: facts.key,
+            bytes: facts.bytes,
+            device: DEVICE,
+            permitted: SegmentAccess::from_bits_truncate(facts.permitted),
+            pages: None,
+        }),
+    }
+}
+
+/// Who watches, or `EINVAL` before anything was agreed.
+pub(crate) fn watcher(facts: Option<WatcherFacts>) -> Result<Userfaultfd, Errno> {
+    let facts = facts.ok_or(Errno::EINVAL)?;
+    Ok(Userfaultfd {
+        id: facts.id,
+        features: UserfaultFeatures::from_bits_truncate(facts.features),
+    })
 }
 
 /// A mapping of the model as `PROCMAP_QUERY` would describe it, names of heap and stack left out.

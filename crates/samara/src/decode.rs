@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use libc::c_long;
 use maple_mm::abi;
 
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment};
 use crate::process_call::{ADDRESSES, ProcessCall};
 use crate::ptrace::{Registers, Tid};
 use crate::seccomp;
@@ -14,7 +14,8 @@ use crate::seccomp;
 /// What a stop at the entry of a call means for the engine and the mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// A call the model predicts. An `mmap` of a file names its descriptor.
+    /// A call the model predicts. An `mmap` of a file and the calls on a userfaultfd name their
+    /// descriptor.
     Memory(Call, Option<i32>),
     /// A new process with a copy of the address space.
     Fork,
@@ -100,6 +101,21 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             len: b,
             flags: c,
         },
+        libc::SYS_shmat => Call::Shmat {
+            id: a as i32,
+            addr: b,
+            flags: c & 0xffff_ffff,
+            segment: CallSegment::Absent,
+        },
+        libc::SYS_shmdt => Call::Shmdt { addr: a },
+        libc::SYS_remap_file_pages => Call::RemapFilePages {
+            start: a,
+            size: b,
+            prot: c,
+            page_offset: d,
+            flags: e,
+        },
+        libc::SYS_ioctl => return userfault_ioctl(tid, [a, b, c]),
         libc::SYS_fork => return Request::Fork,
         libc::SYS_vfork => {
             return Request::Share {
@@ -146,6 +162,33 @@ fn is_modelled_huge(flags: u64) -> bool {
     let needed = libc::MAP_ANONYMOUS as u64 | libc::MAP_NORESERVE as u64;
     let size = flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK as u64;
     flags & needed == needed && matches!(size, 0 | 21)
+}
+
+/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: a range, then the mode.
+fn userfault_ioctl(tid: Tid, [fd, operation, argument]: [u64; 3]) -> Request {
+    let word = |index: u64| read_word(tid, argument.wrapping_add(8 * index));
+    let (Some(start), Some(len)) = (word(0), word(1)) else {
+        return Request::NotModelled("ioctl(UFFDIO_REGISTER) of what cannot be read");
+    };
+    let is_registered = operation as u32 == seccomp::UFFDIO_REGISTER;
+    let call = if is_registered {
+        let Some(mode) = word(2) else {
+            return Request::NotModelled("ioctl(UFFDIO_REGISTER) of what cannot be read");
+        };
+        Call::UffdRegister {
+            start,
+            len,
+            mode,
+            watcher: None,
+        }
+    } else {
+        Call::UffdUnregister {
+            start,
+            len,
+            watcher: None,
+        }
+    };
+    Request::Memory(call, Some(fd as i32))
 }
 
 fn clone_request(flags: u64) -> Request {
@@ -208,15 +251,11 @@ fn program_addresses(tid: Tid, [map, size, unused]: [u64; 3]) -> Request {
 
 fn name_of(number: c_long) -> &'static str {
     match number {
-        libc::SYS_remap_file_pages => "remap_file_pages",
-        libc::SYS_shmat => "shmat",
-        libc::SYS_shmdt => "shmdt",
         libc::SYS_mbind => "mbind",
         libc::SYS_set_mempolicy_home_node => "set_mempolicy_home_node",
         libc::SYS_process_madvise => "process_madvise",
         libc::SYS_io_setup => "io_setup",
         libc::SYS_io_destroy => "io_destroy",
-        libc::SYS_ioctl => "ioctl(UFFDIO_REGISTER)",
         libc::SYS_arch_prctl => "arch_prctl",
         seccomp::SYS_MAP_SHADOW_STACK => "map_shadow_stack",
         _ => "another call",

@@ -46,8 +46,8 @@ pub(crate) enum FileClass {
     Device,
     /// Directories, pipes, sockets: they can't be mapped.
     Unmappable,
-    /// A segment attached with `shmat`.
-    SystemV,
+    /// A segment attached with `shmat`, of so many bytes.
+    SystemV(u64),
 }
 
 /// An open file's identity and nature.
@@ -59,7 +59,8 @@ pub(crate) struct FileFacts {
     /// As `maps` prints it.
     pub(crate) name: String,
     pub(crate) class: FileClass,
-    /// Bits: 1 readable, 2 writable, 4 append-only inode, 8 on a noexec mount.
+    /// Bits: 1 readable, 2 writable, 4 append-only inode, 8 on a noexec mount, 16 sealed against
+    /// writing.
     pub(crate) access: u8,
 }
 
@@ -69,6 +70,7 @@ pub(crate) mod access {
     pub(crate) const WRITABLE: u8 = 2;
     pub(crate) const APPEND_ONLY: u8 = 4;
     pub(crate) const NO_EXEC: u8 = 8;
+    pub(crate) const WRITE_SEALED: u8 = 16;
 }
 
 /// What a mapping shows.
@@ -238,6 +240,11 @@ pub(crate) enum Event {
         mm: MmId,
         text: String,
     },
+    /// Nobody has the userfaultfd `id`, which watched this address space, open any more.
+    WatcherClosed {
+        mm: MmId,
+        id: u64,
+    },
     Gone {
         mm: MmId,
     },
@@ -300,6 +307,9 @@ impl fmt::Display for Event {
             }
             Self::Details { mm, text } => {
                 write!(f, "mm {}: {} lines of details", mm.0, text.lines().count())
+            }
+            Self::WatcherClosed { mm, id } => {
+                write!(f, "mm {}: userfaultfd {id} is closed", mm.0)
             }
             Self::Gone { mm } => write!(f, "mm {}: gone", mm.0),
         }

@@ -23,6 +23,7 @@ mod ptrace;
 mod recorder;
 mod replay;
 mod seccomp;
+mod segments;
 mod session;
 mod show;
 mod spawn;

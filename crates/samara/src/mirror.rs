@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use maple_mm::{
     Access, AddressSpace, Backing, File, FileId, FileRef, KeyedProtection, LinuxProfile, MmapFile,
-    MmapRequest, MremapRequest, Process, System, VmFlags, VmaRef,
+    MmapRequest, MremapRequest, Process, RemapPages, System, VmFlags, VmaRef,
 };
 
 use crate::call::{Call, CallFile};
@@ -93,6 +93,7 @@ impl Mirror {
             }
             Event::Process { mm, facts } => self.process(*mm, facts)?,
             Event::Fork { parent, child } => self.fork(*parent, *child)?,
+            Event::WatcherClosed { mm, id } => self.close_watcher(*mm, *id)?,
             Event::Gone { mm } => self.remove(*mm),
             Event::NotModelled { .. } | Event::State { .. } | Event::Details { .. } => {}
         }
@@ -149,6 +150,20 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    fn close_watcher(&mut self, mm: MmId, id: u64) -> Result<()> {
+        let space = &mut self.mirrored_mut(mm)?.space;
+        let watcher = space
+            .vmas()
+            .filter_map(|vma| vma.watcher())
+            .find(|watcher| watcher.id == id);
+        match watcher {
+            Some(watcher) => space
+                .uffd_close(watcher)
+                .map_err(|error| anyhow!("{error}")),
+            None => Ok(()),
+        }
     }
 
     /// The model gave the object its identity itself, so the address names it.
@@ -292,6 +307,44 @@ impl Mirror {
             Call::Munlockall => nothing(space.munlockall()),
             Call::Mseal { addr, len, flags } => nothing(space.mseal(addr, len, flags)),
             Call::Process(call) => call.apply(space),
+            Call::Shmat {
+                addr,
+                flags,
+                segment,
+                ..
+            } => {
+                let segment = convert::segment(segment);
+                address(space.shmat(segment.as_ref().map_err(|errno| *errno), addr, flags))
+            }
+            Call::Shmdt { addr } => nothing(space.shmdt(addr)),
+            Call::RemapFilePages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            } => nothing(space.remap_file_pages(RemapPages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            })),
+            Call::UffdRegister {
+                start,
+                len,
+                mode,
+                watcher,
+            } => nothing(convert::watcher(watcher).and_then(|watcher| {
+                space.uffd_register(watcher, start..start.wrapping_add(len), mode)
+            })),
+            Call::UffdUnregister {
+                start,
+                len,
+                watcher,
+            } => nothing(convert::watcher(watcher).and_then(|watcher| {
+                space.uffd_unregister(watcher, start..start.wrapping_add(len))
+            })),
             Call::SetVmaName { .. } => -i64::from(maple_mm::Errno::EINVAL.raw()),
         })
     }
@@ -455,6 +508,11 @@ impl Mirror {
 
     fn vma_at(&self, mm: MmId, addr: u64) -> Option<&VmaRef> {
         self.space(mm)?.vma_at(addr)
+    }
+
+    /// The open file `id`.
+    pub(crate) fn file(&self, id: u64) -> Option<FileFacts> {
+        self.files.get(&id).map(|file| convert::file_facts(file))
     }
 
     /// The file mapped at `addr`.

@@ -177,6 +177,7 @@ fn space_of(event: &Event) -> Option<MmId> {
         | Event::Capabilities { mm, .. }
         | Event::LowBase { mm, .. }
         | Event::Write { mm, .. }
+        | Event::WatcherClosed { mm, .. }
         | Event::SharedInode { mm, .. }
         | Event::Process { mm, .. }
         | Event::Details { mm, .. }

@@ -67,6 +67,7 @@ impl Session {
         self.learn_rights(place, &call);
         self.learn_personality(place, &call);
         self.learn_stacks(place.mm);
+        self.learn_closed(place.mm);
         let pending = match self.predict(place.mm, call) {
             Some(under_way) => Pending::Call(under_way),
             None => Pending::NotModelled("a call in an address space without a model"),
@@ -103,6 +104,7 @@ impl Session {
             self.learn_system();
             self.learn_limits(place);
             self.learn_stacks(mm);
+            self.learn_closed(mm);
             self.learn_writes(mm, &near);
             self.learn_low_base(mm, &call, result);
             predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
@@ -144,7 +146,7 @@ impl Session {
             return;
         }
         let mut seen = self.compare_all(place.mm);
-        if seen.is_different() && self.learn_stacks(place.mm) {
+        if seen.is_different() && (self.learn_stacks(place.mm) | self.learn_closed(place.mm)) {
             seen = self.compare_all(place.mm);
         }
         let compared = Compared {

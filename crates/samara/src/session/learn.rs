@@ -1,12 +1,11 @@
 //! What the kernel knows and `maps` does not show: who wrote, how stacks grew, which file it is.
 
 use super::{Ranges, Session, address};
-use crate::call::{Call, CallFile};
+use crate::call::Call;
 use crate::compare;
 use crate::engine::{MmId, Place};
 use crate::event::{Event, FileFacts, ProcessFacts, SystemFacts};
 use crate::facts;
-use crate::files::Identified;
 use crate::mirror::Mirror;
 use crate::observe;
 
@@ -161,52 +160,6 @@ impl Session {
                 limits,
             });
         }
-    }
-
-    /// Replaces a descriptor by the identity of its open file.
-    ///
-    /// # Errors
-    ///
-    /// Why a mapping of this file is not modelled.
-    pub(super) fn bind_file(
-        &mut self,
-        place: Place,
-        call: Call,
-        fd: Option<i32>,
-    ) -> Result<Call, &'static str> {
-        let (
-            Call::Mmap {
-                addr,
-                len,
-                prot,
-                flags,
-                offset,
-                ..
-            },
-            Some(fd),
-        ) = (call, fd)
-        else {
-            return Ok(call);
-        };
-        let file = match self.files.identify(place.tid, fd) {
-            Identified::Bad => CallFile::Bad,
-            Identified::Known(id) => CallFile::Open(id),
-            Identified::New(facts) => {
-                let id = facts.id;
-                self.verdict.learned.files += 1;
-                self.learn(&Event::File(facts));
-                CallFile::Open(id)
-            }
-            Identified::NotModelled(why) => return Err(why),
-        };
-        Ok(Call::Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            offset,
-            file,
-        })
     }
 
     /// The kernel's own words about the file of a new mapping: identity, not prediction.

@@ -7,6 +7,7 @@
 //! thread wrote, or a stack grew, between the question and the call: the kernel is asked again
 //! and the call predicted once more from the same copy. What still differs is a divergence.
 
+mod bind;
 mod call;
 mod learn;
 mod start;
@@ -77,6 +78,8 @@ pub(crate) struct Session {
     recorder: Recorder,
     verdict: Verdict,
     progress: Progress,
+    /// The userfaultfds that were seen, and whose memory each watches.
+    watchers: HashMap<u64, MmId>,
     /// What was learned about the mapping a call makes, to be recorded after the call.
     late: Option<Event>,
     /// Tasks whose present call came through the 32-bit or x32 entry.
@@ -131,6 +134,7 @@ impl Session {
                 ..Verdict::default()
             },
             progress,
+            watchers: HashMap::new(),
             late: None,
             foreign: HashSet::new(),
             leaving: HashMap::new(),
@@ -236,12 +240,13 @@ impl Watcher for Session {
             decode::request(place.tid, registers, self.names)
         };
         let pending = match request {
-            Request::Memory(call, fd) => match self.bind_file(place, call, fd) {
+            Request::Memory(call, fd) => match self.bind(place, call, fd) {
                 Ok(call) => return self.enter_call(place, call),
                 Err(why) => Pending::NotModelled(why),
             },
             Request::Fork => {
                 self.learn_stacks(place.mm);
+                self.learn_closed(place.mm);
                 self.learn_writes(place.mm, &Ranges::All);
                 let Some(before) = self.mirror.save(place.mm) else {
                     return;
@@ -350,6 +355,7 @@ impl Watcher for Session {
     fn gone(&mut self, mm: MmId) {
         if self.spaces.remove(&mm).is_some() {
             self.learn(&Event::Gone { mm });
+            self.watchers.retain(|_, watched| *watched != mm);
             let mirror = &self.mirror;
             self.files.retain(|id| mirror.is_mapped(id));
         }

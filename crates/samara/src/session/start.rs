@@ -183,7 +183,8 @@ impl Session {
 struct Collector<'a> {
     session: &'a mut Session,
     handles: &'a Handles,
-    exec_files: HashMap<((u32, u32), u64), u64>,
+    /// By device, inode and, for attaches of a segment, where the attach begins.
+    exec_files: HashMap<((u32, u32), u64, u64), u64>,
 }
 
 impl Memory for Collector<'_> {
@@ -197,12 +198,18 @@ impl Memory for Collector<'_> {
         {
             return known.id;
         }
-        if let Some(&id) = self.exec_files.get(&(line.device, line.inode)) {
+        let attach = if line.name.starts_with("/SYSV") {
+            line.start.wrapping_sub(line.offset)
+        } else {
+            0
+        };
+        let file = (line.device, line.inode, attach);
+        if let Some(&id) = self.exec_files.get(&file) {
             return id;
         }
         let facts = self.session.files.unopened(line);
         let id = facts.id;
-        self.exec_files.insert((line.device, line.inode), id);
+        self.exec_files.insert(file, id);
         self.session.learn(&Event::File(facts));
         id
     }

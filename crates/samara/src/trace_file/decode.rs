@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use super::wire::{Source, Wired};
 use super::{BLOCK_MAX, MAGIC, StateDelta, States, TraceError, VERSION, hash};
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
 use crate::engine::MmId;
 use crate::event::{
     BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
@@ -195,6 +195,10 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             text: source.text()?.to_owned(),
         },
         42 => Event::Profile(ProfileFacts(source.number()?)),
+        14 => Event::WatcherClosed {
+            mm: mm(source)?,
+            id: source.number()?,
+        },
         _ => return Err("an unknown record"),
     })
 }
@@ -264,7 +268,7 @@ fn file(source: &mut Source<'_>) -> Wired<FileFacts> {
         3 => FileClass::DevZero,
         4 => FileClass::Device,
         5 => FileClass::Unmappable,
-        6 => FileClass::SystemV,
+        6 => FileClass::SystemV(source.number()?),
         _ => return Err("an unknown kind of file"),
     };
     Ok(FileFacts {
@@ -429,6 +433,45 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 Call::Mseal { addr, len, flags }
             }
         }
+        14 => {
+            let [addr, flags] = source.numbers()?;
+            Call::Shmat {
+                addr,
+                flags,
+                id: small(source.signed()?)?,
+                segment: segment(source)?,
+            }
+        }
+        15 => Call::Shmdt {
+            addr: source.number()?,
+        },
+        16 => {
+            let [start, size, prot, page_offset, flags] = source.numbers()?;
+            Call::RemapFilePages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            }
+        }
+        17 => {
+            let [start, len, mode] = source.numbers()?;
+            Call::UffdRegister {
+                start,
+                len,
+                mode,
+                watcher: watcher(source)?,
+            }
+        }
+        18 => {
+            let [start, len] = source.numbers()?;
+            Call::UffdUnregister {
+                start,
+                len,
+                watcher: watcher(source)?,
+            }
+        }
         10 => Call::Mlockall {
             flags: source.number()?,
         },
@@ -451,5 +494,30 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
         }),
         42 => Call::Process(ProcessCall::Addresses(source.numbers()?)),
         _ => return Err("an unknown call"),
+    })
+}
+
+fn segment(source: &mut Source<'_>) -> Wired<CallSegment> {
+    Ok(match source.byte()? {
+        0 => CallSegment::Absent,
+        1 => CallSegment::Removed,
+        2 => CallSegment::Known(SegmentFacts {
+            id: source.number()?,
+            key: source.small()?,
+            bytes: source.number()?,
+            permitted: source.small()?,
+        }),
+        _ => return Err("an unknown kind of segment"),
+    })
+}
+
+fn watcher(source: &mut Source<'_>) -> Wired<Option<WatcherFacts>> {
+    Ok(match source.byte()? {
+        0 => None,
+        1 => Some(WatcherFacts {
+            id: source.number()?,
+            features: source.number()?,
+        }),
+        _ => return Err("a userfaultfd is neither there nor not"),
     })
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::wire::Sink;
 use super::{BLOCK_TARGET, MAGIC, States, VERSION, hash};
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
 use crate::event::{
     BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
     ProfileFacts, StartFacts, SystemFacts, VmaFacts,
@@ -125,6 +125,10 @@ impl<W: Write> Writer<W> {
                 sink.number(mm.0.into());
                 sink.text(text);
             }
+            Event::WatcherClosed { mm, id } => {
+                sink.byte(14);
+                sink.numbers(&[mm.0.into(), *id]);
+            }
             Event::Gone { mm } => {
                 sink.byte(12);
                 sink.number(mm.0.into());
@@ -197,9 +201,12 @@ fn file(sink: &mut Sink, facts: &FileFacts) {
         FileClass::DevZero => 3,
         FileClass::Device => 4,
         FileClass::Unmappable => 5,
-        FileClass::SystemV => 6,
+        FileClass::SystemV(_) => 6,
     };
     sink.byte(class);
+    if let FileClass::SystemV(bytes) = facts.class {
+        sink.number(bytes);
+    }
     sink.byte(facts.access);
     let device = [facts.device.0.into(), facts.device.1.into()];
     sink.numbers(&[facts.id, device[0], device[1], facts.inode]);
@@ -324,6 +331,64 @@ fn call(sink: &mut Sink, call: &Call) {
         Call::SetVmaName { addr, len } => tagged(sink, 12, &[addr, len]),
         Call::Mseal { addr, len, flags } => tagged(sink, 13, &[addr, len, flags]),
         Call::Process(call) => process_call(sink, call),
+        Call::Shmat {
+            id,
+            addr,
+            flags,
+            segment,
+        } => {
+            tagged(sink, 14, &[addr, flags]);
+            sink.signed(id.into());
+            self::segment(sink, segment);
+        }
+        Call::Shmdt { addr } => tagged(sink, 15, &[addr]),
+        Call::RemapFilePages {
+            start,
+            size,
+            prot,
+            page_offset,
+            flags,
+        } => tagged(sink, 16, &[start, size, prot, page_offset, flags]),
+        Call::UffdRegister {
+            start,
+            len,
+            mode,
+            watcher,
+        } => {
+            tagged(sink, 17, &[start, len, mode]);
+            self::watcher(sink, watcher);
+        }
+        Call::UffdUnregister {
+            start,
+            len,
+            watcher,
+        } => {
+            tagged(sink, 18, &[start, len]);
+            self::watcher(sink, watcher);
+        }
+    }
+}
+
+fn segment(sink: &mut Sink, segment: CallSegment) {
+    match segment {
+        CallSegment::Absent => sink.byte(0),
+        CallSegment::Removed => sink.byte(1),
+        CallSegment::Known(facts) => {
+            let SegmentFacts {
+                id,
+                key,
+                bytes,
+                permitted,
+            } = facts;
+            tagged(sink, 2, &[id, key.into(), bytes, permitted.into()]);
+        }
+    }
+}
+
+fn watcher(sink: &mut Sink, watcher: Option<WatcherFacts>) {
+    match watcher {
+        None => sink.byte(0),
+        Some(WatcherFacts { id, features }) => tagged(sink, 1, &[id, features]),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Round trips, and files damaged at every position.
 
 use super::*;
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
 use crate::event::*;
 use crate::process_call::{ADDRESSES, ProcessCall};
 use crate::procfs::MemoryLimits;
@@ -140,6 +140,51 @@ fn calls() -> Vec<Call> {
             args: [1, addr, 0, len],
         }),
         Call::Process(ProcessCall::Addresses([addr; ADDRESSES])),
+        Call::Shmat {
+            id: -1,
+            addr,
+            flags: 0x7000,
+            segment: CallSegment::Absent,
+        },
+        Call::Shmat {
+            id: 7,
+            addr,
+            flags: 0,
+            segment: CallSegment::Removed,
+        },
+        Call::Shmat {
+            id: 7,
+            addr,
+            flags: 0,
+            segment: CallSegment::Known(SegmentFacts {
+                id: 7,
+                key: u32::MAX,
+                bytes: 1 << 40,
+                permitted: 6,
+            }),
+        },
+        Call::Shmdt { addr },
+        Call::RemapFilePages {
+            start: addr,
+            size: len,
+            prot,
+            page_offset: 9,
+            flags,
+        },
+        Call::UffdRegister {
+            start: addr,
+            len,
+            mode: 7,
+            watcher: None,
+        },
+        Call::UffdUnregister {
+            start: addr,
+            len,
+            watcher: Some(WatcherFacts {
+                id: 12,
+                features: 1 << 15,
+            }),
+        },
     ]
 }
 
@@ -222,6 +267,15 @@ fn sample() -> Vec<Event> {
             mm,
             text: "VmPeak: 12 kB\n".to_owned(),
         },
+        Event::File(FileFacts {
+            id: 10,
+            device: (0, 1),
+            inode: 7,
+            name: "/SYSV00000000 (deleted)".to_owned(),
+            class: FileClass::SystemV(12_388),
+            access: access::READABLE | access::WRITE_SEALED,
+        }),
+        Event::WatcherClosed { mm, id: 12 },
         Event::Gone { mm },
     ]);
     events
