@@ -171,6 +171,7 @@ pub(crate) enum CallKind {
     Userfaultfd,
     Prctl,
     Personality,
+    ProcessMadvise,
     Fork,
     Exec,
 }
@@ -198,6 +199,7 @@ impl CallKind {
             Self::Userfaultfd => "ioctl(userfaultfd)",
             Self::Prctl => "prctl",
             Self::Personality => "personality",
+            Self::ProcessMadvise => "process_madvise",
             Self::Fork => "fork",
             Self::Exec => "exec",
         }
@@ -279,9 +281,8 @@ impl Call {
             Self::UffdRegister { start, len, .. } | Self::UffdUnregister { start, len, .. } => {
                 vec![span(start, len)]
             }
-            Self::Shmdt { .. } | Self::Mlockall { .. } | Self::Munlockall | Self::Process(_) => {
-                Vec::new()
-            }
+            Self::Process(call) => call.ranges(),
+            Self::Shmdt { .. } | Self::Mlockall { .. } | Self::Munlockall => Vec::new(),
         }
     }
 }

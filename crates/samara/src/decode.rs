@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use libc::c_long;
-use maple_mm::abi;
+use maple_mm::{AdvisedRange, abi};
 
 use crate::call::{Call, CallFile, CallSegment};
-use crate::process_call::{ADDRESSES, ProcessCall};
+use crate::process_call::{ADDRESSES, NAME, Name, ProcessCall, Ranges};
 use crate::ptrace::{Registers, Tid};
 use crate::seccomp;
 
@@ -75,10 +76,9 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             new_addr: e,
         },
         libc::SYS_brk => Call::Brk { addr: a },
-        // Succeeds or fails by what the pages are and by free memory.
-        libc::SYS_madvise if c as i32 == libc::MADV_COLLAPSE => {
-            return Request::NotModelled("madvise(MADV_COLLAPSE)");
-        }
+        // Succeeds or fails by what the pages are and by free memory, and changes no mapping.
+        libc::SYS_madvise if c as i32 == libc::MADV_COLLAPSE => return Request::Harmless,
+        libc::SYS_process_madvise => return process_madvise(tid, [a, b, c, d, e]),
         libc::SYS_madvise => Call::Madvise {
             addr: a,
             len: b,
@@ -214,7 +214,7 @@ fn prctl(tid: Tid, [option, a, b, c, d]: [u64; 5], names: AnonymousNames) -> Req
         (abi::PR_SET_VMA, _) if names == AnonymousNames::Absent => {
             return Request::Memory(Call::SetVmaName { addr: b, len: c }, None);
         }
-        (abi::PR_SET_VMA, _) => return Request::NotModelled("prctl(PR_SET_VMA)"),
+        (abi::PR_SET_VMA, abi::PR_SET_VMA_ANON_NAME) => return named(tid, [b, c, d]),
         (abi::PR_SET_MM, abi::PR_SET_MM_MAP) => return program_addresses(tid, [b, c, d]),
         // They concern no mapping.
         (
@@ -225,6 +225,62 @@ fn prctl(tid: Tid, [option, a, b, c, d]: [u64; 5], names: AnonymousNames) -> Req
     }
     let args = [a, b, c, d];
     Request::Memory(Call::Process(ProcessCall::Prctl { option, args }), None)
+}
+
+/// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name)`.
+fn named(tid: Tid, [addr, len, name]: [u64; 3]) -> Request {
+    let mut name_read = None;
+    if name != 0 {
+        let Some(text) = read_text(tid, name) else {
+            // Refused.
+            return Request::Harmless;
+        };
+        name_read = Some(Name::new(&text));
+    }
+    let name = name_read;
+    Request::Memory(Call::Process(ProcessCall::Name { addr, len, name }), None)
+}
+
+/// `process_madvise(pidfd, vector, count, advice, flags)`.
+///
+/// What a process may advise another changes no mapping.
+fn process_madvise(tid: Tid, [pidfd, vector, count, advice, flags]: [u64; 5]) -> Request {
+    let is_refused = flags as u32 != 0 || count > 1024 || !is_own(tid, pidfd as i32);
+    // By what the pages are, as `madvise`.
+    if is_refused || advice as i32 == libc::MADV_COLLAPSE {
+        return Request::Harmless;
+    }
+    let mut bytes = vec![0; 16 * count as usize];
+    if read(tid, vector, &mut bytes).is_none() {
+        return Request::Harmless;
+    }
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    let range = |bytes: &[u8]| AdvisedRange {
+        addr: word(&bytes[..8]),
+        len: word(&bytes[8..]),
+    };
+    let list: Vec<AdvisedRange> = bytes.chunks_exact(16).map(range).collect();
+    let Some(ranges) = Ranges::new(&list) else {
+        return Request::NotModelled("process_madvise of more than 8 ranges");
+    };
+    let advice = advice as i32;
+    let call = ProcessCall::Advise { ranges, advice };
+    Request::Memory(Call::Process(call), None)
+}
+
+/// Whether a pidfd of a thread stands for its own process.
+fn is_own(tid: Tid, pidfd: i32) -> bool {
+    const SELF_THREAD: i32 = -10_000;
+    const SELF_PROCESS: i32 = -10_001;
+    if matches!(pidfd, SELF_THREAD | SELF_PROCESS) {
+        return true;
+    }
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{pidfd}")) else {
+        return false;
+    };
+    let named = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let is_task = |other: &str| Path::new(&format!("/proc/{tid}/task/{other}")).exists();
+    named.is_some_and(|other| is_task(other.trim()))
 }
 
 /// `prctl(PR_SET_MM, PR_SET_MM_MAP, map, size, 0)`.
@@ -253,7 +309,6 @@ fn name_of(number: c_long) -> &'static str {
     match number {
         libc::SYS_mbind => "mbind",
         libc::SYS_set_mempolicy_home_node => "set_mempolicy_home_node",
-        libc::SYS_process_madvise => "process_madvise",
         libc::SYS_io_setup => "io_setup",
         libc::SYS_io_destroy => "io_destroy",
         libc::SYS_arch_prctl => "arch_prctl",
@@ -267,6 +322,22 @@ fn read_word(tid: Tid, addr: u64) -> Option<u64> {
     let mut bytes = [0; 8];
     read(tid, addr, &mut bytes)?;
     Some(u64::from_le_bytes(bytes))
+}
+
+/// Reads as much of a text as a name may have, and one byte more; `None` if it cannot be read up
+/// to its end.
+fn read_text(tid: Tid, addr: u64) -> Option<Vec<u8>> {
+    const PAGE: u64 = 4096;
+    let mut text = Vec::new();
+    let mut at = addr;
+    while text.len() < NAME && !text.contains(&0) {
+        let in_page = PAGE - at % PAGE;
+        let mut part = vec![0; in_page.min((NAME - text.len()) as u64) as usize];
+        read(tid, at, &mut part)?;
+        at = at.checked_add(part.len() as u64)?;
+        text.extend(part);
+    }
+    Some(text)
 }
 
 /// Reads a stopped thread's memory; `None` if some of it cannot be read.
@@ -304,12 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pages_or_keys_decide_is_not_modelled() {
-        let collapse = libc::MADV_COLLAPSE as u64;
-        assert_eq!(
-            decoded(libc::SYS_madvise, [0, 4096, collapse, 0, 0, 0]),
-            Request::NotModelled("madvise(MADV_COLLAPSE)")
-        );
+    fn what_keys_decide_is_not_modelled() {
         let keyed = |key| decoded(libc::SYS_pkey_mprotect, [0, 4096, 1, key, 0, 0]);
         let refused = Request::NotModelled("pkey_mprotect(with a key)");
         assert_eq!(keyed(0), refused);
@@ -318,6 +384,52 @@ mod tests {
             keyed(u64::MAX),
             Request::Memory(Call::PkeyMprotect { pkey: -1, .. }, None)
         ));
+    }
+
+    #[test]
+    fn a_collapse_changes_no_mapping() {
+        let collapse = libc::MADV_COLLAPSE as u64;
+        let call = decoded(libc::SYS_madvise, [0, 4096, collapse, 0, 0, 0]);
+        assert_eq!(call, Request::Harmless);
+    }
+
+    #[test]
+    fn advice_to_oneself_is_followed_and_what_is_refused_is_not() {
+        let ranges = [AdvisedRange { addr: 4096, len: 5 }; 9];
+        let at = (&raw const ranges).expose_provenance() as u64;
+        let us = std::process::id() as Tid;
+        let call = |pidfd: i32, count, flags| {
+            let pidfd = i64::from(pidfd).cast_unsigned();
+            process_madvise(us, [pidfd, at, count, 4, flags])
+        };
+        let followed = Request::Memory(
+            Call::Process(ProcessCall::Advise {
+                ranges: Ranges::new(&ranges[..8]).unwrap(),
+                advice: 4,
+            }),
+            None,
+        );
+        assert_eq!(call(-10_000, 8, 0), followed);
+        assert_eq!(call(-10_001, 8, 0), followed);
+        assert!(matches!(call(-10_000, 9, 0), Request::NotModelled(_)));
+        for refused in [call(-10_000, 8, 1), call(-1, 8, 0), call(-10_000, 1025, 0)] {
+            assert_eq!(refused, Request::Harmless);
+        }
+    }
+
+    #[test]
+    fn a_name_is_read_up_to_its_end_or_one_byte_too_many() {
+        let us = std::process::id() as Tid;
+        let at = |text: &[u8]| text.as_ptr().expose_provenance() as u64;
+        let mut text = [b'-'; 100];
+        text[..6].copy_from_slice(b"arena\0");
+        assert_eq!(
+            Name::new(&read_text(us, at(&text)).unwrap()),
+            Name::new(b"arena")
+        );
+        let long = [b'x'; 100];
+        assert_eq!(read_text(us, at(&long)).unwrap(), &long[..NAME]);
+        assert_eq!(read_text(us, 8), None);
     }
 
     #[test]

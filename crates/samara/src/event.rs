@@ -81,6 +81,8 @@ pub(crate) enum BackingFacts {
     File(u64),
     /// `[vdso]` and its like.
     Special(String),
+    /// Anonymous memory with a name; as `maps` prints it.
+    Named(String),
 }
 
 /// A mapping an address space starts with.

@@ -208,6 +208,8 @@ fn vma(place: Place, memory: &mut impl Memory, entry: &SmapsEntry) -> VmaFacts {
         BackingFacts::File(memory.file(place, line))
     } else if special {
         BackingFacts::Special(line.name.clone())
+    } else if line.name.starts_with("[anon:") {
+        BackingFacts::Named(line.name.clone())
     } else {
         BackingFacts::Anonymous
     };

@@ -200,6 +200,9 @@ impl Mirror {
             let kept = space.keep_history(&older.space);
             kept.map_err(|error| anyhow!("{error}"))?;
         }
+        for vma in &facts.vmas {
+            name_again(&mut space, vma)?;
+        }
         let (limits, capabilities) = (facts.limits, facts.capabilities);
         self.spaces.insert(
             facts.mm,
@@ -214,7 +217,8 @@ impl Mirror {
 
     fn vma_spec(&self, facts: &VmaFacts) -> Result<maple_mm::VmaSpec> {
         let backing = match &facts.backing {
-            BackingFacts::Anonymous => Backing::Anonymous,
+            // Its name is given later.
+            BackingFacts::Anonymous | BackingFacts::Named(_) => Backing::Anonymous,
             BackingFacts::Special(name) => Backing::Special(maple_mm::Special::new(name)?),
             BackingFacts::File(id) => {
                 let file = self
@@ -552,4 +556,19 @@ fn can_be_written(vma: &VmaRef) -> bool {
     !vma.anon().is_faulted()
         && !vma.flags().contains(VmFlags::MAYSHARE)
         && !matches!(vma.backing(), Backing::Special(_))
+}
+
+/// Gives a mapping the name that it had when its address space was read.
+fn name_again(space: &mut AddressSpace, vma: &VmaFacts) -> Result<()> {
+    let BackingFacts::Named(shown) = &vma.backing else {
+        return Ok(());
+    };
+    let name = shown
+        .strip_prefix("[anon:")
+        .and_then(|name| name.strip_suffix(']'));
+    let name = name.context("a name without brackets")?;
+    let len = vma.end.saturating_sub(vma.start);
+    space
+        .name_anonymous(vma.start, len, Some(name.as_bytes()))
+        .map_err(|error| anyhow!("a mapping cannot be named: {error}"))
 }

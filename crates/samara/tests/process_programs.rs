@@ -37,6 +37,9 @@ const PROGRAMS: &[Program] = &[
     ("upward_and_fixed_layout", upward_and_fixed_layout),
     ("page_zero", page_zero),
     ("place", place),
+    ("lists_of_advice", lists_of_advice),
+    ("limits_on_the_way", limits_on_the_way),
+    ("limits_of_a_sharer", limits_of_a_sharer),
 ];
 
 fn main() -> ExitCode {
@@ -194,6 +197,7 @@ fn executable_reads() {
     }
     let heap = brk(0);
     brk(heap + 3 * PAGE);
+    shared_in_other_ways();
     in_a_child(|| {
         map(PAGE, PROT_READ, ANON);
     });
@@ -208,6 +212,27 @@ fn executable_reads() {
     map_at(40, 1, PROT_READ, ANON);
     personality(0xffff_ffff);
     become_program("place");
+}
+
+/// Attaches a segment, and maps shared memory in another order.
+fn shared_in_other_ways() {
+    let private = 0;
+    let id = call(libc::SYS_shmget, [private, 2 * PAGE, 0o1700, 0, 0, 0]).cast_unsigned();
+    for flags in [0, libc::SHM_RDONLY, libc::SHM_EXEC] {
+        let flags = flags.unsigned_abs().into();
+        call(libc::SYS_shmat, [id, 0, flags, 0, 0, 0]);
+    }
+    call(libc::SYS_shmctl, [id, 0, 0, 0, 0, 0]);
+    map_at(50, 4, RW, MAP_SHARED | MAP_ANONYMOUS);
+    call(
+        libc::SYS_remap_file_pages,
+        [ARENA + 50 * PAGE, PAGE, 0, 2, 0, 0],
+    );
+    protect(52, 1, PROT_READ);
+    call(
+        libc::SYS_remap_file_pages,
+        [ARENA + 52 * PAGE, PAGE, 0, 1, 0, 0],
+    );
 }
 
 fn no_exec_gain() {
@@ -232,7 +257,9 @@ fn no_exec_gain() {
     map_at(7, 1, PROT_READ, ANON);
     let heap = brk(0);
     brk(heap + 3 * PAGE);
+    shared_in_other_ways();
     personality(0);
+    shared_in_other_ways();
     in_a_child(|| {
         assert!(map(PAGE, RW | PROT_EXEC, ANON) < 0);
     });
@@ -344,4 +371,136 @@ fn upward_and_fixed_layout() {
 fn page_zero() {
     personality(MMAP_PAGE_ZERO);
     become_program("place");
+}
+
+fn lists_of_advice() {
+    const SELF: i64 = -10_000;
+    let us = call(libc::SYS_getpid, [0; 6]).cast_unsigned();
+    let pidfd = call(libc::SYS_pidfd_open, [us, 0, 0, 0, 0, 0]);
+    map_at(0, 8, RW, ANON);
+    map_at(10, 8, RW, ANON);
+    let at = |page: u64, len: u64| [ARENA + page * PAGE, len];
+    let lists: [&[[u64; 2]]; 10] = [
+        &[],
+        &[at(0, PAGE)],
+        &[at(0, 1), at(12, PAGE + 1), at(3, 0), at(5, PAGE)],
+        &[at(7, 2 * PAGE)],
+        &[at(1, PAGE), at(8, PAGE), at(2, PAGE)],
+        &[at(0, 0)],
+        &[[1, 0]],
+        &[[ARENA + 1, PAGE]],
+        &[at(0, u64::MAX)],
+        &[at(2, PAGE), [u64::MAX - PAGE, PAGE]],
+    ];
+    for fd in [pidfd, SELF, -1, 0] {
+        for advice in [0_u64, 4, 8, 10, 11, 14, 15, 16, 17, 20, 23, 102, 103, 5] {
+            for list in lists {
+                let vector = list.as_ptr().expose_provenance() as u64;
+                let count = list.len() as u64;
+                let args = [fd.cast_unsigned(), vector, count, advice, 0, 0];
+                call(libc::SYS_process_madvise, args);
+            }
+        }
+    }
+    call(
+        libc::SYS_process_madvise,
+        [SELF.cast_unsigned(), 8, 1, 4, 0, 0],
+    );
+    call(
+        libc::SYS_process_madvise,
+        [SELF.cast_unsigned(), 8, 0, 4, 1, 0],
+    );
+    in_a_child(|| {
+        let parent = call(libc::SYS_getppid, [0; 6]).cast_unsigned();
+        let pidfd = call(libc::SYS_pidfd_open, [parent, 0, 0, 0, 0, 0]).cast_unsigned();
+        for advice in [4, 10, 20, 21] {
+            let range = [ARENA, PAGE];
+            let vector = range.as_ptr().expose_provenance() as u64;
+            call(libc::SYS_process_madvise, [pidfd, vector, 1, advice, 0, 0]);
+        }
+    });
+}
+
+/// Sets a soft limit, of a process or (0) this one.
+fn limit(pid: i64, resource: u32, soft: u64) {
+    let new = [soft, u64::MAX];
+    let at = new.as_ptr().expose_provenance() as u64;
+    let args = [pid.cast_unsigned(), resource.into(), at, 0, 0, 0];
+    call(libc::SYS_prlimit64, args);
+}
+
+fn mapped() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages = text
+        .split(' ')
+        .next()
+        .and_then(|word| word.parse::<u64>().ok());
+    pages.expect("a number") * PAGE
+}
+
+fn limits_on_the_way() {
+    let tries = || {
+        for pages in [1, 3, 4, 5, 9] {
+            map_at(0, pages, RW, ANON);
+            map_at(20, pages, RW, ANON | MAP_GROWSDOWN);
+            map_at(40, pages, PROT_READ, ANON);
+            protect(40, pages, RW);
+            call(libc::SYS_mlock, [ARENA, pages * PAGE, 0, 0, 0, 0]);
+            call(libc::SYS_munlock, [ARENA, pages * PAGE, 0, 0, 0, 0]);
+            brk(brk(0) + pages * PAGE);
+        }
+        for page in [0, 20, 40] {
+            call(
+                libc::SYS_munmap,
+                [ARENA + page * PAGE, 9 * PAGE, 0, 0, 0, 0],
+            );
+        }
+    };
+    tries();
+    let all = mapped();
+    for more in [0, 4 * PAGE, 5 * PAGE - 1] {
+        limit(0, libc::RLIMIT_AS, all + more);
+        tries();
+    }
+    limit(0, libc::RLIMIT_AS, u64::MAX);
+    for data in [0, 4 * PAGE, all] {
+        limit(0, libc::RLIMIT_DATA, data);
+        tries();
+    }
+    limit(0, libc::RLIMIT_DATA, u64::MAX);
+    for locked in [0, 4 * PAGE, 4 * PAGE + 1] {
+        limit(0, libc::RLIMIT_MEMLOCK, locked);
+        tries();
+    }
+    // The old call, and a limit set by another process.
+    let stack = [1_u64 << 20, u64::MAX];
+    let at = stack.as_ptr().expose_provenance() as u64;
+    call(
+        libc::SYS_setrlimit,
+        [libc::RLIMIT_STACK.into(), at, 0, 0, 0, 0],
+    );
+    in_a_child(|| {
+        let parent = call(libc::SYS_getppid, [0; 6]);
+        limit(parent, libc::RLIMIT_AS, 1 << 20);
+    });
+    map_at(0, 1, RW, ANON);
+    limit(0, libc::RLIMIT_AS, u64::MAX);
+    map_at(0, 1, RW, ANON);
+}
+
+extern "C" fn limited_sharer(_: *mut libc::c_void) -> libc::c_int {
+    limit(0, libc::RLIMIT_AS, 1 << 20);
+    map_at(0, 1, RW, ANON);
+    0
+}
+
+/// A process that shares the address space has limits of its own.
+fn limits_of_a_sharer() {
+    let mut stack = vec![0_u8; 256 << 10];
+    let top = stack.as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let child = unsafe { libc::clone(limited_sharer, top.cast(), flags, std::ptr::null_mut()) };
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    map_at(1, 1, RW, ANON);
+    assert!(mapped() > 1 << 20);
 }

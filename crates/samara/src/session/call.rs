@@ -287,7 +287,6 @@ fn ranges_of(call: &Call, result: i64, old_break: u64) -> Ranges {
     const PAGE: u64 = 4096;
     match call {
         Call::Mlockall { .. } | Call::Munlockall => Ranges::All,
-        Call::Process(_) => Ranges::Near(Vec::new()),
         Call::Brk { addr } => {
             // Its neighbours at both the old and the new end.
             let (low, high) = (old_break.min(*addr).max(PAGE), old_break.max(*addr));

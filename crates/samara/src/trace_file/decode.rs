@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read};
 
+use maple_mm::AdvisedRange;
+
 use super::wire::{Source, Wired};
 use super::{BLOCK_MAX, MAGIC, StateDelta, States, TraceError, VERSION, hash};
 use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
@@ -10,7 +12,7 @@ use crate::event::{
     BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
     ProfileFacts, StartFacts, SystemFacts, VmaFacts,
 };
-use crate::process_call::ProcessCall;
+use crate::process_call::{Name, ProcessCall, RANGES, Ranges};
 use crate::procfs::MemoryLimits;
 
 /// Gives a file's events one after another.
@@ -217,6 +219,21 @@ fn process(source: &mut Source<'_>) -> Wired<ProcessFacts> {
     })
 }
 
+fn advise(source: &mut Source<'_>) -> Wired<ProcessCall> {
+    let count = source.count()?;
+    if count > RANGES {
+        return Err("too many ranges");
+    }
+    let mut list = Vec::new();
+    for _ in 0..count {
+        let [addr, len] = source.numbers()?;
+        list.push(AdvisedRange { addr, len });
+    }
+    let advice = i32::try_from(source.signed()?).map_err(|_| "a number is out of range")?;
+    let ranges = Ranges::new(&list).ok_or("too many ranges")?;
+    Ok(ProcessCall::Advise { ranges, advice })
+}
+
 fn mm(source: &mut Source<'_>) -> Wired<MmId> {
     source.small().map(MmId)
 }
@@ -358,6 +375,7 @@ fn vma(source: &mut Source<'_>) -> Wired<VmaFacts> {
         0 => BackingFacts::Anonymous,
         1 => BackingFacts::File(source.number()?),
         2 => BackingFacts::Special(source.text()?.to_owned()),
+        3 => BackingFacts::Named(source.text()?.to_owned()),
         _ => return Err("an unknown backing"),
     };
     Ok(VmaFacts {
@@ -493,6 +511,16 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
             args: source.numbers()?,
         }),
         42 => Call::Process(ProcessCall::Addresses(source.numbers()?)),
+        43 => Call::Process(advise(source)?),
+        44 | 45 => {
+            let [addr, len] = source.numbers()?;
+            let name = if tag == 45 {
+                Some(Name::new(source.blob()?))
+            } else {
+                None
+            };
+            Call::Process(ProcessCall::Name { addr, len, name })
+        }
         _ => return Err("an unknown call"),
     })
 }

@@ -277,6 +277,10 @@ fn vma(sink: &mut Sink, vma: &VmaFacts) {
             sink.byte(2);
             sink.text(name);
         }
+        BackingFacts::Named(name) => {
+            sink.byte(3);
+            sink.text(name);
+        }
     }
 }
 
@@ -400,6 +404,21 @@ fn process_call(sink: &mut Sink, call: ProcessCall) {
             sink.numbers(&args);
         }
         ProcessCall::Addresses(all) => tagged(sink, 42, &all),
+        ProcessCall::Advise { ranges, advice } => {
+            let list = ranges.as_slice();
+            tagged(sink, 43, &[list.len() as u64]);
+            for range in list {
+                sink.numbers(&[range.addr, range.len]);
+            }
+            sink.signed(advice.into());
+        }
+        ProcessCall::Name { addr, len, name } => {
+            let tag = if name.is_some() { 45 } else { 44 };
+            tagged(sink, tag, &[addr, len]);
+            if let Some(name) = name {
+                sink.blob(name.as_bytes());
+            }
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use super::*;
 use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
 use crate::event::*;
-use crate::process_call::{ADDRESSES, ProcessCall};
+use crate::process_call::{ADDRESSES, Name, ProcessCall, Ranges};
 use crate::procfs::MemoryLimits;
+use maple_mm::AdvisedRange;
 
 fn limits() -> MemoryLimits {
     MemoryLimits {
@@ -48,6 +49,7 @@ fn start_facts() -> StartFacts {
             vma(0x1000, BackingFacts::Anonymous),
             vma(0x4000, BackingFacts::File(9)),
             vma(0x8000, BackingFacts::Special("[vdso]".to_owned())),
+            vma(0xa000, BackingFacts::Named("[anon:arena]".to_owned())),
         ],
     }
 }
@@ -140,6 +142,20 @@ fn calls() -> Vec<Call> {
             args: [1, addr, 0, len],
         }),
         Call::Process(ProcessCall::Addresses([addr; ADDRESSES])),
+        Call::Process(ProcessCall::Advise {
+            ranges: Ranges::new(&[AdvisedRange { addr, len }; 8]).unwrap(),
+            advice: -1,
+        }),
+        Call::Process(ProcessCall::Name {
+            addr,
+            len,
+            name: None,
+        }),
+        Call::Process(ProcessCall::Name {
+            addr,
+            len,
+            name: Some(Name::new(b"\xff a\0b")),
+        }),
         Call::Shmat {
             id: -1,
             addr,
