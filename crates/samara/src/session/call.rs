@@ -60,6 +60,7 @@ impl Session {
     }
 
     pub(super) fn enter_call(&mut self, place: Place, call: Call) {
+        self.learn_promises();
         // Processes that share an address space have limits of their own.
         if self.has_set_limits && self.has_sharers {
             self.learn_limits(place);
@@ -101,7 +102,7 @@ impl Session {
             self.mirror.replace(mm, before);
             self.late = None;
             // Or somebody else changed a setting or a limit.
-            self.learn_system();
+            self.learn_system(result);
             self.learn_limits(place);
             self.learn_stacks(mm);
             self.learn_closed(mm);

@@ -120,8 +120,26 @@ impl Session {
         }
     }
 
-    /// Reads the settings again that may have been changed since.
-    pub(super) fn learn_system(&mut self) {
+    /// Reads again what all others were promised, where that counts: before a call, for the
+    /// kernel's sum has the call in it later.
+    pub(super) fn learn_promises(&mut self) {
+        if self.system.is_some_and(|known| is_strict(&known)) {
+            self.learn_settings(Sum::Others);
+        }
+    }
+
+    /// Reads the settings again that may have been changed since, after a call with this result.
+    pub(super) fn learn_system(&mut self, result: i64) {
+        let sum = match self.system {
+            Some(known) if is_strict(&known) => Sum::AsKnown,
+            // What was granted is in the sum, whatever others have; the next call asks again.
+            _ if address(result).is_some() => Sum::Nothing,
+            _ => Sum::Others,
+        };
+        self.learn_settings(sum);
+    }
+
+    fn learn_settings(&mut self, sum: Sum) {
         let (Some(known), Ok(read)) = (self.system, facts::system()) else {
             return;
         };
@@ -134,15 +152,18 @@ impl Session {
             overcommit_pages: read.overcommit_pages,
             admin_reserve_pages: read.admin_reserve_pages,
             user_reserve_pages: read.user_reserve_pages,
-            committed_pages: read.committed_pages.saturating_sub(ours),
+            committed_pages: match sum {
+                Sum::Others => read.committed_pages.saturating_sub(ours),
+                Sum::AsKnown => known.committed_pages,
+                Sum::Nothing => 0,
+            },
             ..known
         };
-        let is_strict = facts.overcommit_mode == 2;
         let same_promises = SystemFacts {
             committed_pages: known.committed_pages,
             ..facts
         };
-        if facts == known || (same_promises == known && !is_strict) {
+        if facts == known || (same_promises == known && !is_strict(&facts)) {
             return;
         }
         self.verdict.learned.limits += 1;
@@ -227,4 +248,20 @@ impl Session {
         }
         learned
     }
+}
+
+/// What the kernel's sum of promised pages is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sum {
+    /// The model's and all others'.
+    Others,
+    /// What it was taken for before: the call under way may be part of it.
+    AsKnown,
+    /// Nothing.
+    Nothing,
+}
+
+/// Whether the sum of what is promised is bounded.
+const fn is_strict(facts: &SystemFacts) -> bool {
+    facts.overcommit_mode == 2
 }

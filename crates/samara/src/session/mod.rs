@@ -245,6 +245,7 @@ impl Watcher for Session {
                 Err(why) => Pending::NotModelled(why),
             },
             Request::Fork => {
+                self.learn_promises();
                 self.learn_stacks(place.mm);
                 self.learn_closed(place.mm);
                 self.learn_writes(place.mm, &Ranges::All);
