@@ -3,6 +3,7 @@
 use crate::counted::Counted;
 use crate::errno::Errno;
 use crate::file::Backing;
+use crate::policy::Policy;
 use crate::userfault::Userfaultfd;
 
 /// What few mappings have, each of which keeps neighbours apart.
@@ -10,10 +11,15 @@ use crate::userfault::Userfaultfd;
 pub(crate) struct Attributes {
     /// Who is told of its faults.
     pub(crate) watch: Option<Userfaultfd>,
+    /// On which nodes its pages are to lie.
+    pub(crate) policy: Option<Policy>,
 }
 
 impl Attributes {
-    const NONE: Self = Self { watch: None };
+    const NONE: Self = Self {
+        watch: None,
+        policy: None,
+    };
 }
 
 /// A backing with attributes.

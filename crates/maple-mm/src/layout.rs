@@ -140,6 +140,8 @@ bitflags::bitflags! {
         const IPC_LOCK = 1 << 1;
         /// May use the administrator's reserve.
         const SYS_ADMIN = 1 << 2;
+        /// May move the pages of others.
+        const SYS_NICE = 1 << 3;
     }
 }
 

@@ -62,6 +62,7 @@ pub mod paging;
 mod placement;
 #[cfg(planted_mistakes)]
 pub mod planted;
+mod policy;
 mod profile;
 mod protect;
 mod remap;
@@ -103,6 +104,7 @@ pub use notifier::{Invalidation, RangeNotifier};
 pub use page_side::{
     Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
+pub use policy::BindRequest;
 pub use profile::{AnonMergeRule, Configured, HugePlacement, LinuxProfile, MremapGeneration};
 pub use protect::KeyedProtection;
 pub use remap::MremapRequest;
