@@ -17,6 +17,13 @@ pub(crate) enum CallFile {
     Open(u64),
 }
 
+/// How a program touches a byte of its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    Read,
+    Write,
+}
+
 /// A memory call with the raw integers user space passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
@@ -80,6 +87,17 @@ pub(crate) enum Call {
         len: u64,
         flags: u64,
     },
+    Msync {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
+    /// No call of its own: the kernel reads or writes a byte there for another call, which ends
+    /// with 1, or with `EFAULT`.
+    Touch {
+        addr: u64,
+        how: Touch,
+    },
     /// `prctl(PR_SET_VMA, …)` on a kernel without names for anonymous memory: always `EINVAL`.
     SetVmaName {
         addr: u64,
@@ -104,6 +122,8 @@ pub(crate) enum CallKind {
     Mlockall,
     Munlockall,
     Mseal,
+    Msync,
+    Touch,
     Prctl,
     Fork,
     Exec,
@@ -126,6 +146,8 @@ impl CallKind {
             Self::Mlockall => "mlockall",
             Self::Munlockall => "munlockall",
             Self::Mseal => "mseal",
+            Self::Msync => "msync",
+            Self::Touch => "touch",
             Self::Prctl => "prctl",
             Self::Fork => "fork",
             Self::Exec => "exec",
@@ -150,6 +172,8 @@ impl Call {
             Self::Mlockall { .. } => CallKind::Mlockall,
             Self::Munlockall => CallKind::Munlockall,
             Self::Mseal { .. } => CallKind::Mseal,
+            Self::Msync { .. } => CallKind::Msync,
+            Self::Touch { .. } => CallKind::Touch,
             Self::SetVmaName { .. } => CallKind::Prctl,
         }
     }
@@ -174,6 +198,7 @@ impl Call {
             | Self::Mlock2 { addr, len, .. }
             | Self::Munlock { addr, len }
             | Self::Mseal { addr, len, .. }
+            | Self::Msync { addr, len, .. }
             | Self::SetVmaName { addr, len } => vec![span(addr, len)],
             Self::Mremap {
                 addr,
@@ -192,6 +217,7 @@ impl Call {
                 .map(|end| span(end.min(addr), 1))
                 .into_iter()
                 .collect(),
+            Self::Touch { addr, .. } => vec![span(addr, 1)],
             Self::Mlockall { .. } | Self::Munlockall => Vec::new(),
         }
     }
@@ -379,6 +405,15 @@ impl fmt::Display for Call {
                 write!(f, "mlockall({})", bits(flags, &names, "0"))
             }
             Self::Munlockall => f.write_str("munlockall()"),
+            Self::Msync { addr, len, flags } => {
+                let names = [(1, "MS_ASYNC"), (2, "MS_INVALIDATE"), (4, "MS_SYNC")];
+                write!(
+                    f,
+                    "msync({addr:#x}, {len:#x}, {})",
+                    bits(flags, &names, "0")
+                )
+            }
+            Self::Touch { addr, how } => write!(f, "touch({addr:#x}, {how:?})"),
             Self::SetVmaName { addr, len } => {
                 write!(
                     f,

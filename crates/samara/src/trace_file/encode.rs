@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use super::wire::Sink;
 use super::{BLOCK_TARGET, MAGIC, States, VERSION, hash};
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, Touch};
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, StartFacts,
-    SystemFacts, VmaFacts,
+    BackingFacts, Cause, Counters, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts,
+    StartFacts, SystemFacts, VmaFacts,
 };
 use crate::procfs::MemoryLimits;
 
@@ -115,6 +115,17 @@ impl<W: Write> Writer<W> {
                 sink.number(mm.0.into());
                 self.states.remove(*mm);
             }
+            Event::Flags { mm, text } => {
+                sink.byte(32);
+                sink.number(mm.0.into());
+                sink.text(text);
+            }
+            Event::Counters { mm, counters } => {
+                sink.byte(33);
+                sink.number(mm.0.into());
+                sink.numbers(&counter_values(counters));
+            }
+            Event::PredictReads => sink.byte(34),
         }
         if self.block.bytes.len() >= BLOCK_TARGET {
             self.close_block()
@@ -199,6 +210,17 @@ fn limit_values(limits: &MemoryLimits) -> [u64; 5] {
         limits.stack,
         limits.locked,
     ]
+}
+
+const fn counter_values(counters: &Counters) -> [u64; 5] {
+    let Counters {
+        total,
+        locked,
+        data,
+        stack,
+        exec,
+    } = *counters;
+    [total, locked, data, stack, exec]
 }
 
 fn start(sink: &mut Sink, facts: &StartFacts) {
@@ -308,6 +330,14 @@ fn call(sink: &mut Sink, call: &Call) {
         Call::Munlockall => tagged(sink, 11, &[]),
         Call::SetVmaName { addr, len } => tagged(sink, 12, &[addr, len]),
         Call::Mseal { addr, len, flags } => tagged(sink, 13, &[addr, len, flags]),
+        Call::Touch { addr, how } => {
+            let how = match how {
+                Touch::Read => 0,
+                Touch::Write => 1,
+            };
+            tagged(sink, 64, &[addr, how]);
+        }
+        Call::Msync { addr, len, flags } => tagged(sink, 65, &[addr, len, flags]),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Round trips, and files damaged at every position.
 
 use super::*;
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, Touch};
 use crate::event::*;
 use crate::procfs::MemoryLimits;
 
@@ -133,6 +133,19 @@ fn calls() -> Vec<Call> {
             flags: 0,
         },
         Call::SetVmaName { addr, len },
+        Call::Msync {
+            addr,
+            len,
+            flags: 4,
+        },
+        Call::Touch {
+            addr,
+            how: Touch::Read,
+        },
+        Call::Touch {
+            addr,
+            how: Touch::Write,
+        },
     ]
 }
 
@@ -199,6 +212,21 @@ fn sample() -> Vec<Event> {
             mm,
             name: "shmat".to_owned(),
         },
+        Event::Flags {
+            mm,
+            text: "1000-2000 rd wr\n".to_owned(),
+        },
+        Event::Counters {
+            mm,
+            counters: Counters {
+                total: 5,
+                locked: 4,
+                data: 3,
+                stack: 2,
+                exec: 1,
+            },
+        },
+        Event::PredictReads,
         Event::Gone { mm },
     ]);
     events
