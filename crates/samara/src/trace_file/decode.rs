@@ -4,11 +4,11 @@ use std::io::{ErrorKind, Read};
 
 use super::wire::{Source, Wired};
 use super::{BLOCK_MAX, MAGIC, StateDelta, States, TraceError, VERSION, hash};
-use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, Touch, WatcherFacts};
 use crate::engine::MmId;
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, StartFacts,
-    SystemFacts, VmaFacts,
+    BackingFacts, Cause, Counters, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts,
+    StartFacts, SystemFacts, VmaFacts,
 };
 use crate::procfs::MemoryLimits;
 
@@ -189,6 +189,15 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             id: source.number()?,
         },
+        32 => Event::Flags {
+            mm: mm(source)?,
+            text: source.text()?.to_owned(),
+        },
+        33 => Event::Counters {
+            mm: mm(source)?,
+            counters: counters(source)?,
+        },
+        34 => Event::PredictReads,
         _ => return Err("an unknown record"),
     })
 }
@@ -265,6 +274,17 @@ fn limits(source: &mut Source<'_>) -> Wired<MemoryLimits> {
         data_max,
         stack,
         locked,
+    })
+}
+
+fn counters(source: &mut Source<'_>) -> Wired<Counters> {
+    let [total, locked, data, stack, exec] = source.numbers()?;
+    Ok(Counters {
+        total,
+        locked,
+        data,
+        stack,
+        exec,
     })
 }
 
@@ -460,6 +480,19 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 9 => Call::Munlock { addr, len },
                 _ => Call::SetVmaName { addr, len },
             }
+        }
+        64 => {
+            let [addr, how] = source.numbers()?;
+            let how = match how {
+                0 => Touch::Read,
+                1 => Touch::Write,
+                _ => return Err("an unknown way to touch memory"),
+            };
+            Call::Touch { addr, how }
+        }
+        65 => {
+            let [addr, len, flags] = source.numbers()?;
+            Call::Msync { addr, len, flags }
         }
         _ => return Err("an unknown call"),
     })
