@@ -61,6 +61,22 @@ constants! {
         UFFDIO_REGISTER_MODE_MINOR = 4;
     }
     u64 {
+        MPOL_DEFAULT = 0;
+        MPOL_PREFERRED = 1;
+        MPOL_BIND = 2;
+        MPOL_INTERLEAVE = 3;
+        MPOL_LOCAL = 4;
+        MPOL_PREFERRED_MANY = 5;
+        MPOL_WEIGHTED_INTERLEAVE = 6;
+        MPOL_MAX = 7;
+        MPOL_F_STATIC_NODES = 0x8000;
+        MPOL_F_RELATIVE_NODES = 0x4000;
+        MPOL_F_NUMA_BALANCING = 0x2000;
+        MPOL_MF_STRICT = 1;
+        MPOL_MF_MOVE = 2;
+        MPOL_MF_MOVE_ALL = 4;
+    }
+    u64 {
         SHM_RDONLY = 0x1000;
         SHM_RND = 0x2000;
         SHM_REMAP = 0x4000;

@@ -43,6 +43,7 @@ macro_rules! errnos {
 
 errnos! {
     EPERM = 1, "The operation is not permitted: a seal, a privilege or a lowest address forbids it.";
+    ENOENT = 2, "Nothing of the range has what is to be changed.";
     EINTR = 4, "The call was cancelled.";
     EBADF = 9, "The file descriptor is not open.";
     EAGAIN = 11, "A limit on locked memory was reached, or a resource is short for now.";

@@ -4,6 +4,7 @@ use crate::anon_names::ShownName;
 use crate::counted::Counted;
 use crate::errno::Errno;
 use crate::file::Backing;
+use crate::policy::Policy;
 use crate::userfault::Userfaultfd;
 
 /// What few mappings have, each of which keeps neighbours apart.
@@ -13,12 +14,15 @@ pub(crate) struct Attributes {
     pub(crate) watch: Option<Userfaultfd>,
     /// What its anonymous memory is called.
     pub(crate) name: Option<ShownName>,
+    /// On which nodes its pages are to lie.
+    pub(crate) policy: Option<Policy>,
 }
 
 impl Attributes {
     const NONE: Self = Self {
         watch: None,
         name: None,
+        policy: None,
     };
 }
 

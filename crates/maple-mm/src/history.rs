@@ -50,7 +50,9 @@ impl<P: PageSide> AddressSpace<P> {
         let mut asked = None;
         let has_history = |vma: &&VmaRef| {
             let flags = vma.flags();
-            !flags.contains(VmFlags::SHARED) || flags.intersects(VmFlags::UFFD_ANY)
+            !flags.contains(VmFlags::SHARED)
+                || flags.intersects(VmFlags::UFFD_ANY)
+                || older.has_policy(vma.start())
         };
         for vma in self.vmas().filter(has_history) {
             let known = older
@@ -79,6 +81,11 @@ impl<P: PageSide> AddressSpace<P> {
         self.process = older.process;
         self.offsets = Offsets::MayBeStale;
         Ok(())
+    }
+
+    fn has_policy(&self, addr: u64) -> bool {
+        self.vma_at(addr)
+            .is_some_and(|vma| vma.attributes().policy.is_some())
     }
 
     /// The anon_vma that `known`, a mapping of `older`, has there.
@@ -194,6 +201,7 @@ fn with_history(vma: &Vma, known: &Vma, anon: Anon) -> Result<Option<Vma>, Errno
     let is_watched = vma.flags().intersects(VmFlags::UFFD_ANY);
     let attributes = Attributes {
         watch: known.watcher().filter(|_| is_watched),
+        policy: known.attributes().policy,
         ..vma.attributes()
     };
     let content = Content {

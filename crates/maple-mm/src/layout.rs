@@ -152,8 +152,10 @@ bitflags::bitflags! {
         const IPC_LOCK = 1 << 1;
         /// May use the administrator's reserve.
         const SYS_ADMIN = 1 << 2;
+        /// May move the pages of others.
+        const SYS_NICE = 1 << 3;
         /// May say where the parts of its program lie.
-        const SYS_RESOURCE = 1 << 3;
+        const SYS_RESOURCE = 1 << 4;
     }
 }
 

@@ -63,6 +63,7 @@ pub mod paging;
 mod placement;
 #[cfg(planted_mistakes)]
 pub mod planted;
+mod policy;
 mod process;
 mod process_madvise;
 mod profile;
@@ -108,6 +109,7 @@ pub use notifier::{Invalidation, RangeNotifier};
 pub use page_side::{
     Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
+pub use policy::BindRequest;
 pub use process::{Process, ProcessFlags};
 pub use process_madvise::{AdvisedRange, Adviser};
 pub use profile::{

@@ -502,7 +502,7 @@ fn check_extent(file: &File, place: &Place<'_>) -> Result<(), Errno> {
         .max_bytes()
         .checked_sub(place.len)
         .ok_or(Errno::EOVERFLOW)?;
-    if file.max_bytes() != u64::MAX && place.page_offset > room / PAGE_SIZE {
+    if place.page_offset > room / PAGE_SIZE {
         return Err(Errno::EOVERFLOW);
     }
     Ok(())

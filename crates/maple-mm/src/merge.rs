@@ -64,6 +64,7 @@ pub(crate) fn may_share_anon(profile: &LinuxProfile, lower: &Vma, upper: &Vma) -
     let differing = lower.flags() ^ upper.flags();
     lower.end() == upper.start()
         && lower.backing().is_same(upper.backing())
+        && lower.attributes().policy == upper.attributes().policy
         && (differing - VmFlags::ACCESS - ignored(profile)).is_empty()
         && lower.page_offset_at(lower.end()) == upper.page_offset()
 }

@@ -39,7 +39,7 @@ macro_rules! same_errno {
 #[test]
 fn errnos_are_the_kernels() {
     let compared = same_errno!(
-        EPERM EINTR EBADF EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST ENODEV EINVAL ETXTBSY ENOSYS EIDRM EOVERFLOW
+        EPERM ENOENT EINTR EBADF EAGAIN ENOMEM EACCES EFAULT EBUSY EEXIST ENODEV EINVAL ETXTBSY ENOSYS EIDRM EOVERFLOW
         EOPNOTSUPP EHWPOISON
     );
     assert_eq!(compared, Errno::ALL.len());

@@ -48,6 +48,13 @@ pub(crate) struct WatcherFacts {
     pub(crate) features: u64,
 }
 
+/// How a program touches a byte of its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    Read,
+    Write,
+}
+
 /// A memory call with the raw integers user space passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
@@ -139,6 +146,17 @@ pub(crate) enum Call {
         len: u64,
         watcher: Option<WatcherFacts>,
     },
+    Msync {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
+    /// No call of its own: the kernel reads or writes a byte there for another call, which ends
+    /// with 1, or with `EFAULT`.
+    Touch {
+        addr: u64,
+        how: Touch,
+    },
     /// `prctl(PR_SET_VMA, …)` on a kernel without names for anonymous memory: always `EINVAL`.
     SetVmaName {
         addr: u64,
@@ -169,6 +187,8 @@ pub(crate) enum CallKind {
     Shmdt,
     RemapFilePages,
     Userfaultfd,
+    Msync,
+    Touch,
     Prctl,
     Personality,
     ProcessMadvise,
@@ -197,6 +217,8 @@ impl CallKind {
             Self::Shmdt => "shmdt",
             Self::RemapFilePages => "remap_file_pages",
             Self::Userfaultfd => "ioctl(userfaultfd)",
+            Self::Msync => "msync",
+            Self::Touch => "touch",
             Self::Prctl => "prctl",
             Self::Personality => "personality",
             Self::ProcessMadvise => "process_madvise",
@@ -227,6 +249,8 @@ impl Call {
             Self::Shmdt { .. } => CallKind::Shmdt,
             Self::RemapFilePages { .. } => CallKind::RemapFilePages,
             Self::UffdRegister { .. } | Self::UffdUnregister { .. } => CallKind::Userfaultfd,
+            Self::Msync { .. } => CallKind::Msync,
+            Self::Touch { .. } => CallKind::Touch,
             Self::SetVmaName { .. } => CallKind::Prctl,
             Self::Process(call) => call.kind(),
         }
@@ -252,6 +276,7 @@ impl Call {
             | Self::Mlock2 { addr, len, .. }
             | Self::Munlock { addr, len }
             | Self::Mseal { addr, len, .. }
+            | Self::Msync { addr, len, .. }
             | Self::SetVmaName { addr, len } => vec![span(addr, len)],
             Self::Mremap {
                 addr,
@@ -283,6 +308,7 @@ impl Call {
             }
             Self::Process(call) => call.ranges(),
             Self::Shmdt { .. } | Self::Mlockall { .. } | Self::Munlockall => Vec::new(),
+            Self::Touch { addr, .. } => vec![span(addr, 1)],
         }
     }
 }
@@ -504,6 +530,15 @@ impl fmt::Display for Call {
             Self::UffdUnregister { start, len, .. } => {
                 write!(f, "ioctl(UFFDIO_UNREGISTER, {start:#x}, {len:#x})")
             }
+            Self::Msync { addr, len, flags } => {
+                let names = [(1, "MS_ASYNC"), (2, "MS_INVALIDATE"), (4, "MS_SYNC")];
+                write!(
+                    f,
+                    "msync({addr:#x}, {len:#x}, {})",
+                    bits(flags, &names, "0")
+                )
+            }
+            Self::Touch { addr, how } => write!(f, "touch({addr:#x}, {how:?})"),
             Self::SetVmaName { addr, len } => {
                 write!(
                     f,

@@ -180,6 +180,37 @@ pub(crate) struct ProcessFacts {
     pub(crate) environment: (u64, u64),
 }
 
+/// What `/proc/PID/status` sums up of an address space, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// `VmSize`.
+    pub(crate) total: u64,
+    /// `VmLck`.
+    pub(crate) locked: u64,
+    /// `VmData`.
+    pub(crate) data: u64,
+    /// `VmStk`.
+    pub(crate) stack: u64,
+    /// `VmExe` and `VmLib`.
+    pub(crate) exec: u64,
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            total,
+            locked,
+            data,
+            stack,
+            exec,
+        } = self;
+        write!(
+            f,
+            "pages: total {total}, locked {locked}, data {data}, stack {stack}, code {exec}"
+        )
+    }
+}
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -250,6 +281,19 @@ pub(crate) enum Event {
     Gone {
         mm: MmId,
     },
+    /// What the kernel's `smaps` said: the words of `VmFlags` behind the start of each mapping.
+    Flags {
+        mm: MmId,
+        text: String,
+    },
+    /// What the kernel's `status` said.
+    Counters {
+        mm: MmId,
+        counters: Counters,
+    },
+    /// From here on each read is a call of its own, so what reads prepare can be predicted. Before
+    /// the machine's settings.
+    PredictReads,
 }
 
 impl fmt::Display for Event {
@@ -314,6 +358,11 @@ impl fmt::Display for Event {
                 write!(f, "mm {}: userfaultfd {id} is closed", mm.0)
             }
             Self::Gone { mm } => write!(f, "mm {}: gone", mm.0),
+            Self::Flags { mm, text } => {
+                write!(f, "mm {}: flags of {} mappings", mm.0, text.lines().count())
+            }
+            Self::Counters { mm, counters } => write!(f, "mm {}: {counters}", mm.0),
+            Self::PredictReads => f.write_str("reads are predicted"),
         }
     }
 }

@@ -27,6 +27,7 @@ mod segments;
 mod session;
 mod show;
 mod spawn;
+mod torture;
 mod trace;
 mod trace_file;
 mod verdict;
@@ -69,6 +70,8 @@ fn run(command: Option<Command>) -> Result<Status> {
         Some(Command::Show(args)) => show::run(&args.what),
         Some(Command::Spawn(args)) => spawn::run(&args),
         Some(Command::SpawnParent(args)) => spawn::run_parent(&args),
+        Some(Command::Torture(args)) => torture::run(&args),
+        Some(Command::TortureChild) => torture::run_child().map(|()| Status::Identical),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here looks at a kernel; `trace` and `replay` share it.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
@@ -11,11 +12,13 @@ use maple_mm::{
     MmapRequest, MremapRequest, Process, RemapPages, System, VmFlags, VmaRef,
 };
 
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, Touch};
 use crate::convert;
 use crate::details;
 use crate::engine::MmId;
-use crate::event::{BackingFacts, Cause, Event, FileFacts, ProcessFacts, StartFacts, VmaFacts};
+use crate::event::{
+    BackingFacts, Cause, Counters, Event, FileFacts, ProcessFacts, StartFacts, VmaFacts,
+};
 use crate::kernel::KernelMapping;
 use crate::procfs::MemoryLimits;
 
@@ -30,10 +33,21 @@ struct Mirrored {
     capabilities: u64,
 }
 
+/// Where it comes from which reads prepare memory for writing (those that bring huge pages in).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reads {
+    /// What is read is not known; writes are told when they matter.
+    #[default]
+    Seen,
+    /// Each is a call, so the model knows.
+    Predicted,
+}
+
 /// All address spaces of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
     system: Option<(Arc<System>, LinuxProfile)>,
+    reads: Reads,
     files: HashMap<u64, FileRef>,
     spaces: HashMap<MmId, Mirrored>,
 }
@@ -47,7 +61,10 @@ impl Mirror {
     pub(crate) fn apply(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::System(facts) => {
-                let settings = convert::settings(facts);
+                let mut settings = convert::settings(facts);
+                if self.reads == Reads::Predicted {
+                    settings.huge_pages_if_advised = maple_mm::Configured::Yes;
+                }
                 match &self.system {
                     None => {
                         let system = Arc::new(System::new(settings));
@@ -95,7 +112,12 @@ impl Mirror {
             Event::Fork { parent, child } => self.fork(*parent, *child)?,
             Event::WatcherClosed { mm, id } => self.close_watcher(*mm, *id)?,
             Event::Gone { mm } => self.remove(*mm),
-            Event::NotModelled { .. } | Event::State { .. } | Event::Details { .. } => {}
+            Event::PredictReads => self.reads = Reads::Predicted,
+            Event::NotModelled { .. }
+            | Event::State { .. }
+            | Event::Flags { .. }
+            | Event::Details { .. }
+            | Event::Counters { .. } => {}
         }
         Ok(())
     }
@@ -113,7 +135,8 @@ impl Mirror {
             .map_or(0, |(system, _)| system.committed())
     }
 
-    fn space(&self, mm: MmId) -> Option<&AddressSpace> {
+    /// The model of an address space.
+    pub(crate) fn space(&self, mm: MmId) -> Option<&AddressSpace> {
         self.spaces.get(&mm).map(|mirrored| &mirrored.space)
     }
 
@@ -349,6 +372,15 @@ impl Mirror {
             } => nothing(convert::watcher(watcher).and_then(|watcher| {
                 space.uffd_unregister(watcher, start..start.wrapping_add(len))
             })),
+            Call::Msync { addr, len, flags } => nothing(space.msync(addr, len, flags)),
+            Call::Touch { addr, how } => {
+                let access = match how {
+                    Touch::Read => Access::Read,
+                    Touch::Write => Access::Write,
+                };
+                let touched = space.fault(addr, access).map(|()| 1);
+                address(touched.map_err(|_| maple_mm::Errno::EFAULT))
+            }
             Call::SetVmaName { .. } => -i64::from(maple_mm::Errno::EINVAL.raw()),
         })
     }
@@ -438,6 +470,35 @@ impl Mirror {
     /// The counters and addresses that go with it, as the model has them.
     pub(crate) fn process_facts(&self, mm: MmId) -> Option<ProcessFacts> {
         self.space(mm).map(convert::process_facts)
+    }
+
+    /// The words of `VmFlags` of each mapping behind its start, a line each.
+    pub(crate) fn flags(&self, mm: MmId) -> Option<String> {
+        let mut text = String::new();
+        for vma in self.space(mm)?.vmas() {
+            let words = vma.flags().mnemonics();
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "{:x}-{:x} {}",
+                vma.start(),
+                vma.end(),
+                words.trim_end()
+            );
+        }
+        Some(text)
+    }
+
+    /// The counters of an address space.
+    pub(crate) fn counters(&self, mm: MmId) -> Option<Counters> {
+        let sums = self.space(mm)?.statistics();
+        Some(Counters {
+            total: sums.total_vm,
+            locked: sums.locked_vm,
+            data: sums.data_vm,
+            stack: sums.stack_vm,
+            exec: sums.exec_vm,
+        })
     }
 
     /// The ranges of private mappings that no write is known of.

@@ -6,11 +6,11 @@ use maple_mm::AdvisedRange;
 
 use super::wire::{Source, Wired};
 use super::{BLOCK_MAX, MAGIC, StateDelta, States, TraceError, VERSION, hash};
-use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, Touch, WatcherFacts};
 use crate::engine::MmId;
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
-    ProfileFacts, StartFacts, SystemFacts, VmaFacts,
+    BackingFacts, Cause, Counters, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts,
+    ProcessFacts, ProfileFacts, StartFacts, SystemFacts, VmaFacts,
 };
 use crate::process_call::{Name, ProcessCall, RANGES, Ranges};
 use crate::procfs::MemoryLimits;
@@ -201,6 +201,15 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             id: source.number()?,
         },
+        32 => Event::Flags {
+            mm: mm(source)?,
+            text: source.text()?.to_owned(),
+        },
+        33 => Event::Counters {
+            mm: mm(source)?,
+            counters: counters(source)?,
+        },
+        34 => Event::PredictReads,
         _ => return Err("an unknown record"),
     })
 }
@@ -306,6 +315,17 @@ fn limits(source: &mut Source<'_>) -> Wired<MemoryLimits> {
         data_max,
         stack,
         locked,
+    })
+}
+
+fn counters(source: &mut Source<'_>) -> Wired<Counters> {
+    let [total, locked, data, stack, exec] = source.numbers()?;
+    Ok(Counters {
+        total,
+        locked,
+        data,
+        stack,
+        exec,
     })
 }
 
@@ -520,6 +540,19 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 None
             };
             Call::Process(ProcessCall::Name { addr, len, name })
+        }
+        64 => {
+            let [addr, how] = source.numbers()?;
+            let how = match how {
+                0 => Touch::Read,
+                1 => Touch::Write,
+                _ => return Err("an unknown way to touch memory"),
+            };
+            Call::Touch { addr, how }
+        }
+        65 => {
+            let [addr, len, flags] = source.numbers()?;
+            Call::Msync { addr, len, flags }
         }
         _ => return Err("an unknown call"),
     })

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use super::wire::Sink;
 use super::{BLOCK_TARGET, MAGIC, States, VERSION, hash};
-use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, Touch, WatcherFacts};
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, ProcessFacts,
-    ProfileFacts, StartFacts, SystemFacts, VmaFacts,
+    BackingFacts, Cause, Counters, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts,
+    ProcessFacts, ProfileFacts, StartFacts, SystemFacts, VmaFacts,
 };
 use crate::process_call::ProcessCall;
 use crate::procfs::MemoryLimits;
@@ -134,6 +134,17 @@ impl<W: Write> Writer<W> {
                 sink.number(mm.0.into());
                 self.states.remove(*mm);
             }
+            Event::Flags { mm, text } => {
+                sink.byte(32);
+                sink.number(mm.0.into());
+                sink.text(text);
+            }
+            Event::Counters { mm, counters } => {
+                sink.byte(33);
+                sink.number(mm.0.into());
+                sink.numbers(&counter_values(counters));
+            }
+            Event::PredictReads => sink.byte(34),
         }
         if self.block.bytes.len() >= BLOCK_TARGET {
             self.close_block()
@@ -221,6 +232,17 @@ fn limit_values(limits: &MemoryLimits) -> [u64; 5] {
         limits.stack,
         limits.locked,
     ]
+}
+
+const fn counter_values(counters: &Counters) -> [u64; 5] {
+    let Counters {
+        total,
+        locked,
+        data,
+        stack,
+        exec,
+    } = *counters;
+    [total, locked, data, stack, exec]
 }
 
 fn start(sink: &mut Sink, facts: &StartFacts) {
@@ -370,6 +392,14 @@ fn call(sink: &mut Sink, call: &Call) {
             tagged(sink, 18, &[start, len]);
             self::watcher(sink, watcher);
         }
+        Call::Touch { addr, how } => {
+            let how = match how {
+                Touch::Read => 0,
+                Touch::Write => 1,
+            };
+            tagged(sink, 64, &[addr, how]);
+        }
+        Call::Msync { addr, len, flags } => tagged(sink, 65, &[addr, len, flags]),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Round trips, and files damaged at every position.
 
 use super::*;
-use crate::call::{Call, CallFile, CallSegment, SegmentFacts, WatcherFacts};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, Touch, WatcherFacts};
 use crate::event::*;
 use crate::process_call::{ADDRESSES, Name, ProcessCall, Ranges};
 use crate::procfs::MemoryLimits;
@@ -201,6 +201,19 @@ fn calls() -> Vec<Call> {
                 features: 1 << 15,
             }),
         },
+        Call::Msync {
+            addr,
+            len,
+            flags: 4,
+        },
+        Call::Touch {
+            addr,
+            how: Touch::Read,
+        },
+        Call::Touch {
+            addr,
+            how: Touch::Write,
+        },
     ]
 }
 
@@ -292,6 +305,21 @@ fn sample() -> Vec<Event> {
             access: access::READABLE | access::WRITE_SEALED,
         }),
         Event::WatcherClosed { mm, id: 12 },
+        Event::Flags {
+            mm,
+            text: "1000-2000 rd wr\n".to_owned(),
+        },
+        Event::Counters {
+            mm,
+            counters: Counters {
+                total: 5,
+                locked: 4,
+                data: 3,
+                stack: 2,
+                exec: 1,
+            },
+        },
+        Event::PredictReads,
         Event::Gone { mm },
     ]);
     events
