@@ -26,7 +26,7 @@ pub(crate) const CODE: u64 = 0x10_0000_0000;
 pub(crate) const MESSAGES: u64 = CODE + 2 * PAGE;
 /// The words of a message: the call's number, its arguments, the socket a forked child goes on
 /// with, and memory that arguments may point to.
-pub(crate) const WORDS: usize = 16;
+pub(crate) const WORDS: usize = 24;
 /// Where the memory for arguments of the latest message lies.
 pub(crate) const PAYLOAD: u64 = MESSAGES + 8 * 8;
 /// The words of that memory.
@@ -47,9 +47,9 @@ global_asm!(
     "xor eax, eax", // read
     "mov edi, r12d",
     "mov rsi, r13",
-    "mov edx, 128",
+    "mov edx, 192",
     "syscall",
-    "cmp rax, 128",
+    "cmp rax, 192",
     "jne 9f",
     "mov rax, [r13]",
     "mov rdi, [r13 + 8]",

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
-use maple_mm::{AddressSpace, Backing, FileId, VmFlags, Vma, abi::*};
+use maple_mm::{AddressSpace, AdvisedRange, Backing, FileId, VmFlags, Vma, abi::*};
 
 use super::target::{FILE_LEN, PROTECTED};
 use crate::call::Call;
+use crate::process_call::ProcessCall;
 
 const PAGE: u64 = 4096;
 /// No process has more mapped, in bytes; so no more can be touched, either.
@@ -69,6 +70,13 @@ fn is_affordable(space: &AddressSpace, call: &Call) -> bool {
             advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
         } => populates(mapped_in(space, addr, len)),
         Call::Mlockall { .. } => mapped <= MOST_BROUGHT_IN,
+        Call::Process(ProcessCall::Advise { ranges, advice }) => {
+            let all = ranges.as_slice().iter();
+            let bytes: u64 = all
+                .map(|range| mapped_in(space, range.addr, range.len))
+                .sum();
+            !brings_in(advice) || populates(bytes)
+        }
         _ => true,
     }
 }
@@ -93,8 +101,22 @@ fn depends_on_pages(space: &AddressSpace, objects: &Objects, call: &Call) -> boo
             len,
             advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
         } => (addr, len),
+        Call::Process(ProcessCall::Advise { ranges, advice }) if brings_in(advice) => {
+            let has_odd = |range: &AdvisedRange| has_odd_range(space, objects, *range);
+            return ranges.as_slice().iter().any(has_odd);
+        }
         _ => return false,
     };
+    has_odd_range(space, objects, AdvisedRange { addr, len })
+}
+
+const fn brings_in(advice: i32) -> bool {
+    matches!(advice, MADV_POPULATE_READ | MADV_POPULATE_WRITE)
+}
+
+/// Whether some pages of a range may be there and others not.
+fn has_odd_range(space: &AddressSpace, objects: &Objects, range: AdvisedRange) -> bool {
+    let AdvisedRange { addr, len } = range;
     // One page more on both sides, for rounding.
     let range = addr.saturating_sub(PAGE)..addr.saturating_add(len).saturating_add(PAGE);
     space.vmas_in(range).any(|vma| has_odd_pages(vma, objects))

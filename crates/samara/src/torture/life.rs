@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, bail};
-use maple_mm::{AddressSpace, FileId, MapsLine};
+use maple_mm::{AddressSpace, AdvisedRange, FileId, MapsLine, abi};
 
 use super::conditions::{Conditions, Limit};
 use super::eyes::{Depth, Eyes, Seen, differences};
@@ -15,7 +15,9 @@ use crate::engine::{MmId, Place};
 use crate::event::{Cause, Event, FileFacts, LayoutFacts, SystemFacts};
 use crate::facts::{self, Memory};
 use crate::files::{FileTable, Identified};
+use crate::kernel;
 use crate::mirror::Mirror;
+use crate::process_call::{ADDRESSES, ProcessCall, Ranges};
 use crate::procfs::{self, MapLine};
 use crate::ptrace::{Registers, Tid};
 use crate::recorder::Recorder;
@@ -190,6 +192,10 @@ impl Life {
         let mut start = facts::at_resync(place, &mut Nothing, layout)?;
         start.cause = Cause::Exec;
         life.learn(&Event::Start(Box::new(start)))?;
+        let inherited = kernel::own_process().of_program();
+        let facts = facts::process(place.tid, inherited.flags.bits())?;
+        let mm = place.mm;
+        life.learn(&Event::Process { mm, facts })?;
         if let Outcome::Diverged(difference) = life.compare(0, &Compared::look("the beginning"))? {
             bail!("a fresh process is not understood: {difference:?}");
         }
@@ -312,7 +318,7 @@ impl Life {
 
     /// A file's facts with the device, the inode and the name that `maps` shows.
     fn named(&mut self, facts: FileFacts, descriptor: u64) -> Result<FileFacts> {
-        let private = maple_mm::abi::MAP_PRIVATE;
+        let private = abi::MAP_PRIVATE;
         let at = self.kernel(
             0,
             &Raw::new(libc::SYS_mmap, [0, 4096, 1, private, descriptor, 0]),
@@ -359,6 +365,9 @@ impl Life {
                 });
             }
             _ => {}
+        }
+        if let Some(call) = with_payload(raw) {
+            return Meaning::Call(Call::Process(call));
         }
         let registers = Registers {
             number: raw.number,
@@ -680,5 +689,29 @@ impl Memory for Nothing {
 
     fn page_offset(&self, _: MmId, _: &MapLine) -> Option<u64> {
         None
+    }
+}
+
+/// A call whose arguments lie in memory, as `calls::process` makes it.
+fn with_payload(raw: &Raw) -> Option<ProcessCall> {
+    let [a, b, c, d, ..] = raw.args;
+    match raw.number.cast_signed() {
+        libc::SYS_process_madvise => {
+            let words = raw.payload.chunks_exact(2).take(c as usize);
+            let list: Vec<AdvisedRange> = words
+                .map(|words| AdvisedRange {
+                    addr: words[0],
+                    len: words[1],
+                })
+                .collect();
+            let ranges = Ranges::new(&list)?;
+            let advice = d as i32;
+            Some(ProcessCall::Advise { ranges, advice })
+        }
+        libc::SYS_prctl if (a, b) == (abi::PR_SET_MM.into(), abi::PR_SET_MM_MAP) => {
+            let (addresses, _) = raw.payload.split_first_chunk::<ADDRESSES>()?;
+            Some(ProcessCall::Addresses(*addresses))
+        }
+        _ => None,
     }
 }
