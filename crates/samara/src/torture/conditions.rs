@@ -1,6 +1,7 @@
 //! Under which rights and limits a life is led.
 
 use anyhow::{Context, Result};
+use nix::sys::personality::{self, Persona};
 use nix::sys::resource::Resource;
 
 use super::executor::PAYLOAD;
@@ -17,6 +18,14 @@ enum Rights {
     Inherited,
     /// None, if there are any to give up.
     Nobody,
+}
+
+/// Which way addresses are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Downward,
+    /// `ADDR_COMPAT_LAYOUT`.
+    Upward,
 }
 
 /// A resource limit, in bytes.
@@ -40,6 +49,7 @@ impl Limit {
 pub(crate) struct Conditions {
     rights: Rights,
     limits: Vec<Limit>,
+    way: Way,
 }
 
 /// The limits that concern memory.
@@ -53,6 +63,11 @@ pub(crate) const RESOURCES: [Resource; 4] = [
 impl Conditions {
     /// Draws those of a life.
     pub(crate) fn draw(rng: &mut Rng, mix: Mix) -> Self {
+        let way = if rng.one_in(4) {
+            Way::Upward
+        } else {
+            Way::Downward
+        };
         let turn = match mix {
             Mix::Limits => 2 + rng.below(4),
             _ => rng.below(4),
@@ -62,6 +77,7 @@ impl Conditions {
                 return Self {
                     rights: Rights::Inherited,
                     limits: Vec::new(),
+                    way,
                 };
             }
             2 => [384 << 10, 64 << 20, 4 << 20, u64::MAX],
@@ -84,6 +100,7 @@ impl Conditions {
         Self {
             rights: Rights::Nobody,
             limits: limits.map(limit).collect(),
+            way,
         }
     }
 
@@ -91,6 +108,20 @@ impl Conditions {
     pub(crate) fn hard(&self, resource: Resource) -> u64 {
         let limit = self.limits.iter().find(|limit| limit.resource == resource);
         limit.map_or(u64::MAX, |limit| limit.hard)
+    }
+
+    /// Sets how the processes that this thread starts from now on are laid out: the same way each
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be set.
+    pub(crate) fn lay_out(&self) -> Result<()> {
+        let known = Persona::ADDR_NO_RANDOMIZE | Persona::ADDR_COMPAT_LAYOUT;
+        let mut persona = (personality::get()? - known) | Persona::ADDR_NO_RANDOMIZE;
+        persona.set(Persona::ADDR_COMPAT_LAYOUT, self.way == Way::Upward);
+        personality::set(persona).context("cannot turn the randomisation of addresses off")?;
+        Ok(())
     }
 
     /// Puts a fresh process under them.

@@ -162,6 +162,7 @@ impl Life {
         conditions: &Conditions,
         recorder: Recorder,
     ) -> Result<Self> {
+        conditions.lay_out()?;
         let (target, member) = Target::start(pool)?;
         let eyes = Eyes::open(member.pid)?;
         let side = Side {

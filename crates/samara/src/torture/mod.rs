@@ -26,7 +26,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use nix::sys::personality::{self, Persona};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use parking_lot::Mutex;
@@ -201,7 +200,6 @@ impl Run {
 
     /// Leads one life after another.
     fn work(&self) -> Result<()> {
-        take_fixed_addresses()?;
         let pool = Pool::open()?;
         while !self.is_over() {
             let number = self.next_life.fetch_add(1, Ordering::Relaxed);
@@ -282,7 +280,6 @@ impl Run {
 
     /// Finds the shortest sequence, and keeps it.
     fn shrink(&self, met: &Met, report: &mut Report) -> Result<()> {
-        take_fixed_addresses()?;
         let pool = Pool::open()?;
         let stage = Stage {
             pool: &pool,
@@ -352,13 +349,6 @@ fn shrunk(met: &Met, found: Option<Found>, trace: Option<PathBuf>) -> Shrunk {
         divergence,
         trace,
     }
-}
-
-/// Processes that this thread starts get the same addresses each time.
-fn take_fixed_addresses() -> Result<()> {
-    let persona = personality::get()? | Persona::ADDR_NO_RANDOMIZE;
-    personality::set(persona).context("cannot turn the randomisation of addresses off")?;
-    Ok(())
 }
 
 /// A seed that another run does not have.
