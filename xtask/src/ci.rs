@@ -116,6 +116,10 @@ pub(crate) const CHECKS: &[Check] = &[
         run: programs::replay,
     },
     Check {
+        name: "torture",
+        run: programs::torture,
+    },
+    Check {
         name: "planted mistakes",
         run: planted::all,
     },

@@ -1,7 +1,7 @@
 //! The main job on a real program, and the replay that is built in.
 
 use crate::ci::{Checked, Outcome};
-use crate::run::{cargo, command, run, target};
+use crate::run::{cargo, command, run, succeed, target};
 use std::path::Path;
 
 /// What the main job traces: a shell, a pipe, and programs that load libraries and sort.
@@ -32,6 +32,29 @@ pub(crate) fn replay() -> Checked {
         return Ok(Outcome::Passed);
     }
     Err(format!("the replay ended with {}", replayed.status))
+}
+
+/// How many calls of torture each seed is given.
+const CALLS: &str = "100000";
+
+/// Tortures the kernel and the model with calls that follow from a seed: the same ones in every
+/// run, and some that no run had before, whose seed the verdict names.
+pub(crate) fn torture() -> Checked {
+    let release_of_kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    let kernel = release_of_kernel.unwrap_or_default();
+    if !kernel.starts_with("6.18.") {
+        let reason = format!(
+            "the newest profile is 6.18, this kernel is {}",
+            kernel.trim()
+        );
+        return Ok(Outcome::Skipped(reason));
+    }
+    let samara = release()?;
+    for seed in [&["--seed", "1"][..], &[]] {
+        let arguments = [&["torture", "--calls", CALLS][..], seed].concat();
+        succeed(&mut command(&samara, &arguments))?;
+    }
+    Ok(Outcome::Passed)
 }
 
 /// The release build, made if need be.

@@ -56,6 +56,33 @@ constants! {
         MREMAP_DONTUNMAP = 4;
     }
     u64 {
+        UFFDIO_REGISTER_MODE_MISSING = 1;
+        UFFDIO_REGISTER_MODE_WP = 2;
+        UFFDIO_REGISTER_MODE_MINOR = 4;
+    }
+    u64 {
+        MPOL_DEFAULT = 0;
+        MPOL_PREFERRED = 1;
+        MPOL_BIND = 2;
+        MPOL_INTERLEAVE = 3;
+        MPOL_LOCAL = 4;
+        MPOL_PREFERRED_MANY = 5;
+        MPOL_WEIGHTED_INTERLEAVE = 6;
+        MPOL_MAX = 7;
+        MPOL_F_STATIC_NODES = 0x8000;
+        MPOL_F_RELATIVE_NODES = 0x4000;
+        MPOL_F_NUMA_BALANCING = 0x2000;
+        MPOL_MF_STRICT = 1;
+        MPOL_MF_MOVE = 2;
+        MPOL_MF_MOVE_ALL = 4;
+    }
+    u64 {
+        SHM_RDONLY = 0x1000;
+        SHM_RND = 0x2000;
+        SHM_REMAP = 0x4000;
+        SHM_EXEC = 0x8000;
+    }
+    u64 {
         MLOCK_ONFAULT = 1;
         MCL_CURRENT = 1;
         MCL_FUTURE = 2;
@@ -63,6 +90,41 @@ constants! {
         MS_ASYNC = 1;
         MS_INVALIDATE = 2;
         MS_SYNC = 4;
+    }
+    u32 {
+        PR_SET_MM = 35;
+        PR_SET_THP_DISABLE = 41;
+        PR_GET_THP_DISABLE = 42;
+        PR_SET_MDWE = 65;
+        PR_GET_MDWE = 66;
+        PR_SET_MEMORY_MERGE = 67;
+        PR_GET_MEMORY_MERGE = 68;
+        PR_SET_VMA = 0x5356_4d41;
+        ADDR_NO_RANDOMIZE = 0x004_0000;
+        MMAP_PAGE_ZERO = 0x010_0000;
+        ADDR_COMPAT_LAYOUT = 0x020_0000;
+        READ_IMPLIES_EXEC = 0x040_0000;
+    }
+    u64 {
+        PR_SET_VMA_ANON_NAME = 0;
+        PR_MDWE_REFUSE_EXEC_GAIN = 1;
+        PR_MDWE_NO_INHERIT = 2;
+        PR_THP_DISABLE_EXCEPT_ADVISED = 2;
+        PR_SET_MM_START_CODE = 1;
+        PR_SET_MM_END_CODE = 2;
+        PR_SET_MM_START_DATA = 3;
+        PR_SET_MM_END_DATA = 4;
+        PR_SET_MM_START_STACK = 5;
+        PR_SET_MM_START_BRK = 6;
+        PR_SET_MM_BRK = 7;
+        PR_SET_MM_ARG_START = 8;
+        PR_SET_MM_ARG_END = 9;
+        PR_SET_MM_ENV_START = 10;
+        PR_SET_MM_ENV_END = 11;
+        PR_SET_MM_AUXV = 12;
+        PR_SET_MM_EXE_FILE = 13;
+        PR_SET_MM_MAP = 14;
+        PR_SET_MM_MAP_SIZE = 15;
     }
     i32 {
         MADV_NORMAL = 0;

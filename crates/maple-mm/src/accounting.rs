@@ -128,7 +128,7 @@ impl Sums {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
     pub(crate) statistics: Sums,
-    /// What a child does not get as it is: `DONTCOPY`, `WIPEONFORK` or locked.
+    /// What a child does not get as it is: `DONTCOPY`, `WIPEONFORK`, watched or locked.
     pub(crate) unlike_child: u64,
     /// Charged pages that a child does not get at all: `DONTCOPY`.
     pub(crate) kept_from_child: u64,
@@ -247,7 +247,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// Whether one more mapping may be made by a split.
     pub(crate) fn may_split(&self) -> Result<(), Errno> {
-        if self.map_count() >= self.system.settings().max_map_count {
+        if self.map_count() >= self.system.max_map_count() {
             return Err(Errno::ENOMEM);
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::abi::{
 };
 use crate::errno::Errno;
 use crate::fault::Access;
-use crate::file::FileRef;
+use crate::file::{FileAccess, FileRef};
 use crate::flags::VmFlags;
 use crate::huge_pages::is_within_huge_page;
 use crate::layout::Capabilities;
@@ -104,6 +104,7 @@ impl<P: PageSide> AddressSpace<P> {
         }
         match advice {
             MADV_GUARD_INSTALL => return self.install_guard(&part),
+            MADV_COLLAPSE if self.refuses_huge_pages() => return Err(Errno::EINVAL),
             MADV_COLLAPSE => return check_collapse(&part),
             MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT => {
                 return check_content_advice(&part.vma, advice);
@@ -247,7 +248,7 @@ fn is_known(profile: &LinuxProfile, advice: i32) -> bool {
         MADV_MERGEABLE | MADV_UNMERGEABLE => profile.ksm.is_yes(),
         MADV_HUGEPAGE | MADV_NOHUGEPAGE | MADV_COLLAPSE => profile.transparent_huge_pages.is_yes(),
         MADV_DONTDUMP..=MADV_DONTNEED_LOCKED | MADV_HWPOISON | MADV_SOFT_OFFLINE => true,
-        MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => profile.guard_flag.is_yes(),
+        MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => profile.guard_pages.is_yes(),
         _ => false,
     }
 }
@@ -295,7 +296,7 @@ fn advised_flags(vma: &Vma, advice: i32) -> Result<VmFlags, Errno> {
 }
 
 /// Whether same-page merging takes the mapping; others are passed over without an error.
-fn can_share_equal_pages(flags: VmFlags) -> bool {
+pub(crate) fn can_share_equal_pages(flags: VmFlags) -> bool {
     let refused = VmFlags::SHARED
         | VmFlags::MAYSHARE
         | VmFlags::SPECIAL
@@ -355,6 +356,11 @@ fn check_remove(vma: &Vma) -> Result<(), Errno> {
     }
     if !flags.contains(VmFlags::SHARED | VmFlags::WRITE) {
         return Err(Errno::EACCES);
+    }
+    // LINUX: a mapping from before `F_SEAL_FUTURE_WRITE` may be written but not emptied.
+    let is_sealed = |file: &FileRef| file.access.contains(FileAccess::WRITE_SEALED);
+    if vma.file().is_some_and(is_sealed) {
+        return Err(Errno::EPERM);
     }
     Ok(())
 }

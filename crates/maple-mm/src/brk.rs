@@ -5,9 +5,11 @@ use crate::anon::Anon;
 use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
-use crate::map::NewRange;
+use crate::map::{NewRange, Object};
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::PageSide;
+use crate::process::Company;
+use crate::program_addresses::ProgramAddresses;
 use crate::space::AddressSpace;
 use crate::vma::{Content, Vma};
 
@@ -52,10 +54,11 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn is_break_within_limit(&self, addr: u64) -> bool {
-        let layout = &self.layout;
-        let heap = addr.wrapping_sub(layout.start_brk);
-        let data = layout.end_data.wrapping_sub(layout.start_data);
-        self.limits.data == u64::MAX || heap.wrapping_add(data) <= self.limits.data
+        let addresses = ProgramAddresses {
+            brk: addr,
+            ..ProgramAddresses::of(&self.layout)
+        };
+        self.is_within_data_limit(&addresses)
     }
 
     /// LINUX: something must be mapped in the part that goes away, beginning below the old break.
@@ -86,10 +89,14 @@ impl<P: PageSide> AddressSpace<P> {
         if blocked {
             return Err(Errno::ENOMEM);
         }
-        let flags =
+        let mut flags =
             VmFlags::READ | VmFlags::WRITE | VmFlags::MAY_ACCESS | VmFlags::ACCOUNT | default_flags;
+        if self.read_implies_exec() {
+            flags |= VmFlags::EXEC;
+        }
+        flags |= self.early_merge_any(flags, &Backing::Anonymous);
         let pages = Self::pages(len);
-        let too_many = self.map_count() > self.system.settings().max_map_count;
+        let too_many = self.map_count() > self.system.max_map_count();
         if !self.may_expand(flags, pages) || too_many {
             return Err(Errno::ENOMEM);
         }
@@ -97,13 +104,18 @@ impl<P: PageSide> AddressSpace<P> {
         let content = Content {
             flags,
             page_offset: start / PAGE_SIZE,
-            backing: Backing::Anonymous,
+            held: Backing::Anonymous.into(),
             anon: Anon::UNFAULTED,
         };
         let heap = self.extended_heap(NewRange {
             start,
             end,
             content,
+            object: Object::Known,
+        });
+        let heap = heap.map(|vma| {
+            let flags = vma.flags();
+            vma.with_flags(flags | self.late_merge_any(flags, Company::Joined))
         });
         let mut edits = self.edits();
         edits.put_some(heap)?;

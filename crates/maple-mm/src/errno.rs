@@ -43,17 +43,20 @@ macro_rules! errnos {
 
 errnos! {
     EPERM = 1, "The operation is not permitted: a seal, a privilege or a lowest address forbids it.";
+    ENOENT = 2, "Nothing of the range has what is to be changed.";
     EINTR = 4, "The call was cancelled.";
     EBADF = 9, "The file descriptor is not open.";
     EAGAIN = 11, "A limit on locked memory was reached, or a resource is short for now.";
     ENOMEM = 12, "No address space, memory, mapping slot or mapped page where one is needed.";
     EACCES = 13, "The access was not granted by the file or the mapping.";
     EFAULT = 14, "The address is not mapped as the call needs it.";
-    EBUSY = 16, "Locked pages cannot be invalidated.";
+    EBUSY = 16, "Locked pages cannot be invalidated, or another userfaultfd watches the range.";
     EEXIST = 17, "The range is occupied already.";
     ENODEV = 19, "The file cannot be mapped.";
     EINVAL = 22, "An argument is malformed.";
     ETXTBSY = 26, "The file is in use as swap or program text.";
+    EIDRM = 43, "The shared memory segment was removed.";
+    ENOSYS = 38, "The kernel has no such call.";
     EOVERFLOW = 75, "The page offset does not fit.";
     EOPNOTSUPP = 95, "A flag is not supported.";
     EHWPOISON = 133, "A page of the range has failed in hardware.";

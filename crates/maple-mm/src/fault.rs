@@ -192,7 +192,8 @@ impl<P: PageSide> AddressSpace<P> {
         let is_wanted = self.system.settings().huge_pages_if_advised.is_yes()
             && self.profile.transparent_huge_pages.is_yes()
             && vma.flags().contains(VmFlags::HUGEPAGE)
-            && vma.is_anonymous();
+            && vma.is_anonymous()
+            && !self.refuses_huge_pages();
         if is_wanted {
             Configured::Yes
         } else {

@@ -62,7 +62,10 @@ pub enum FileKind {
     /// `/dev/zero`: a private mapping of it is anonymous memory that keeps its file.
     DevZero,
     /// A System V shared memory segment: each attach is an open file of its own.
-    SystemV,
+    SystemV {
+        /// Its length in bytes.
+        bytes: u64,
+    },
     /// Another device or pseudo file.
     Device,
 }
@@ -249,14 +252,21 @@ impl File {
     /// The highest byte offset plus one that may be mapped.
     pub(crate) const fn max_bytes(&self) -> u64 {
         match self.kind {
-            FileKind::Regular { .. } | FileKind::Shmem | FileKind::SystemV => i64::MAX as u64,
+            FileKind::Regular { .. } | FileKind::Shmem | FileKind::SystemV { .. } => {
+                i64::MAX as u64
+            }
             FileKind::DevZero | FileKind::Device => u64::MAX,
         }
     }
 
+    /// Whether it is an attach of a System V segment.
+    pub(crate) const fn is_segment(&self) -> bool {
+        matches!(self.kind, FileKind::SystemV { .. })
+    }
+
     /// Whether a mapping may not vanish in a merge, because its end is an event.
     pub(crate) const fn has_close(&self) -> bool {
-        matches!(self.kind, FileKind::SystemV) || self.access.contains(FileAccess::HOOKED)
+        self.is_segment() || self.access.contains(FileAccess::HOOKED)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the kernel remembers about a mapping in one word, and its two-letter names in `smaps`.
 
 use alloc::string::String;
+use core::fmt::{self, Write};
 
 use crate::abi::{PROT_EXEC, PROT_READ, PROT_WRITE};
 
@@ -139,6 +140,10 @@ impl VmFlags {
     pub const MAY_ACCESS: Self = Self::MAYREAD.union(Self::MAYWRITE).union(Self::MAYEXEC);
     /// Both lock flags.
     pub const LOCKED_ANY: Self = Self::LOCKED.union(Self::LOCKONFAULT);
+    /// All that `userfaultfd` sets.
+    pub const UFFD_ANY: Self = Self::UFFD_MISSING
+        .union(Self::UFFD_WP)
+        .union(Self::UFFD_MINOR);
     /// Mappings that never merge and cannot be locked.
     pub const SPECIAL: Self = Self::IO
         .union(Self::DONTEXPAND)
@@ -149,6 +154,11 @@ impl VmFlags {
     #[must_use]
     pub const fn from_protection(prot: u64) -> Self {
         Self::from_bits_retain(prot & (PROT_READ | PROT_WRITE | PROT_EXEC))
+    }
+
+    /// The `PROT_` bits of the access flags.
+    pub(crate) const fn protection(self) -> u64 {
+        self.access().bits()
     }
 
     /// Only the access flags.
@@ -190,11 +200,31 @@ impl VmFlags {
     #[must_use]
     pub fn mnemonics(self) -> String {
         let mut words = String::new();
-        for (_, name) in MNEMONICS.iter().filter(|(flag, _)| self.contains(*flag)) {
-            words.push_str(name);
-            words.push(' ');
-        }
+        // Writing to a string does not fail.
+        let _: fmt::Result = self.write_mnemonics(&mut words);
         words
+    }
+
+    /// Writes the words `smaps` prints, each followed by a space.
+    ///
+    /// # Errors
+    ///
+    /// What `out` says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::VmFlags;
+    /// let mut words = String::new();
+    /// (VmFlags::MAYREAD | VmFlags::READ).write_mnemonics(&mut words).unwrap();
+    /// assert_eq!(words, "rd mr ");
+    /// ```
+    pub fn write_mnemonics(self, out: &mut dyn Write) -> fmt::Result {
+        for (_, name) in MNEMONICS.iter().filter(|(flag, _)| self.contains(*flag)) {
+            out.write_str(name)?;
+            out.write_char(' ')?;
+        }
+        Ok(())
     }
 }
 
@@ -202,8 +232,8 @@ impl VmFlags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownMnemonic(pub String);
 
-impl core::fmt::Display for UnknownMnemonic {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Display for UnknownMnemonic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "`{}` is no flag of smaps this version knows; report it",

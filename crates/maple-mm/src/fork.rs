@@ -14,6 +14,7 @@ use crate::memory::{Batch, VmaRef};
 use crate::page_side::{Alike, Inheritance, PageSide, PageStrategy};
 use crate::space::{AddressSpace, Mappings, Offsets};
 use crate::system::Overcommit;
+use crate::userfault::UserfaultFeatures;
 
 /// How `fork` makes the child's tree of mappings.
 ///
@@ -158,6 +159,7 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
         self.check_cancelled()?;
         let mut flags = vma.flags();
         let mut is_kept = vma.anon().is_faulted();
+        let is_watched = flags.intersects(VmFlags::UFFD_ANY);
         if flags.intersects(UNLIKE) {
             self.tally = self.tally.minus(Tally::of(vma, vma.pages()));
             if flags.contains(VmFlags::DONTCOPY) {
@@ -166,15 +168,21 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
             flags -= VmFlags::LOCKED_ANY;
             is_kept &= !flags.contains(VmFlags::WIPEONFORK);
             // INVARIANT: FK1; only the flags count.
-            let unlocked = Tally::of(&vma.with_flags(flags), vma.pages());
-            self.tally = self.tally.plus(unlocked);
+            let inherited = vma
+                .with_flags(flags)
+                .kept_watched(UserfaultFeatures::EVENT_FORK)?;
+            self.tally = self.tally.plus(Tally::of(&inherited, vma.pages()));
         }
         let anon = if is_kept {
             Anon::forked(self.new_anon())
         } else {
             Anon::UNFAULTED
         };
-        VmaRef::new_from(vma.of_child(flags, anon), &mut self.batch).map(Some)
+        let mut child = vma.of_child(flags, anon);
+        if is_watched {
+            child = child.kept_watched(UserfaultFeatures::EVENT_FORK)?;
+        }
+        VmaRef::new_from(child, &mut self.batch).map(Some)
     }
 
     fn new_anon(&mut self) -> AnonId {
@@ -302,6 +310,7 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
 /// The flags of mappings that a child does not get as they are.
 pub(crate) const UNLIKE: VmFlags = VmFlags::DONTCOPY
     .union(VmFlags::WIPEONFORK)
+    .union(VmFlags::UFFD_ANY)
     .union(VmFlags::LOCKED_ANY);
 
 /// Stores over exactly the range of an entry, or empties it.
@@ -435,6 +444,7 @@ impl<P: PageSide> AddressSpace<P> {
             layout: self.layout.clone(),
             limits: self.limits,
             capabilities: self.capabilities,
+            process: self.process.of_child(),
             tree,
             tally,
             anon_origin,

@@ -5,6 +5,7 @@ use core::ops::Range;
 use crate::anon::{Anon, AnonId, AnonOrigin, Local};
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::held::Attributes;
 use crate::memory::VmaRef;
 use crate::merge;
 use crate::page_side::PageSide;
@@ -14,7 +15,7 @@ use crate::vma::{Content, Vma};
 impl<P: PageSide> AddressSpace<P> {
     /// Takes over from `older`, a model of the same address space some calls ago, what `/proc`
     /// does not tell: the anon_vma chains and offsets of private memory that was there already,
-    /// and the flags new mappings get.
+    /// the flags new mappings get, and what was asked of the whole.
     ///
     /// # Complexity
     ///
@@ -47,8 +48,13 @@ impl<P: PageSide> AddressSpace<P> {
     pub fn keep_history(&mut self, older: &Self) -> Result<(), Errno> {
         let mut edits = self.edits();
         let mut asked = None;
-        let is_private = |vma: &&VmaRef| !vma.flags().contains(VmFlags::SHARED);
-        for vma in self.vmas().filter(is_private) {
+        let has_history = |vma: &&VmaRef| {
+            let flags = vma.flags();
+            !flags.contains(VmFlags::SHARED)
+                || flags.intersects(VmFlags::UFFD_ANY)
+                || older.has_policy(vma.start())
+        };
+        for vma in self.vmas().filter(has_history) {
             let known = older
                 .vma_at(vma.start())
                 .filter(|known| known.backing().is_same(vma.backing()));
@@ -59,7 +65,7 @@ impl<P: PageSide> AddressSpace<P> {
                     } else {
                         local.anon()
                     };
-                    edits.put_some(with_history(&local, known, anon))?;
+                    edits.put_some(with_history(&local, known, anon)?)?;
                 }
                 (Local::Renewed(renewed), None) => edits.put(renewed)?,
                 (Local::Stored(_), None) => {}
@@ -72,8 +78,14 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(errno);
         }
         self.default_flags = older.default_flags;
+        self.process = older.process;
         self.offsets = Offsets::MayBeStale;
         Ok(())
+    }
+
+    fn has_policy(&self, addr: u64) -> bool {
+        self.vma_at(addr)
+            .is_some_and(|vma| vma.attributes().policy.is_some())
     }
 
     /// The anon_vma that `known`, a mapping of `older`, has there.
@@ -101,6 +113,26 @@ impl<P: PageSide> AddressSpace<P> {
         }
         *last = Some((known, anon));
         anon
+    }
+
+    /// Takes over counters that no mapping tells: the most pages there ever were (`VmPeak`), and
+    /// how many are locked (`VmLck`), some perhaps in no mapping any more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.keep_counters(100, 3);
+    /// assert_eq!((space.statistics().peak_vm, space.statistics().locked_vm), (100, 3));
+    /// ```
+    pub fn keep_counters(&mut self, peak_pages: u64, locked_pages: u64) {
+        self.peak_vm = self.peak_vm.max(peak_pages);
+        let locked = self.tally.statistics.locked_vm;
+        let stray = locked_pages.saturating_sub(locked.saturating_sub(self.stray_locked));
+        self.tally.statistics.locked_vm = locked - self.stray_locked + stray;
+        self.stray_locked = stray;
     }
 
     /// Marks every private mapping that overlaps `range` as written: what is known from outside
@@ -159,17 +191,24 @@ impl<P: PageSide> AddressSpace<P> {
 }
 
 /// `vma` with what is known about its part of `known`; `anon` is what it has now.
-fn with_history(vma: &Vma, known: &Vma, anon: Anon) -> Option<Vma> {
+fn with_history(vma: &Vma, known: &Vma, anon: Anon) -> Result<Option<Vma>, Errno> {
     let is_moved = anon.is_faulted() && vma.file().is_none();
     let page_offset = if is_moved {
         known.page_offset_at(vma.start())
     } else {
         vma.page_offset()
     };
+    let is_watched = vma.flags().intersects(VmFlags::UFFD_ANY);
+    let attributes = Attributes {
+        watch: known.watcher().filter(|_| is_watched),
+        policy: known.attributes().policy,
+        ..vma.attributes()
+    };
     let content = Content {
         anon,
         page_offset,
+        held: vma.held().with_attributes(attributes)?,
         ..vma.content()
     };
-    Vma::new(vma.start(), vma.end(), content)
+    Ok(Vma::new(vma.start(), vma.end(), content))
 }

@@ -63,6 +63,14 @@ pub struct Layout {
     pub brk: u64,
     /// The stack pointer at the start.
     pub start_stack: u64,
+    /// The program's arguments.
+    pub arg_start: u64,
+    /// Their end.
+    pub arg_end: u64,
+    /// The program's environment.
+    pub env_start: u64,
+    /// Its end.
+    pub env_end: u64,
     /// How free addresses are searched.
     pub direction: Direction,
     /// The gate page's line.
@@ -96,6 +104,10 @@ impl Default for Layout {
             start_brk: 0,
             brk: 0,
             start_stack: 0,
+            arg_start: 0,
+            arg_end: 0,
+            env_start: 0,
+            env_end: 0,
             direction: Direction::TopDown,
             gate: Gate::ExecuteOnly,
         }
@@ -140,6 +152,10 @@ bitflags::bitflags! {
         const IPC_LOCK = 1 << 1;
         /// May use the administrator's reserve.
         const SYS_ADMIN = 1 << 2;
+        /// May move the pages of others.
+        const SYS_NICE = 1 << 3;
+        /// May say where the parts of its program lie.
+        const SYS_RESOURCE = 1 << 4;
     }
 }
 

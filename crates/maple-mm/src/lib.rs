@@ -29,6 +29,7 @@ pub mod abi;
 mod accounting;
 mod advise;
 mod anon;
+mod anon_names;
 mod brk;
 mod charge;
 mod counted;
@@ -41,6 +42,7 @@ mod file_pages;
 mod flags;
 mod fork;
 mod guest;
+mod held;
 mod history;
 mod hooks;
 mod huge_file;
@@ -61,16 +63,25 @@ pub mod paging;
 mod placement;
 #[cfg(planted_mistakes)]
 pub mod planted;
+mod policy;
+mod process;
+mod process_madvise;
 mod profile;
+mod program_addresses;
 mod protect;
 mod remap;
+mod remap_pages;
 mod savepoint;
 mod seal;
+mod seals;
+mod shm;
+mod smaps;
 mod space;
 mod system;
 mod teardown;
 mod truncate;
 mod unmap;
+mod userfault;
 mod validate;
 mod validate_pages;
 mod vma;
@@ -98,12 +109,23 @@ pub use notifier::{Invalidation, RangeNotifier};
 pub use page_side::{
     Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
-pub use profile::{AnonMergeRule, Configured, HugePlacement, LinuxProfile, MremapGeneration};
+pub use policy::BindRequest;
+pub use process::{Process, ProcessFlags};
+pub use process_madvise::{AdvisedRange, Adviser};
+pub use profile::{
+    AnonMergeRule, Configured, HugePlacement, LinuxProfile, LinuxVersion, MergeAnyRule,
+    MremapGeneration,
+};
+pub use program_addresses::ProgramAddresses;
 pub use protect::KeyedProtection;
 pub use remap::MremapRequest;
+pub use remap_pages::RemapPages;
+pub use seals::Seals;
+pub use shm::{Segment, SegmentAccess};
 pub use space::{AddressSpace, Mappings, Setup};
-pub use system::{Overcommit, System, SystemSettings};
+pub use system::{CommitBound, Overcommit, System, SystemSettings};
 pub use teardown::Teardown;
 pub use truncate::truncate;
+pub use userfault::{UserfaultFeatures, Userfaultfd};
 pub use validate::Violation;
 pub use vma::Vma;

@@ -9,13 +9,14 @@ use crate::abi::{
 use crate::anon::Anon;
 use crate::charge::Charge;
 use crate::errno::Errno;
-use crate::file::{Backing, File, FileAccess, FileId, FileKind, FileRef, MmapFile};
+use crate::file::{Backing, File, FileAccess, FileKind, FileRef, MmapFile};
 use crate::flags::VmFlags;
 use crate::huge_pages::huge_page_ceil;
 use crate::lock::is_never_locked;
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::{PageSide, with_contents};
 use crate::placement::Place;
+use crate::process::Company;
 use crate::space::AddressSpace;
 use crate::system::Overcommit;
 use crate::unmap::Room;
@@ -72,6 +73,15 @@ pub(crate) struct NewRange {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) content: Content,
+    pub(crate) object: Object,
+}
+
+/// Whether what stands behind a new range was made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    Known,
+    /// Shared memory that is promised its pages.
+    New,
 }
 
 impl<P: PageSide> AddressSpace<P> {
@@ -87,7 +97,8 @@ impl<P: PageSide> AddressSpace<P> {
     /// `EINVAL` for length 0; `ENOMEM` for a length that wraps; `EOVERFLOW`; `ENOMEM` beyond
     /// `max_map_count` or without room; `EINVAL`, `EPERM` for a bad fixed address; `EEXIST`;
     /// `EPERM`, `EAGAIN` for locking; what the file refuses (`EOVERFLOW`, `EOPNOTSUPP`,
-    /// `EACCES`, `ETXTBSY`, `EPERM`, `ENODEV`, `EINVAL`); `EPERM` for a sealed range; `ENOMEM`
+    /// `EACCES`, `ETXTBSY`, `EPERM`, `ENODEV`, `EINVAL`); `EACCES` for what `PR_SET_MDWE` forbids;
+    /// `EPERM` for a sealed range; `ENOMEM`
     /// beyond a limit. With `MAP_HUGETLB` first of all `EINVAL` for a size other than 2 MiB, of
     /// which there is a pool, and 1 GiB, of which there is none (`ENOMEM`); and at last `EINVAL`
     /// for an offset within a huge page, `ENOMEM` if the pool cannot promise all pages
@@ -185,7 +196,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     fn mmap_file(&mut self, request: &MmapRequest, file: Option<&FileRef>) -> Result<u64, Errno> {
         let place = self.checked_place(request, file)?;
-        let mut flags = self.initial_flags(request);
+        let mut flags = self.initial_flags(request, file);
         let addr = self.place(&place)?;
         self.check_placed(request, addr, &place)?;
         if request.flags & MAP_LOCKED != 0 && !self.can_lock() {
@@ -217,11 +228,17 @@ impl<P: PageSide> AddressSpace<P> {
         if request.flags & MAP_NORESERVE != 0 && is_free {
             flags |= VmFlags::NORESERVE;
         }
+        let is_known = file.is_some_and(|file| file.kind != FileKind::DevZero);
+        let object = if flags.contains(VmFlags::SHARED) && !is_known {
+            Object::New
+        } else {
+            Object::Known
+        };
         let backing = self.backing_for(file, flags, place.len)?;
         let content = Content {
             flags,
             page_offset,
-            backing,
+            held: backing.into(),
             anon: Anon::UNFAULTED,
         };
         if is_explicit && request.flags & MAP_NORESERVE == 0 {
@@ -231,6 +248,7 @@ impl<P: PageSide> AddressSpace<P> {
             start: addr,
             end: addr + place.len,
             content,
+            object,
         })?;
         let wants_pages = request.flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE;
         if wants_pages || flags.contains(VmFlags::LOCKED) {
@@ -240,7 +258,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn may_promise_freely(&self) -> bool {
-        !matches!(self.system.settings().overcommit, Overcommit::Never { .. })
+        !matches!(self.system.overcommit(), Overcommit::Never { .. })
     }
 
     /// The checks before an address is chosen.
@@ -277,7 +295,7 @@ impl<P: PageSide> AddressSpace<P> {
             .checked_add(len / PAGE_SIZE)
             .ok_or(Errno::EOVERFLOW)?;
         // LINUX: mmap may go one beyond the limit.
-        if self.map_count() > self.system.settings().max_map_count {
+        if self.map_count() > self.system.max_map_count() {
             return Err(Errno::ENOMEM);
         }
         let flags = if is_fixed {
@@ -304,9 +322,13 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    fn initial_flags(&self, request: &MmapRequest) -> VmFlags {
+    fn initial_flags(&self, request: &MmapRequest, file: Option<&FileRef>) -> VmFlags {
         let mut flags =
             VmFlags::from_protection(request.prot) | VmFlags::MAY_ACCESS | self.default_flags;
+        let may_run = file.is_none_or(|file| !file.access.contains(FileAccess::NO_EXEC));
+        if self.read_implies_exec() && flags.contains(VmFlags::READ) && may_run {
+            flags |= VmFlags::EXEC;
+        }
         let has = |flag| request.flags & flag != 0;
         flags.set(VmFlags::GROWSDOWN, has(MAP_GROWSDOWN));
         flags.set(VmFlags::SYNC, has(MAP_SYNC));
@@ -360,6 +382,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// Replaces what lies in the range by one new mapping, merged with its neighbours.
     pub(crate) fn map_region(&mut self, mut new: NewRange) -> Result<(), Errno> {
+        self.check_exec_gain(new.content.flags, new.content.flags)?;
         let room = self.make_room(new.start, new.end)?;
         let pages = Self::pages(new.end - new.start);
         let charge = match self.check_limits(&mut new, &room, pages) {
@@ -374,16 +397,25 @@ impl<P: PageSide> AddressSpace<P> {
             self.commit(room.edits)?;
             return Err(errno);
         }
+        new.content.flags |= self.early_merge_any(new.content.flags, new.content.held.backing());
         let merged = self.merged_new(&new);
+        let company = if merged.is_some() {
+            Company::Joined
+        } else {
+            Company::Alone
+        };
         let alone = || Vma::new(new.start, new.end, new.content.clone());
         let mut edits = room.edits;
         // LINUX: what cannot be locked loses the lock after it may have merged as a locked one.
         let mapped = merged.or_else(alone).map(|vma| {
-            let flags = vma.flags() - VmFlags::LOCKED_ANY;
+            let mut flags = vma.flags() | self.late_merge_any(vma.flags(), company);
             if is_never_locked(&vma) {
-                vma.with_flags(flags)
-            } else {
+                flags -= VmFlags::LOCKED_ANY;
+            }
+            if flags == vma.flags() {
                 vma
+            } else {
+                vma.with_flags(flags)
             }
         });
         edits.put_some(mapped)?;
@@ -409,7 +441,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// `MAP_SYNC` here, whatever the type of the mapping.
     fn check_backing(&self, new: &NewRange, pages: u64) -> Result<(), Errno> {
         let flags = new.content.flags;
-        let Some(file) = new.content.backing.file() else {
+        let Some(file) = new.content.held.backing().file() else {
             return Ok(());
         };
         let is_disk = matches!(file.kind, FileKind::Regular { .. });
@@ -420,8 +452,7 @@ impl<P: PageSide> AddressSpace<P> {
             let alone = Vma::new(new.start, new.end, new.content.clone());
             return alone.map_or(Ok(()), |vma| Self::keep_huge_pages(&vma));
         }
-        let is_new = file.id.0 & FileId::MODEL_BIT != 0 && flags.contains(VmFlags::SHARED);
-        if is_new && !flags.contains(VmFlags::NORESERVE) {
+        if new.object == Object::New && !flags.contains(VmFlags::NORESERVE) {
             // Given back at once.
             drop(self.charge(pages)?);
         }
@@ -471,7 +502,7 @@ fn check_extent(file: &File, place: &Place<'_>) -> Result<(), Errno> {
         .max_bytes()
         .checked_sub(place.len)
         .ok_or(Errno::EOVERFLOW)?;
-    if file.max_bytes() != u64::MAX && place.page_offset > room / PAGE_SIZE {
+    if place.page_offset > room / PAGE_SIZE {
         return Err(Errno::EOVERFLOW);
     }
     Ok(())

@@ -205,11 +205,14 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    /// The name a mapping has here: its own, else `[heap]` or `[stack]` by where it lies.
+    /// The name a mapping has here: its own, else `[heap]` or `[stack]` by where it lies, else
+    /// what its anonymous memory was called.
     #[must_use]
     pub fn name_of<'a>(&self, vma: &'a Vma) -> &'a str {
+        let given = vma.held().name();
         if let Some(name) = vma.name() {
-            return name;
+            // Shared anonymous memory is called otherwise as soon as it is given a name.
+            return given.unwrap_or(name);
         }
         let layout = &self.layout;
         if vma.start() < layout.brk && vma.end() > layout.start_brk {
@@ -219,7 +222,7 @@ impl<P: PageSide> AddressSpace<P> {
         if vma.start() <= layout.start_stack && vma.end() >= layout.start_stack {
             return "[stack]";
         }
-        ""
+        given.unwrap_or_default()
     }
 
     /// Writes the text of `/proc/PID/maps`.
@@ -247,12 +250,21 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn write_gate(&self, out: &mut dyn Write) -> fmt::Result {
+        let Some(line) = self.gate_line() else {
+            return Ok(());
+        };
+        line.write(out)?;
+        out.write_char('\n')
+    }
+
+    /// The line of the kernel's gate page, if there is one.
+    pub(crate) fn gate_line(&self) -> Option<MapsLine<'static>> {
         let flags = match self.layout.gate {
-            Gate::Absent => return Ok(()),
+            Gate::Absent => return None,
             Gate::ExecuteOnly => VmFlags::EXEC,
             Gate::Readable => VmFlags::READ | VmFlags::EXEC,
         };
-        let line = MapsLine {
+        Some(MapsLine {
             start: GATE_START,
             end: GATE_START + PAGE_SIZE,
             flags,
@@ -260,8 +272,6 @@ impl<P: PageSide> AddressSpace<P> {
             device: (0, 0),
             inode: 0,
             name: "[vsyscall]",
-        };
-        line.write(out)?;
-        out.write_char('\n')
+        })
     }
 }

@@ -10,8 +10,8 @@
 //! asks makes all of them its own first (`Local`), so that identities can be compared.
 
 use crate::anon::Anon;
-use crate::file::Backing;
 use crate::flags::VmFlags;
+use crate::held::Held;
 use crate::profile::{AnonMergeRule, LinuxProfile};
 use crate::vma::{Content, Vma};
 
@@ -42,7 +42,7 @@ enum Joined {
 
 /// The flags that never keep mappings apart.
 const fn ignored(profile: &LinuxProfile) -> VmFlags {
-    if profile.guard_flag.is_yes() {
+    if profile.guard_pages.is_yes() {
         VmFlags::SOFTDIRTY.union(VmFlags::MAYBE_GUARD)
     } else {
         VmFlags::SOFTDIRTY
@@ -51,7 +51,7 @@ const fn ignored(profile: &LinuxProfile) -> VmFlags {
 
 /// The flags a merged mapping has as soon as one of its parts has them.
 const fn sticky(profile: &LinuxProfile) -> VmFlags {
-    if profile.guard_flag.is_yes() {
+    if profile.guard_pages.is_yes() {
         ignored(profile)
     } else {
         VmFlags::empty()
@@ -64,6 +64,7 @@ pub(crate) fn may_share_anon(profile: &LinuxProfile, lower: &Vma, upper: &Vma) -
     let differing = lower.flags() ^ upper.flags();
     lower.end() == upper.start()
         && lower.backing().is_same(upper.backing())
+        && lower.attributes().policy == upper.attributes().policy
         && (differing - VmFlags::ACCESS - ignored(profile)).is_empty()
         && lower.page_offset_at(lower.end()) == upper.page_offset()
 }
@@ -82,7 +83,7 @@ impl Rules<'_> {
         #[cfg(planted_mistakes)]
         let differing = crate::planted::merge_difference(differing);
         (differing - ignored(self.profile)).is_empty()
-            && neighbour.backing().is_same(&content.backing)
+            && neighbour.held().is_same(&content.held)
             && self.has_compatible_anon(neighbour.anon())
     }
 
@@ -176,10 +177,10 @@ impl Union<'_> {
             })
     }
 
-    fn backing(&self) -> Backing {
+    fn held(&self) -> Held {
         let survivor = self.prev().or(self.next());
         survivor
-            .map_or(&self.candidate.content.backing, Vma::backing)
+            .map_or(&self.candidate.content.held, Vma::held)
             .clone()
     }
 
@@ -193,7 +194,7 @@ impl Union<'_> {
         let content = Content {
             flags: self.flags(),
             page_offset,
-            backing: self.backing(),
+            held: self.held(),
             anon: self.anon(),
         };
         Vma::new(start, end, content)

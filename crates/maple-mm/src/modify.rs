@@ -4,6 +4,7 @@ use crate::anon::Local;
 use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::held::Held;
 use crate::merge::{Candidate, Neighbours, merge_existing};
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
@@ -15,6 +16,8 @@ use crate::vma::{Content, Vma};
 pub(crate) struct Change {
     pub(crate) part: Part,
     pub(crate) flags: VmFlags,
+    /// What stands behind it from now on, if that changes.
+    pub(crate) held: Option<Held>,
     /// Pages promised for it already.
     pub(crate) charge: Charge,
 }
@@ -31,7 +34,8 @@ impl<P: PageSide> AddressSpace<P> {
         let content = Content {
             flags: change.flags,
             page_offset: vma.page_offset_at(*start),
-            ..vma.content()
+            held: change.held.as_ref().unwrap_or(vma.held()).clone(),
+            anon: vma.anon(),
         };
         let is_forked = vma.anon().is_forked();
         let candidate = Candidate {
@@ -72,7 +76,7 @@ impl<P: PageSide> AddressSpace<P> {
         if !at_start || !at_end {
             return Ok(());
         }
-        let max = self.system.settings().max_map_count;
+        let max = self.system.max_map_count();
         let refusal = if self.map_count() + 1 >= max {
             Errno::ENOMEM
         } else if cannot_be_split(vma, *end) {
@@ -138,6 +142,7 @@ impl Part {
         Change {
             part: self,
             flags,
+            held: None,
             charge: Charge::NONE,
         }
     }

@@ -202,7 +202,8 @@ impl<P: PageSide> AddressSpace<P> {
                 high: self.layout.task_size,
             }
         };
-        if place.len > bounds.high.saturating_sub(bounds.low) {
+        // LINUX: a hint may lie below where the search begins.
+        if place.len > bounds.high {
             return Err(Errno::ENOMEM);
         }
         // LINUX: the upward search rounds a hint up, the downward search rounds it down.

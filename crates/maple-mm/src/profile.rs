@@ -28,6 +28,16 @@ pub enum MremapGeneration {
     MultipleMappings,
 }
 
+/// When a new mapping gets the mark of `PR_SET_MEMORY_MERGE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergeAnyRule {
+    /// Up to 6.16: after it looked for neighbours to join, which it does without the mark, so
+    /// that it joins none that has it.
+    AfterMerge,
+    /// From 6.17: before, unless a driver can change its flags later; then only if it stays alone.
+    BeforeMerge,
+}
+
 /// Whether something is part of the kernel's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Configured {
@@ -47,6 +57,8 @@ impl Configured {
 
 /// The behaviours of one Linux version and configuration.
 ///
+/// `docs/profiles.md` lists all of them beside each other.
+///
 /// # Examples
 ///
 /// ```
@@ -56,17 +68,24 @@ impl Configured {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinuxProfile {
-    /// The version the behaviours were observed on, for messages.
+    /// The first version that behaves so, for messages.
     pub name: &'static str,
     /// When written and unwritten ranges merge.
     pub anon_merge: AnonMergeRule,
-    /// Whether guard pages can be installed, and mark their mapping for good (`gu`) without ever
-    /// keeping it from merging.
+    /// Whether guard pages can be installed. They never keep mappings from merging.
+    pub guard_pages: Configured,
+    /// Whether `smaps` shows where they were installed at some time (`gu`).
     pub guard_flag: Configured,
     /// Which anonymous mappings go to 2 MiB boundaries.
     pub huge_placement: HugePlacement,
     /// How `mremap` checks and moves.
     pub mremap: MremapGeneration,
+    /// When new mappings are marked by `PR_SET_MEMORY_MERGE`.
+    pub merge_any: MergeAnyRule,
+    /// Whether `process_madvise` about one's own memory takes all advice.
+    pub own_process_advice: Configured,
+    /// Whether `PR_SET_THP_DISABLE` knows an exception for what asks for huge pages.
+    pub huge_page_exception: Configured,
     /// Transparent huge pages: `MAP_STACK` refuses them, `MADV_HUGEPAGE` is known.
     pub transparent_huge_pages: Configured,
     /// Same-page merging: `MADV_MERGEABLE` is known.
@@ -75,30 +94,93 @@ pub struct LinuxProfile {
     pub soft_dirty: Configured,
     /// Names of anonymous mappings.
     pub anon_vma_name: Configured,
+    /// Sealing (`mseal`).
+    pub mseal: Configured,
 }
+
+/// A Linux version, major and minor.
+pub type LinuxVersion = (u32, u32);
 
 impl LinuxProfile {
     /// Linux 6.12.
     pub const V6_12: Self = Self {
         name: "6.12",
         anon_merge: AnonMergeRule::NeighbourMustBeWritten,
+        guard_pages: Configured::No,
         guard_flag: Configured::No,
-        mremap: MremapGeneration::SingleMapping,
-        ..Self::V6_18
-    };
-
-    /// Linux 6.18.
-    pub const V6_18: Self = Self {
-        name: "6.18",
-        anon_merge: AnonMergeRule::EitherSide,
-        guard_flag: Configured::Yes,
         huge_placement: HugePlacement::WholeHugePages,
-        mremap: MremapGeneration::MultipleMappings,
+        mremap: MremapGeneration::SingleMapping,
+        merge_any: MergeAnyRule::AfterMerge,
+        own_process_advice: Configured::No,
+        huge_page_exception: Configured::No,
         transparent_huge_pages: Configured::Yes,
         ksm: Configured::Yes,
         soft_dirty: Configured::No,
         anon_vma_name: Configured::No,
+        mseal: Configured::Yes,
     };
+
+    /// Linux 6.13 to 6.15: guard pages, and advice of all kinds to oneself.
+    pub const V6_13: Self = Self {
+        name: "6.13",
+        guard_pages: Configured::Yes,
+        own_process_advice: Configured::Yes,
+        ..Self::V6_12
+    };
+
+    /// Linux 6.16: written and unwritten ranges merge either way.
+    pub const V6_16: Self = Self {
+        name: "6.16",
+        anon_merge: AnonMergeRule::EitherSide,
+        ..Self::V6_13
+    };
+
+    /// Linux 6.17: several mappings move at once, and memory that may be shared merges.
+    pub const V6_17: Self = Self {
+        name: "6.17",
+        mremap: MremapGeneration::MultipleMappings,
+        merge_any: MergeAnyRule::BeforeMerge,
+        ..Self::V6_16
+    };
+
+    /// Linux 6.18: `smaps` shows guards, and huge pages may be refused with an exception.
+    pub const V6_18: Self = Self {
+        name: "6.18",
+        guard_flag: Configured::Yes,
+        huge_page_exception: Configured::Yes,
+        ..Self::V6_17
+    };
+
+    /// Each profile with the first version that behaves so, in ascending order.
+    pub const ALL: [(LinuxVersion, Self); 5] = [
+        ((6, 12), Self::V6_12),
+        ((6, 13), Self::V6_13),
+        ((6, 16), Self::V6_16),
+        ((6, 17), Self::V6_17),
+        ((6, 18), Self::V6_18),
+    ];
+
+    /// The newest version that a profile was made from.
+    pub const NEWEST: LinuxVersion = (6, 18);
+
+    /// The profile of a version: the newest one that is not newer. An older version than all gets
+    /// the oldest.
+    ///
+    /// What depends on the configuration is a guess: who runs on a kernel should ask it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::LinuxProfile;
+    /// assert_eq!(LinuxProfile::of_version((6, 15)), LinuxProfile::V6_13);
+    /// assert_eq!(LinuxProfile::of_version((7, 0)), LinuxProfile::V6_18);
+    /// assert_eq!(LinuxProfile::of_version((5, 10)), LinuxProfile::V6_12);
+    /// ```
+    #[must_use]
+    pub fn of_version(version: LinuxVersion) -> Self {
+        let newest = Self::ALL.iter().rev().find(|(first, _)| *first <= version);
+        newest.map_or(Self::V6_12, |(_, profile)| *profile)
+    }
 }
 
 impl Default for LinuxProfile {

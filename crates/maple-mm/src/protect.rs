@@ -23,7 +23,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// - [`Errno::EINVAL`]: `addr` is no page boundary, unknown bits in `prot`,
     ///   `PROT_GROWSDOWN` where no stack is, or an explicitly huge page would be cut.
     /// - [`Errno::ENOMEM`]: the range wraps or has a hole, or a limit is reached.
-    /// - [`Errno::EACCES`]: a mapping may never have that access.
+    /// - [`Errno::EACCES`]: a mapping may never have that access, or `PR_SET_MDWE` forbids it.
     /// - [`Errno::EPERM`]: a mapping is sealed.
     ///
     /// LINUX (all versions): the mappings before the one that refuses are changed.
@@ -142,10 +142,17 @@ impl<P: PageSide> AddressSpace<P> {
 
     fn protect_part(&mut self, part: &Part, access: VmFlags) -> Result<(), Errno> {
         let old = part.vma.flags();
+        let is_readable = access.contains(VmFlags::READ) && old.contains(VmFlags::MAYEXEC);
+        let access = if is_readable && self.read_implies_exec() {
+            access | VmFlags::EXEC
+        } else {
+            access
+        };
         let may = VmFlags::from_bits_retain((old & VmFlags::MAY_ACCESS).bits() >> 4);
         if !may.contains(access) {
             return Err(Errno::EACCES);
         }
+        self.check_exec_gain(old, access)?;
         if old.contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }

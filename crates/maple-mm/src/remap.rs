@@ -11,13 +11,14 @@ use crate::errno::Errno;
 use crate::file::{Backing, FileKind};
 use crate::flags::VmFlags;
 use crate::huge_pages::huge_page_ceil;
-use crate::map::NewRange;
+use crate::map::{NewRange, Object};
 use crate::merge::{Candidate, Neighbours, merge_new};
 use crate::page_side::PageSide;
 use crate::paging::MoveRange;
 use crate::placement::Place;
 use crate::profile::MremapGeneration;
 use crate::space::{AddressSpace, Offsets};
+use crate::userfault::UserfaultFeatures;
 use crate::vma::{Content, Vma};
 
 /// What a program passes to `mremap`, as it passes it; bytes.
@@ -165,7 +166,7 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Errno::EINVAL);
         }
         // LINUX: room for the splits at both ends of source and target, asked for in advance.
-        if self.map_count() + 2 >= self.system.settings().max_map_count.saturating_sub(3) {
+        if self.map_count() + 2 >= self.system.max_map_count().saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
         Ok(())
@@ -368,7 +369,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn move_vma(&mut self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
-        if self.map_count() >= self.system.settings().max_map_count.saturating_sub(3) {
+        if self.map_count() >= self.system.max_map_count().saturating_sub(3) {
             return Err(Errno::ENOMEM);
         }
         let source_end = request.addr + request.old_len;
@@ -413,7 +414,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     /// The mapping at the target: part of a neighbour there, or alone.
-    fn copy_of(&self, request: &MremapRequest, vma: &Vma) -> Option<Vma> {
+    fn copy_of(&self, request: &MremapRequest, vma: &Vma) -> Result<Option<Vma>, Errno> {
         let new_end = request.new_addr + request.new_len;
         // Where nothing was written, offsets may begin anew, so that the copy can merge there.
         let is_unwritten = vma.is_anonymous() && !vma.anon().is_faulted();
@@ -430,15 +431,20 @@ impl<P: PageSide> AddressSpace<P> {
             start: request.new_addr,
             end: new_end,
             content,
+            object: Object::Known,
         };
-        self.merged_new(&new)
-            .or_else(|| Vma::new(new.start, new.end, new.content))
+        let copy = self
+            .merged_new(&new)
+            .or_else(|| Vma::new(new.start, new.end, new.content));
+        // LINUX: what the copy became part of is not watched any more either.
+        copy.map(|copy| copy.kept_watched(UserfaultFeatures::EVENT_REMAP))
+            .transpose()
     }
 
     fn move_edits(&self, request: &MremapRequest, vma: &Vma) -> Result<Edits, Errno> {
         let source_end = request.addr + request.old_len;
         let mut edits = self.edits();
-        let Some(copy) = self.copy_of(request, vma) else {
+        let Some(copy) = self.copy_of(request, vma)? else {
             return Ok(edits);
         };
         // LINUX: an unwritten source may merge with its own copy; it is cut out of the result.
@@ -460,7 +466,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     fn copy_edits(&self, request: &MremapRequest, vma: &Vma) -> Result<Edits, Errno> {
         let mut edits = self.edits();
-        let Some(copy) = self.copy_of(request, vma) else {
+        let Some(copy) = self.copy_of(request, vma)? else {
             return Ok(edits);
         };
         edits.move_pages(request.moved());
@@ -518,11 +524,9 @@ impl<P: PageSide> AddressSpace<P> {
 
 /// Whether a mapping may be moved together with others.
 fn moves_in_company(vma: &Vma) -> bool {
-    let is_watched = vma
-        .flags()
-        .intersects(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR);
+    let is_watched = vma.flags().intersects(VmFlags::UFFD_ANY);
     let places_itself = vma
         .file()
-        .is_some_and(|file| matches!(file.kind, FileKind::DevZero | FileKind::SystemV));
+        .is_some_and(|file| file.kind == FileKind::DevZero || file.is_segment());
     !is_watched && !places_itself
 }

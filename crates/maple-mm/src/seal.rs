@@ -18,6 +18,7 @@ impl<P: PageSide> AddressSpace<P> {
     ///
     /// # Errors
     ///
+    /// - [`Errno::ENOSYS`]: a kernel without the call.
     /// - [`Errno::EINVAL`]: any flag, an `addr` that is no page boundary, a range that wraps.
     /// - [`Errno::ENOMEM`]: a hole; nothing is sealed. Or `max_map_count` is reached; what
     ///   precedes is sealed.
@@ -33,6 +34,9 @@ impl<P: PageSide> AddressSpace<P> {
     /// # Ok::<(), Errno>(())
     /// ```
     pub fn mseal(&mut self, addr: u64, len: u64, flags: u64) -> Result<(), Errno> {
+        if !self.profile.mseal.is_yes() {
+            return Err(Errno::ENOSYS);
+        }
         if flags != 0 || !is_page_aligned(addr) {
             return Err(Errno::EINVAL);
         }

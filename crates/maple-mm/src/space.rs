@@ -16,6 +16,7 @@ use crate::layout::{Capabilities, Layout, LayoutError, Limits, VmaSpec};
 use crate::memory::{TreeNodes, VmaRef};
 use crate::merge;
 use crate::page_side::{NoPages, PageSide};
+use crate::process::Process;
 use crate::profile::LinuxProfile;
 use crate::system::System;
 use crate::teardown::Teardown;
@@ -55,6 +56,7 @@ pub struct AddressSpace<P: PageSide = NoPages> {
     pub(crate) layout: Layout,
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
+    pub(crate) process: Process,
     pub(crate) tree: Mappings,
     pub(crate) tally: Tally,
     /// What it inherited and what it wrote itself.
@@ -108,6 +110,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Its privileges.
     pub capabilities: Capabilities,
+    /// What was asked of it as a whole.
+    pub process: Process,
 }
 
 impl Default for Setup {
@@ -120,6 +124,7 @@ impl Default for Setup {
             layout: Layout::default(),
             limits: Limits::default(),
             capabilities: Capabilities::empty(),
+            process: Process::default(),
         }
     }
 }
@@ -182,6 +187,7 @@ impl AddressSpace {
             layout: self.layout.clone(),
             limits: self.limits,
             capabilities: self.capabilities,
+            process: self.process,
             tree: self.tree.snapshot(),
             tally: self.tally,
             anon_origin: self.anon_origin,
@@ -231,6 +237,7 @@ impl<P: PageSide> AddressSpace<P> {
             layout: setup.layout.within(P::ADDRESSES_END),
             limits: setup.limits,
             capabilities: setup.capabilities,
+            process: setup.process,
             tree: Mappings::with_gaps_in(nodes),
             tally: Tally::default(),
             anon_origin: AnonOrigin::ROOT,
@@ -299,7 +306,7 @@ impl<P: PageSide> AddressSpace<P> {
         let content = Content {
             flags,
             page_offset,
-            backing,
+            held: backing.into(),
             anon: Anon::UNFAULTED,
         };
         let vma = Vma::new(start, end, content).ok_or(LayoutError::NotPages { start, end })?;
@@ -460,7 +467,7 @@ impl<P: PageSide> AddressSpace<P> {
                 (None, None) => file,
                 (Some(learned), _) => learned,
             };
-            edits.put(self.local(vma).with_backing(Backing::File(file.clone())))?;
+            edits.put(self.local(vma).with_backing(Backing::File(file.clone()))?)?;
         }
         self.commit(edits)
     }

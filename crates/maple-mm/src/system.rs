@@ -1,6 +1,6 @@
 //! What all address spaces of one machine share: its settings, memory and commit counter.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::anon::AnonId;
 use crate::errno::Errno;
@@ -28,6 +28,45 @@ pub enum Overcommit {
     },
 }
 
+/// What bounds the sum that may be promised with [`Overcommit::Never`].
+///
+/// # Examples
+///
+/// ```
+/// use maple_mm::{CommitBound, SystemSettings};
+/// let settings = SystemSettings { ram_pages: 1000, swap_pages: 10, ..SystemSettings::default() };
+/// assert_eq!(CommitBound::Percent(50).limit_pages(&settings), 510);
+/// assert_eq!(CommitBound::KiB(80).limit_pages(&settings), 30);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitBound {
+    /// `vm.overcommit_ratio`: so much of memory, without what is set aside as huge pages.
+    Percent(u64),
+    /// `vm.overcommit_kbytes`.
+    KiB(u64),
+}
+
+impl CommitBound {
+    /// The bound with all swap, in pages: `CommitLimit` of `/proc/meminfo`.
+    #[must_use]
+    pub const fn limit_pages(self, settings: &SystemSettings) -> u64 {
+        const KIB_IN_PAGE: u64 = crate::abi::PAGE_SIZE / 1024;
+        const PAGES_IN_HUGE: u64 = crate::abi::HUGE_PAGE_SIZE / crate::abi::PAGE_SIZE;
+        let huge = (settings.huge_pages as u64).saturating_mul(PAGES_IN_HUGE);
+        let bound = match self {
+            Self::Percent(ratio) => {
+                settings
+                    .ram_pages
+                    .saturating_sub(huge)
+                    .saturating_mul(ratio)
+                    / 100
+            }
+            Self::KiB(kib) => kib / KIB_IN_PAGE,
+        };
+        bound.saturating_add(settings.swap_pages)
+    }
+}
+
 /// The settings of one machine.
 ///
 /// # Examples
@@ -37,7 +76,7 @@ pub enum Overcommit {
 /// let system = System::new(SystemSettings { max_map_count: 100, ..SystemSettings::default() });
 /// assert_eq!(system.settings().max_map_count, 100);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemSettings {
     /// `vm.max_map_count`.
     pub max_map_count: usize,
@@ -85,7 +124,9 @@ impl Default for SystemSettings {
 /// One machine: settings, the pages promised so far, and the next unused identities.
 #[derive(Debug)]
 pub struct System {
+    /// As at the start; see `tunables`.
     settings: SystemSettings,
+    tunables: Tunables,
     pool: &'static VmaPool,
     nodes: TreeNodes,
     hooks: Option<&'static dyn MappingHooks>,
@@ -101,6 +142,7 @@ impl System {
     pub const fn new(settings: SystemSettings) -> Self {
         Self {
             huge: HugePool::new(settings.huge_pages),
+            tunables: Tunables::new(&settings),
             settings,
             pool: &HEAP_POOL,
             nodes: TreeNodes::HEAP,
@@ -111,10 +153,61 @@ impl System {
         }
     }
 
-    /// The settings.
+    /// The settings in force.
     #[must_use]
-    pub const fn settings(&self) -> &SystemSettings {
-        &self.settings
+    pub fn settings(&self) -> SystemSettings {
+        SystemSettings {
+            max_map_count: self.max_map_count(),
+            overcommit: self.overcommit(),
+            ..self.settings
+        }
+    }
+
+    /// `vm.max_map_count`.
+    pub(crate) fn max_map_count(&self) -> usize {
+        self.tunables.max_map_count.load(Ordering::Relaxed)
+    }
+
+    /// How memory is promised.
+    pub(crate) fn overcommit(&self) -> Overcommit {
+        self.tunables.overcommit()
+    }
+
+    /// Changes `vm.max_map_count`, for all calls from now on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Errno, MmapRequest};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(3 * 4096, 0))?;
+    /// space.system().set_max_map_count(1);
+    /// assert_eq!(space.munmap(addr + 4096, 4096), Err(Errno::ENOMEM));
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn set_max_map_count(&self, max_map_count: usize) {
+        // Relaxed, as the other settings: each is asked for on its own.
+        self.tunables
+            .max_map_count
+            .store(max_map_count, Ordering::Relaxed);
+    }
+
+    /// Changes how memory is promised (`vm.overcommit_memory` and its companions), for all calls
+    /// from now on. What was promised stays promised.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Errno, MmapRequest, Overcommit, abi::PROT_WRITE};
+    /// let mut space = AddressSpace::empty();
+    /// let much = || MmapRequest::anonymous(1 << 40, PROT_WRITE);
+    /// assert_eq!(space.mmap(much()), Err(Errno::ENOMEM));
+    /// space.system().set_overcommit(Overcommit::Always);
+    /// space.mmap(much())?;
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn set_overcommit(&self, overcommit: Overcommit) {
+        self.tunables.set_overcommit(overcommit);
     }
 
     /// The machine with its mappings in `pool`; before it is used. Without one they share a pool
@@ -236,7 +329,7 @@ impl System {
     }
 
     fn allows(&self, sum: u64, pages: u64, asker: Asker) -> bool {
-        match self.settings.overcommit {
+        match self.overcommit() {
             Overcommit::Always => true,
             Overcommit::Guess => {
                 pages
@@ -269,6 +362,68 @@ impl System {
     /// Takes `pages` back.
     pub(crate) fn uncharge(&self, pages: u64) {
         self.committed.fetch_sub(pages, Ordering::Relaxed);
+    }
+}
+
+/// The settings that may change while address spaces are in use.
+///
+/// Each number is a setting of its own, as in Linux: who changes several changes one after the
+/// other.
+#[derive(Debug)]
+struct Tunables {
+    max_map_count: AtomicUsize,
+    /// 0, 1 and 2 as `vm.overcommit_memory` numbers them.
+    overcommit: AtomicU8,
+    limit_pages: AtomicU64,
+    admin_reserve_pages: AtomicU64,
+    user_reserve_pages: AtomicU64,
+}
+
+impl Tunables {
+    const fn new(settings: &SystemSettings) -> Self {
+        let (mode, [limit, admin, user]) = settings.overcommit.numbers();
+        Self {
+            max_map_count: AtomicUsize::new(settings.max_map_count),
+            overcommit: AtomicU8::new(mode),
+            limit_pages: AtomicU64::new(limit),
+            admin_reserve_pages: AtomicU64::new(admin),
+            user_reserve_pages: AtomicU64::new(user),
+        }
+    }
+
+    fn overcommit(&self) -> Overcommit {
+        match self.overcommit.load(Ordering::Relaxed) {
+            0 => Overcommit::Guess,
+            1 => Overcommit::Always,
+            _ => Overcommit::Never {
+                limit_pages: self.limit_pages.load(Ordering::Relaxed),
+                admin_reserve_pages: self.admin_reserve_pages.load(Ordering::Relaxed),
+                user_reserve_pages: self.user_reserve_pages.load(Ordering::Relaxed),
+            },
+        }
+    }
+
+    fn set_overcommit(&self, overcommit: Overcommit) {
+        let (mode, [limit, admin, user]) = overcommit.numbers();
+        self.limit_pages.store(limit, Ordering::Relaxed);
+        self.admin_reserve_pages.store(admin, Ordering::Relaxed);
+        self.user_reserve_pages.store(user, Ordering::Relaxed);
+        self.overcommit.store(mode, Ordering::Relaxed);
+    }
+}
+
+impl Overcommit {
+    /// The mode's number, and limit, administrator's and user's reserve in pages.
+    const fn numbers(self) -> (u8, [u64; 3]) {
+        match self {
+            Self::Guess => (0, [0; 3]),
+            Self::Always => (1, [0; 3]),
+            Self::Never {
+                limit_pages,
+                admin_reserve_pages,
+                user_reserve_pages,
+            } => (2, [limit_pages, admin_reserve_pages, user_reserve_pages]),
+        }
     }
 }
 

@@ -140,7 +140,7 @@ mod tests {
             Content {
                 flags,
                 page_offset,
-                backing,
+                held: backing.into(),
                 anon,
             },
         )

@@ -2,8 +2,10 @@
 
 use crate::abi::{PAGE_SIZE, is_page_aligned};
 use crate::anon::Anon;
+use crate::errno::Errno;
 use crate::file::{Backing, FileKind, FileRef};
 use crate::flags::VmFlags;
+use crate::held::{Attributes, Held};
 use maple_tree::IndexRange;
 
 /// One mapping: a range of pages with the same flags, backing and history.
@@ -21,9 +23,12 @@ pub struct Vma {
     end: u64,
     flags: VmFlags,
     page_offset: u64,
-    backing: Backing,
+    held: Held,
     anon: Anon,
 }
+
+// PERF: with its count it fills one cache line.
+const _: () = assert!(size_of::<Vma>() == 56);
 
 impl Vma {
     /// Makes a mapping of `start..end` bytes, or says `None` when V1 or V2 would not hold.
@@ -36,7 +41,7 @@ impl Vma {
             end,
             flags: content.flags,
             page_offset: content.page_offset,
-            backing: content.backing,
+            held: content.held,
             anon: content.anon,
         })
     }
@@ -85,14 +90,24 @@ impl Vma {
 
     /// What stands behind it.
     #[must_use]
-    pub const fn backing(&self) -> &Backing {
-        &self.backing
+    pub fn backing(&self) -> &Backing {
+        self.held.backing()
+    }
+
+    /// What few mappings have besides.
+    pub(crate) fn attributes(&self) -> Attributes {
+        self.held.attributes()
+    }
+
+    /// What stands behind it, with its attributes.
+    pub(crate) const fn held(&self) -> &Held {
+        &self.held
     }
 
     /// The open file behind it.
     #[must_use]
     pub fn file(&self) -> Option<&FileRef> {
-        self.backing.file()
+        self.backing().file()
     }
 
     /// Which private pages were written, and by whom.
@@ -111,7 +126,7 @@ impl Vma {
     /// space.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        match &self.backing {
+        match self.backing() {
             Backing::Anonymous => None,
             Backing::File(file) => Some(&file.name),
             Backing::Special(special) => Some(special.name()),
@@ -134,7 +149,7 @@ impl Vma {
     /// Whether its memory is anonymous to the kernel: nothing behind it, or a private `/dev/zero`.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
-        match &self.backing {
+        match self.backing() {
             Backing::Anonymous => true,
             Backing::File(file) => {
                 file.kind == FileKind::DevZero && !self.flags.contains(VmFlags::SHARED)
@@ -165,7 +180,7 @@ impl Vma {
         Content {
             flags: self.flags,
             page_offset: self.page_offset,
-            backing: self.backing.clone(),
+            held: self.held.clone(),
             anon: self.anon,
         }
     }
@@ -185,7 +200,7 @@ impl Vma {
         Self {
             flags,
             anon,
-            backing: self.backing.clone(),
+            held: self.held.clone(),
             ..*self
         }
     }
@@ -207,9 +222,15 @@ impl Vma {
     }
 
     /// The same mapping with another backing.
-    pub(crate) fn with_backing(&self, backing: Backing) -> Self {
+    pub(crate) fn with_backing(&self, backing: Backing) -> Result<Self, Errno> {
+        let held = self.held.with_backing(backing)?;
+        Ok(self.with_held(held))
+    }
+
+    /// The same mapping with another backing, other attributes, or both.
+    pub(crate) fn with_held(&self, held: Held) -> Self {
         Self {
-            backing,
+            held,
             ..self.clone()
         }
     }
@@ -220,6 +241,6 @@ impl Vma {
 pub(crate) struct Content {
     pub(crate) flags: VmFlags,
     pub(crate) page_offset: u64,
-    pub(crate) backing: Backing,
+    pub(crate) held: Held,
     pub(crate) anon: Anon,
 }

@@ -1,5 +1,5 @@
 //! The rules of explicitly huge mappings (`MAP_HUGETLB`), and of the pool they are promised pages
-//! of. What each says was seen on Linux 6.18; `tests/live` compares.
+//! of. What each says was seen on Linux 6.18; `samara torture` compares.
 
 #[path = "common/mod.rs"]
 mod common;

@@ -39,6 +39,29 @@ fn with_limits(limits: Limits) -> AddressSpace {
     .unwrap()
 }
 
+/// Found by `samara torture`: a device was taken to have no last offset at all.
+#[test]
+fn a_device_ends_with_its_last_offset_of_64_bits_and_a_file_with_that_of_63() {
+    let last_of = |kind| {
+        let all = File {
+            kind,
+            ..(*file(1, FileAccess::READ)).clone()
+        };
+        let all = maple_mm::FileRef::new(all).unwrap();
+        let mut space = AddressSpace::empty();
+        let mut mapped = |offset: u64| space.mmap(of_file(&all, 0..1, offset)).map(|_| ());
+        // The mapping's end is one byte too far where its last page is the last there could be.
+        let last = (1_u64 << 52) - 1;
+        [last / 2, last / 2 - 1, last, last - 1].map(|offset| mapped(offset).err())
+    };
+    let beyond = Some(Errno::EOVERFLOW);
+    let regular = FileKind::Regular {
+        huge_aligned: false,
+    };
+    assert_eq!(last_of(FileKind::DevZero), [None, None, beyond, None]);
+    assert_eq!(last_of(regular), [beyond, None, beyond, beyond]);
+}
+
 mod map_count {
     use super::*;
 

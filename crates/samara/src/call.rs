@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::process_call::ProcessCall;
+
 /// What stood behind the file-descriptor argument of an `mmap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallFile {
@@ -15,6 +17,42 @@ pub(crate) enum CallFile {
     Bad,
     /// An open file, by the identity the session gave it.
     Open(u64),
+}
+
+/// A System V segment, as the process that attaches it sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentFacts {
+    pub(crate) id: u64,
+    pub(crate) key: u32,
+    pub(crate) bytes: u64,
+    /// What it may do, in the bits of a mode.
+    pub(crate) permitted: u32,
+}
+
+/// What the identifier of a `shmat` led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallSegment {
+    /// No segment: `EINVAL`.
+    Absent,
+    /// One that was removed: `EIDRM`.
+    Removed,
+    Known(SegmentFacts),
+}
+
+/// A userfaultfd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WatcherFacts {
+    /// Its inode.
+    pub(crate) id: u64,
+    /// What was agreed with `UFFDIO_API`.
+    pub(crate) features: u64,
+}
+
+/// How a program touches a byte of its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    Read,
+    Write,
 }
 
 /// A memory call with the raw integers user space passed.
@@ -80,11 +118,52 @@ pub(crate) enum Call {
         len: u64,
         flags: u64,
     },
+    Shmat {
+        id: i32,
+        addr: u64,
+        flags: u64,
+        segment: CallSegment,
+    },
+    Shmdt {
+        addr: u64,
+    },
+    RemapFilePages {
+        start: u64,
+        size: u64,
+        prot: u64,
+        page_offset: u64,
+        flags: u64,
+    },
+    /// `ioctl(UFFDIO_REGISTER)`; without a watcher nothing was agreed yet, which is `EINVAL`.
+    UffdRegister {
+        start: u64,
+        len: u64,
+        mode: u64,
+        watcher: Option<WatcherFacts>,
+    },
+    UffdUnregister {
+        start: u64,
+        len: u64,
+        watcher: Option<WatcherFacts>,
+    },
+    Msync {
+        addr: u64,
+        len: u64,
+        flags: u64,
+    },
+    /// No call of its own: the kernel reads or writes a byte there for another call, which ends
+    /// with 1, or with `EFAULT`.
+    Touch {
+        addr: u64,
+        how: Touch,
+    },
     /// `prctl(PR_SET_VMA, …)` on a kernel without names for anonymous memory: always `EINVAL`.
     SetVmaName {
         addr: u64,
         len: u64,
     },
+    /// A call that concerns the address space as a whole.
+    Process(ProcessCall),
 }
 
 /// The kinds of call a verdict counts.
@@ -104,7 +183,15 @@ pub(crate) enum CallKind {
     Mlockall,
     Munlockall,
     Mseal,
+    Shmat,
+    Shmdt,
+    RemapFilePages,
+    Userfaultfd,
+    Msync,
+    Touch,
     Prctl,
+    Personality,
+    ProcessMadvise,
     Fork,
     Exec,
 }
@@ -126,7 +213,15 @@ impl CallKind {
             Self::Mlockall => "mlockall",
             Self::Munlockall => "munlockall",
             Self::Mseal => "mseal",
+            Self::Shmat => "shmat",
+            Self::Shmdt => "shmdt",
+            Self::RemapFilePages => "remap_file_pages",
+            Self::Userfaultfd => "ioctl(userfaultfd)",
+            Self::Msync => "msync",
+            Self::Touch => "touch",
             Self::Prctl => "prctl",
+            Self::Personality => "personality",
+            Self::ProcessMadvise => "process_madvise",
             Self::Fork => "fork",
             Self::Exec => "exec",
         }
@@ -150,7 +245,14 @@ impl Call {
             Self::Mlockall { .. } => CallKind::Mlockall,
             Self::Munlockall => CallKind::Munlockall,
             Self::Mseal { .. } => CallKind::Mseal,
+            Self::Shmat { .. } => CallKind::Shmat,
+            Self::Shmdt { .. } => CallKind::Shmdt,
+            Self::RemapFilePages { .. } => CallKind::RemapFilePages,
+            Self::UffdRegister { .. } | Self::UffdUnregister { .. } => CallKind::Userfaultfd,
+            Self::Msync { .. } => CallKind::Msync,
+            Self::Touch { .. } => CallKind::Touch,
             Self::SetVmaName { .. } => CallKind::Prctl,
+            Self::Process(call) => call.kind(),
         }
     }
 
@@ -174,6 +276,7 @@ impl Call {
             | Self::Mlock2 { addr, len, .. }
             | Self::Munlock { addr, len }
             | Self::Mseal { addr, len, .. }
+            | Self::Msync { addr, len, .. }
             | Self::SetVmaName { addr, len } => vec![span(addr, len)],
             Self::Mremap {
                 addr,
@@ -192,7 +295,20 @@ impl Call {
                 .map(|end| span(end.min(addr), 1))
                 .into_iter()
                 .collect(),
-            Self::Mlockall { .. } | Self::Munlockall => Vec::new(),
+            Self::Shmat { segment, .. } => {
+                let bytes = match segment {
+                    CallSegment::Known(facts) => facts.bytes,
+                    CallSegment::Absent | CallSegment::Removed => 0,
+                };
+                result.map(|at| span(at, bytes)).into_iter().collect()
+            }
+            Self::RemapFilePages { start, size, .. } => vec![span(start, size)],
+            Self::UffdRegister { start, len, .. } | Self::UffdUnregister { start, len, .. } => {
+                vec![span(start, len)]
+            }
+            Self::Process(call) => call.ranges(),
+            Self::Shmdt { .. } | Self::Mlockall { .. } | Self::Munlockall => Vec::new(),
+            Self::Touch { addr, .. } => vec![span(addr, 1)],
         }
     }
 }
@@ -273,6 +389,16 @@ fn mremap_names(flags: u64) -> String {
         (1, "MREMAP_MAYMOVE"),
         (2, "MREMAP_FIXED"),
         (4, "MREMAP_DONTUNMAP"),
+    ];
+    bits(flags, &names, "0")
+}
+
+fn shmat_names(flags: u64) -> String {
+    let names = [
+        (0x1000, "SHM_RDONLY"),
+        (0x2000, "SHM_RND"),
+        (0x4000, "SHM_REMAP"),
+        (0x8000, "SHM_EXEC"),
     ];
     bits(flags, &names, "0")
 }
@@ -379,6 +505,40 @@ impl fmt::Display for Call {
                 write!(f, "mlockall({})", bits(flags, &names, "0"))
             }
             Self::Munlockall => f.write_str("munlockall()"),
+            Self::Process(call) => call.fmt(f),
+            Self::Shmat {
+                id, addr, flags, ..
+            } => write!(f, "shmat({id}, {addr:#x}, {})", shmat_names(flags)),
+            Self::Shmdt { addr } => write!(f, "shmdt({addr:#x})"),
+            Self::RemapFilePages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            } => write!(
+                f,
+                "remap_file_pages({start:#x}, {size:#x}, {prot:#x}, {page_offset:#x}, {flags:#x})"
+            ),
+            Self::UffdRegister {
+                start, len, mode, ..
+            } => {
+                let names = [(1, "MISSING"), (2, "WP"), (4, "MINOR")];
+                let mode = bits(mode, &names, "0");
+                write!(f, "ioctl(UFFDIO_REGISTER, {start:#x}, {len:#x}, {mode})")
+            }
+            Self::UffdUnregister { start, len, .. } => {
+                write!(f, "ioctl(UFFDIO_UNREGISTER, {start:#x}, {len:#x})")
+            }
+            Self::Msync { addr, len, flags } => {
+                let names = [(1, "MS_ASYNC"), (2, "MS_INVALIDATE"), (4, "MS_SYNC")];
+                write!(
+                    f,
+                    "msync({addr:#x}, {len:#x}, {})",
+                    bits(flags, &names, "0")
+                )
+            }
+            Self::Touch { addr, how } => write!(f, "touch({addr:#x}, {how:?})"),
             Self::SetVmaName { addr, len } => {
                 write!(
                     f,

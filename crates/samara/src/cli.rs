@@ -8,6 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use maple_mm::ForkStrategy;
 
+use crate::torture::Mix;
+
 /// What `samara` alone prints.
 pub(crate) const GUIDE: &str = "\
 samara mirrors a program's address space in a model of Linux's, call by call,
@@ -27,6 +29,7 @@ Try:
   samara show self                         the tree of mappings of a live process
   samara show 1234                         the same by process id, or of a saved maps file
   samara spawn --plot forks.svg            how fast each way to fork an address space is
+  samara torture --seconds 60              random calls in the kernel and in the model
 
 Exit status: 0 identical, 1 diverged, 2 could not run.
 `samara help COMMAND` tells more.
@@ -82,6 +85,27 @@ beside them, and with --kernel this kernel's fork, _exit and waitpid of a proces
 mappings, which makes a task too.
 Exit status: 0 all checks of parent and child passed, 1 one failed, 2 could not run.")]
     Spawn(SpawnArgs),
+    /// Make random memory calls in processes of its own and in the model, and compare after each
+    #[command(after_help = "\
+Example:
+  samara torture
+  samara torture --seed 7 --calls 100000 --mix remap
+  samara torture --seconds 60 --processes 2 --json torture.json
+
+After each call the result, the text of maps and the counters are compared, and VmFlags of all
+mappings after every fourth of a process. What diverges is made again in ever shorter sequences;
+the shortest is printed and kept for `samara replay`. The same seed makes the same calls.
+Nothing is touched but processes of its own and a temporary file without a name; no process maps
+more than 64 MiB, and there are at most 4 for each of --processes.
+vm.max_map_count is the machine's, so it is left as it is; limits are those of setrlimit.
+Exit status: 0 identical, 1 diverged, 2 could not run.")]
+    Torture(TortureArgs),
+    /// The process that `torture` tortures
+    #[command(
+        hide = true,
+        after_help = "Example:\n  none: it is driven through a socket on its standard input"
+    )]
+    TortureChild,
     /// The process that `spawn --kernel` measures
     #[command(
         hide = true,
@@ -183,6 +207,36 @@ pub(crate) struct SpawnArgs {
     /// Also draw the table as SVG
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
+}
+
+/// `samara torture`
+#[derive(Debug, Args)]
+pub(crate) struct TortureArgs {
+    /// What the calls follow from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How many calls are made
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) calls: Option<u64>,
+    /// How long calls are made [default: 10, or until there are --calls]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
+    /// How many are tortured side by side
+    #[arg(long, value_name = "P", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) processes: u8,
+    /// What kinds of call are made
+    #[arg(long, value_name = "NAME", default_value = "each")]
+    pub(crate) mix: Mix,
+    /// Where a divergence is kept [default: samara-torture-SEED.trace among temporary files]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Also write the verdict as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Plant a mistake in the model
+    #[cfg(planted_mistakes)]
+    #[arg(long, hide = true)]
+    pub(crate) plant: Option<String>,
 }
 
 /// `samara spawn-parent`

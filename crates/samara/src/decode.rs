@@ -2,17 +2,21 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use libc::c_long;
+use maple_mm::{AdvisedRange, abi};
 
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment};
+use crate::process_call::{ADDRESSES, NAME, Name, ProcessCall, Ranges};
 use crate::ptrace::{Registers, Tid};
 use crate::seccomp;
 
 /// What a stop at the entry of a call means for the engine and the mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// A call the model predicts. An `mmap` of a file names its descriptor.
+    /// A call the model predicts. An `mmap` of a file and the calls on a userfaultfd name their
+    /// descriptor.
     Memory(Call, Option<i32>),
     /// A new process with a copy of the address space.
     Fork,
@@ -72,10 +76,9 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             new_addr: e,
         },
         libc::SYS_brk => Call::Brk { addr: a },
-        // Succeeds or fails by what the pages are and by free memory.
-        libc::SYS_madvise if c as i32 == libc::MADV_COLLAPSE => {
-            return Request::NotModelled("madvise(MADV_COLLAPSE)");
-        }
+        // Succeeds or fails by what the pages are and by free memory, and changes no mapping.
+        libc::SYS_madvise if c as i32 == libc::MADV_COLLAPSE => return Request::Harmless,
+        libc::SYS_process_madvise => return process_madvise(tid, [a, b, c, d, e]),
         libc::SYS_madvise => Call::Madvise {
             addr: a,
             len: b,
@@ -98,6 +101,21 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             len: b,
             flags: c,
         },
+        libc::SYS_shmat => Call::Shmat {
+            id: a as i32,
+            addr: b,
+            flags: c & 0xffff_ffff,
+            segment: CallSegment::Absent,
+        },
+        libc::SYS_shmdt => Call::Shmdt { addr: a },
+        libc::SYS_remap_file_pages => Call::RemapFilePages {
+            start: a,
+            size: b,
+            prot: c,
+            page_offset: d,
+            flags: e,
+        },
+        libc::SYS_ioctl => return userfault_ioctl(tid, [a, b, c]),
         libc::SYS_fork => return Request::Fork,
         libc::SYS_vfork => {
             return Request::Share {
@@ -108,8 +126,8 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
         libc::SYS_clone3 => return clone_request(read_word(tid, a).unwrap_or(0)),
         libc::SYS_execve | libc::SYS_execveat => return Request::Exec,
         libc::SYS_setrlimit | libc::SYS_prlimit64 => return Request::Limits,
-        libc::SYS_personality => return personality(a),
-        libc::SYS_prctl => return prctl(a, [b, c, d], names),
+        libc::SYS_personality => Call::Process(ProcessCall::Personality { persona: a }),
+        libc::SYS_prctl => return prctl(tid, [a, b, c, d, e], names),
         other => return Request::NotModelled(name_of(other)),
     };
     let _ = f;
@@ -146,6 +164,33 @@ fn is_modelled_huge(flags: u64) -> bool {
     flags & needed == needed && matches!(size, 0 | 21)
 }
 
+/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: a range, then the mode.
+fn userfault_ioctl(tid: Tid, [fd, operation, argument]: [u64; 3]) -> Request {
+    let word = |index: u64| read_word(tid, argument.wrapping_add(8 * index));
+    let (Some(start), Some(len)) = (word(0), word(1)) else {
+        return Request::NotModelled("ioctl(UFFDIO_REGISTER) of what cannot be read");
+    };
+    let is_registered = operation as u32 == seccomp::UFFDIO_REGISTER;
+    let call = if is_registered {
+        let Some(mode) = word(2) else {
+            return Request::NotModelled("ioctl(UFFDIO_REGISTER) of what cannot be read");
+        };
+        Call::UffdRegister {
+            start,
+            len,
+            mode,
+            watcher: None,
+        }
+    } else {
+        Call::UffdUnregister {
+            start,
+            len,
+            watcher: None,
+        }
+    };
+    Request::Memory(call, Some(fd as i32))
+}
+
 fn clone_request(flags: u64) -> Request {
     if flags & libc::CLONE_UNTRACED as u64 != 0 {
         // The child gets the filter, but nobody who lets its calls through.
@@ -162,41 +207,110 @@ fn clone_request(flags: u64) -> Request {
     Request::Share { thread }
 }
 
-/// Only `READ_IMPLIES_EXEC` (and a layout chosen at the next exec, which is read from there)
-/// concerns memory. A query changes nothing.
-fn personality(persona: u64) -> Request {
-    const QUERY: u64 = 0xffff_ffff;
-    const READ_IMPLIES_EXEC: u64 = 0x0040_0000;
-    if persona & QUERY != QUERY && persona & READ_IMPLIES_EXEC != 0 {
-        return Request::NotModelled("personality(READ_IMPLIES_EXEC)");
+fn prctl(tid: Tid, [option, a, b, c, d]: [u64; 5], names: AnonymousNames) -> Request {
+    // An `int`.
+    let option = option as u32;
+    match (option, a) {
+        (abi::PR_SET_VMA, _) if names == AnonymousNames::Absent => {
+            return Request::Memory(Call::SetVmaName { addr: b, len: c }, None);
+        }
+        (abi::PR_SET_VMA, abi::PR_SET_VMA_ANON_NAME) => return named(tid, [b, c, d]),
+        (abi::PR_SET_MM, abi::PR_SET_MM_MAP) => return program_addresses(tid, [b, c, d]),
+        // They concern no mapping.
+        (
+            abi::PR_SET_MM,
+            abi::PR_SET_MM_MAP_SIZE | abi::PR_SET_MM_AUXV | abi::PR_SET_MM_EXE_FILE,
+        ) => return Request::Harmless,
+        _ => {}
     }
-    Request::Harmless
+    let args = [a, b, c, d];
+    Request::Memory(Call::Process(ProcessCall::Prctl { option, args }), None)
 }
 
-fn prctl(operation: u64, [kind, addr, len]: [u64; 3], names: AnonymousNames) -> Request {
-    if operation == libc::PR_SET_VMA as u64 && names == AnonymousNames::Absent {
-        let _ = kind;
-        return Request::Memory(Call::SetVmaName { addr, len }, None);
+/// `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name)`.
+fn named(tid: Tid, [addr, len, name]: [u64; 3]) -> Request {
+    let mut name_read = None;
+    if name != 0 {
+        let Some(text) = read_text(tid, name) else {
+            // Refused.
+            return Request::Harmless;
+        };
+        name_read = Some(Name::new(&text));
     }
-    Request::NotModelled(match operation as u32 {
-        seccomp::PR_SET_MDWE => "prctl(PR_SET_MDWE)",
-        seccomp::PR_SET_MEMORY_MERGE => "prctl(PR_SET_MEMORY_MERGE)",
-        op if op == libc::PR_SET_VMA as u32 => "prctl(PR_SET_VMA)",
-        _ => "prctl(PR_SET_MM)",
-    })
+    let name = name_read;
+    Request::Memory(Call::Process(ProcessCall::Name { addr, len, name }), None)
+}
+
+/// `process_madvise(pidfd, vector, count, advice, flags)`.
+///
+/// What a process may advise another changes no mapping.
+fn process_madvise(tid: Tid, [pidfd, vector, count, advice, flags]: [u64; 5]) -> Request {
+    let is_refused = flags as u32 != 0 || count > 1024 || !is_own(tid, pidfd as i32);
+    // By what the pages are, as `madvise`.
+    if is_refused || advice as i32 == libc::MADV_COLLAPSE {
+        return Request::Harmless;
+    }
+    let mut bytes = vec![0; 16 * count as usize];
+    if read(tid, vector, &mut bytes).is_none() {
+        return Request::Harmless;
+    }
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+    let range = |bytes: &[u8]| AdvisedRange {
+        addr: word(&bytes[..8]),
+        len: word(&bytes[8..]),
+    };
+    let list: Vec<AdvisedRange> = bytes.chunks_exact(16).map(range).collect();
+    let Some(ranges) = Ranges::new(&list) else {
+        return Request::NotModelled("process_madvise of more than 8 ranges");
+    };
+    let advice = advice as i32;
+    let call = ProcessCall::Advise { ranges, advice };
+    Request::Memory(Call::Process(call), None)
+}
+
+/// Whether a pidfd of a thread stands for its own process.
+fn is_own(tid: Tid, pidfd: i32) -> bool {
+    const SELF_THREAD: i32 = -10_000;
+    const SELF_PROCESS: i32 = -10_001;
+    if matches!(pidfd, SELF_THREAD | SELF_PROCESS) {
+        return true;
+    }
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{pidfd}")) else {
+        return false;
+    };
+    let named = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let is_task = |other: &str| Path::new(&format!("/proc/{tid}/task/{other}")).exists();
+    named.is_some_and(|other| is_task(other.trim()))
+}
+
+/// `prctl(PR_SET_MM, PR_SET_MM_MAP, map, size, 0)`.
+fn program_addresses(tid: Tid, [map, size, unused]: [u64; 3]) -> Request {
+    const SIZE: usize = 8 * ADDRESSES + 8 + 4 + 4;
+    let mut bytes = [0; SIZE];
+    let is_refused = unused != 0 || size != SIZE as u64 || read(tid, map, &mut bytes).is_none();
+    if is_refused {
+        return Request::Harmless;
+    }
+    let mut words = bytes.chunks_exact(8).map(|chunk| {
+        let word: [u8; 8] = chunk.try_into().unwrap_or_default();
+        u64::from_le_bytes(word)
+    });
+    let all: [u64; ADDRESSES] = std::array::from_fn(|_| words.next().unwrap_or(0));
+    // The place of an auxiliary vector, its size, and a descriptor: no vector and no file.
+    let [_, extras] = [words.next().unwrap_or(0), words.next().unwrap_or(0)];
+    let (auxv_size, file) = (extras as u32, (extras >> 32) as i32);
+    if auxv_size != 0 || file != -1 {
+        return Request::NotModelled("prctl(PR_SET_MM_MAP, with a file or an auxiliary vector)");
+    }
+    Request::Memory(Call::Process(ProcessCall::Addresses(all)), None)
 }
 
 fn name_of(number: c_long) -> &'static str {
     match number {
-        libc::SYS_remap_file_pages => "remap_file_pages",
-        libc::SYS_shmat => "shmat",
-        libc::SYS_shmdt => "shmdt",
         libc::SYS_mbind => "mbind",
         libc::SYS_set_mempolicy_home_node => "set_mempolicy_home_node",
-        libc::SYS_process_madvise => "process_madvise",
         libc::SYS_io_setup => "io_setup",
         libc::SYS_io_destroy => "io_destroy",
-        libc::SYS_ioctl => "ioctl(UFFDIO_REGISTER)",
         libc::SYS_arch_prctl => "arch_prctl",
         seccomp::SYS_MAP_SHADOW_STACK => "map_shadow_stack",
         _ => "another call",
@@ -205,10 +319,31 @@ fn name_of(number: c_long) -> &'static str {
 
 /// Reads eight bytes of a stopped thread's memory.
 fn read_word(tid: Tid, addr: u64) -> Option<u64> {
-    let memory = File::open(format!("/proc/{tid}/mem")).ok()?;
     let mut bytes = [0; 8];
-    memory.read_exact_at(&mut bytes, addr).ok()?;
+    read(tid, addr, &mut bytes)?;
     Some(u64::from_le_bytes(bytes))
+}
+
+/// Reads as much of a text as a name may have, and one byte more; `None` if it cannot be read up
+/// to its end.
+fn read_text(tid: Tid, addr: u64) -> Option<Vec<u8>> {
+    const PAGE: u64 = 4096;
+    let mut text = Vec::new();
+    let mut at = addr;
+    while text.len() < NAME && !text.contains(&0) {
+        let in_page = PAGE - at % PAGE;
+        let mut part = vec![0; in_page.min((NAME - text.len()) as u64) as usize];
+        read(tid, at, &mut part)?;
+        at = at.checked_add(part.len() as u64)?;
+        text.extend(part);
+    }
+    Some(text)
+}
+
+/// Reads a stopped thread's memory; `None` if some of it cannot be read.
+fn read(tid: Tid, addr: u64, bytes: &mut [u8]) -> Option<()> {
+    let memory = File::open(format!("/proc/{tid}/mem")).ok()?;
+    memory.read_exact_at(bytes, addr).ok()
 }
 
 #[cfg(test)]
@@ -240,12 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pages_or_keys_decide_is_not_modelled() {
-        let collapse = libc::MADV_COLLAPSE as u64;
-        assert_eq!(
-            decoded(libc::SYS_madvise, [0, 4096, collapse, 0, 0, 0]),
-            Request::NotModelled("madvise(MADV_COLLAPSE)")
-        );
+    fn what_keys_decide_is_not_modelled() {
         let keyed = |key| decoded(libc::SYS_pkey_mprotect, [0, 4096, 1, key, 0, 0]);
         let refused = Request::NotModelled("pkey_mprotect(with a key)");
         assert_eq!(keyed(0), refused);
@@ -254,6 +384,52 @@ mod tests {
             keyed(u64::MAX),
             Request::Memory(Call::PkeyMprotect { pkey: -1, .. }, None)
         ));
+    }
+
+    #[test]
+    fn a_collapse_changes_no_mapping() {
+        let collapse = libc::MADV_COLLAPSE as u64;
+        let call = decoded(libc::SYS_madvise, [0, 4096, collapse, 0, 0, 0]);
+        assert_eq!(call, Request::Harmless);
+    }
+
+    #[test]
+    fn advice_to_oneself_is_followed_and_what_is_refused_is_not() {
+        let ranges = [AdvisedRange { addr: 4096, len: 5 }; 9];
+        let at = (&raw const ranges).expose_provenance() as u64;
+        let us = std::process::id() as Tid;
+        let call = |pidfd: i32, count, flags| {
+            let pidfd = i64::from(pidfd).cast_unsigned();
+            process_madvise(us, [pidfd, at, count, 4, flags])
+        };
+        let followed = Request::Memory(
+            Call::Process(ProcessCall::Advise {
+                ranges: Ranges::new(&ranges[..8]).unwrap(),
+                advice: 4,
+            }),
+            None,
+        );
+        assert_eq!(call(-10_000, 8, 0), followed);
+        assert_eq!(call(-10_001, 8, 0), followed);
+        assert!(matches!(call(-10_000, 9, 0), Request::NotModelled(_)));
+        for refused in [call(-10_000, 8, 1), call(-1, 8, 0), call(-10_000, 1025, 0)] {
+            assert_eq!(refused, Request::Harmless);
+        }
+    }
+
+    #[test]
+    fn a_name_is_read_up_to_its_end_or_one_byte_too_many() {
+        let us = std::process::id() as Tid;
+        let at = |text: &[u8]| text.as_ptr().expose_provenance() as u64;
+        let mut text = [b'-'; 100];
+        text[..6].copy_from_slice(b"arena\0");
+        assert_eq!(
+            Name::new(&read_text(us, at(&text)).unwrap()),
+            Name::new(b"arena")
+        );
+        let long = [b'x'; 100];
+        assert_eq!(read_text(us, at(&long)).unwrap(), &long[..NAME]);
+        assert_eq!(read_text(us, 8), None);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) trait Watcher {
     /// The fork entered before has made `child`, which has not run yet.
     fn forked(&mut self, place: Place, child: Place);
     /// A new program is in place; `place.mm` is new.
-    fn exec(&mut self, place: Place);
+    fn exec(&mut self, place: Place, former: Tid);
     /// The last task of an address space is about to end; the memory is still there.
     fn ending(&mut self, place: Place);
     /// Nobody uses this address space any more.
@@ -355,7 +355,7 @@ impl<W: Watcher> Engine<W> {
                 phase: Phase::Running,
             },
         );
-        self.watcher.exec(Place { tid, mm });
+        self.watcher.exec(Place { tid, mm }, former);
         self.go(tid, 0);
     }
 

@@ -46,8 +46,8 @@ pub(crate) enum FileClass {
     Device,
     /// Directories, pipes, sockets: they can't be mapped.
     Unmappable,
-    /// A segment attached with `shmat`.
-    SystemV,
+    /// A segment attached with `shmat`, of so many bytes.
+    SystemV(u64),
 }
 
 /// An open file's identity and nature.
@@ -59,7 +59,8 @@ pub(crate) struct FileFacts {
     /// As `maps` prints it.
     pub(crate) name: String,
     pub(crate) class: FileClass,
-    /// Bits: 1 readable, 2 writable, 4 append-only inode, 8 on a noexec mount.
+    /// Bits: 1 readable, 2 writable, 4 append-only inode, 8 on a noexec mount, 16 sealed against
+    /// writing.
     pub(crate) access: u8,
 }
 
@@ -69,6 +70,7 @@ pub(crate) mod access {
     pub(crate) const WRITABLE: u8 = 2;
     pub(crate) const APPEND_ONLY: u8 = 4;
     pub(crate) const NO_EXEC: u8 = 8;
+    pub(crate) const WRITE_SEALED: u8 = 16;
 }
 
 /// What a mapping shows.
@@ -79,6 +81,8 @@ pub(crate) enum BackingFacts {
     File(u64),
     /// `[vdso]` and its like.
     Special(String),
+    /// Anonymous memory with a name; as `maps` prints it.
+    Named(String),
 }
 
 /// A mapping an address space starts with.
@@ -133,8 +137,9 @@ pub(crate) mod capability {
     pub(crate) const IPC_LOCK: u64 = 1 << 14;
     pub(crate) const SYS_RAWIO: u64 = 1 << 17;
     pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+    pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
     /// All that matter.
-    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN;
+    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN | SYS_RESOURCE;
 }
 
 /// Why an address space is read from the kernel instead of being predicted.
@@ -157,10 +162,62 @@ pub(crate) struct StartFacts {
     pub(crate) vmas: Vec<VmaFacts>,
 }
 
+/// How the kernel behaves, one bit for each behaviour; see [`crate::convert`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProfileFacts(pub(crate) u64);
+
+/// What is known of an address space as a whole, beside its layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessFacts {
+    /// The most pages there ever were, and how many are locked.
+    pub(crate) peak_pages: u64,
+    pub(crate) locked_pages: u64,
+    pub(crate) personality: u32,
+    /// The bits of [`maple_mm::ProcessFlags`].
+    pub(crate) flags: u32,
+    /// Start and end of the arguments, and of the environment.
+    pub(crate) arguments: (u64, u64),
+    pub(crate) environment: (u64, u64),
+}
+
+/// What `/proc/PID/status` sums up of an address space, in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// `VmSize`.
+    pub(crate) total: u64,
+    /// `VmLck`.
+    pub(crate) locked: u64,
+    /// `VmData`.
+    pub(crate) data: u64,
+    /// `VmStk`.
+    pub(crate) stack: u64,
+    /// `VmExe` and `VmLib`.
+    pub(crate) exec: u64,
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            total,
+            locked,
+            data,
+            stack,
+            exec,
+        } = self;
+        write!(
+            f,
+            "pages: total {total}, locked {locked}, data {data}, stack {stack}, code {exec}"
+        )
+    }
+}
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// At the start, or when a setting was changed.
     System(SystemFacts),
+    /// What the kernel was found to do, after the first settings.
+    Profile(ProfileFacts),
     /// A file becomes known, or its name changes, in every address space.
     File(FileFacts),
     Start(Box<StartFacts>),
@@ -171,6 +228,11 @@ pub(crate) enum Event {
     Capabilities {
         mm: MmId,
         capabilities: u64,
+    },
+    /// What was learned of the whole; arguments and environment if they are known.
+    Process {
+        mm: MmId,
+        facts: ProcessFacts,
     },
     /// A write to (or growth of the stack to) this address was seen.
     Write {
@@ -206,9 +268,32 @@ pub(crate) enum Event {
         mm: MmId,
         text: String,
     },
+    /// What the kernel's `smaps` and `status` said, as [`crate::details`] puts it.
+    Details {
+        mm: MmId,
+        text: String,
+    },
+    /// Nobody has the userfaultfd `id`, which watched this address space, open any more.
+    WatcherClosed {
+        mm: MmId,
+        id: u64,
+    },
     Gone {
         mm: MmId,
     },
+    /// What the kernel's `smaps` said: the words of `VmFlags` behind the start of each mapping.
+    Flags {
+        mm: MmId,
+        text: String,
+    },
+    /// What the kernel's `status` said.
+    Counters {
+        mm: MmId,
+        counters: Counters,
+    },
+    /// From here on each read is a call of its own, so what reads prepare can be predicted. Before
+    /// the machine's settings.
+    PredictReads,
 }
 
 impl fmt::Display for Event {
@@ -222,6 +307,7 @@ impl fmt::Display for Event {
                     facts.max_map_count
                 )
             }
+            Self::Profile(ProfileFacts(bits)) => write!(f, "behaviours {bits:#x}"),
             Self::File(facts) => write!(f, "file #{} is {}", facts.id, facts.name),
             Self::Start(facts) => {
                 let StartFacts {
@@ -255,7 +341,28 @@ impl fmt::Display for Event {
             Self::State { mm, text } => {
                 write!(f, "mm {}: {} mappings", mm.0, text.lines().count())
             }
+            Self::Process { mm, facts } => {
+                let ProcessFacts {
+                    personality, flags, ..
+                } = facts;
+                write!(
+                    f,
+                    "mm {}: personality {personality:#x}, switches {flags:#x}",
+                    mm.0
+                )
+            }
+            Self::Details { mm, text } => {
+                write!(f, "mm {}: {} lines of details", mm.0, text.lines().count())
+            }
+            Self::WatcherClosed { mm, id } => {
+                write!(f, "mm {}: userfaultfd {id} is closed", mm.0)
+            }
             Self::Gone { mm } => write!(f, "mm {}: gone", mm.0),
+            Self::Flags { mm, text } => {
+                write!(f, "mm {}: flags of {} mappings", mm.0, text.lines().count())
+            }
+            Self::Counters { mm, counters } => write!(f, "mm {}: {counters}", mm.0),
+            Self::PredictReads => f.write_str("reads are predicted"),
         }
     }
 }

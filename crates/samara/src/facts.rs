@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 
 use anyhow::{Context, Result};
+use maple_mm::abi::{ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE};
 
 use crate::engine::{MmId, Place};
 use crate::event::{
-    BackingFacts, Cause, Direction, Gate, LayoutFacts, StartFacts, SystemFacts, VmaFacts,
-    capability,
+    BackingFacts, Cause, Direction, Gate, LayoutFacts, ProcessFacts, StartFacts, SystemFacts,
+    VmaFacts, capability,
 };
 use crate::procfs::{self, MapLine, MemoryLimits, SmapsEntry};
 use crate::ptrace::Tid;
@@ -78,6 +79,31 @@ pub(crate) fn capabilities(tid: Tid) -> Result<u64> {
     Ok(procfs::parse_capabilities(&procfs::read(tid, "status")?)? & capability::MEMORY)
 }
 
+/// What is known of an address space as a whole; `flags` is what `prctl` was told, which `/proc`
+/// does not tell.
+///
+/// # Errors
+///
+/// If the process is gone.
+pub(crate) fn process(tid: Tid, flags: u32) -> Result<ProcessFacts> {
+    let status = procfs::read(tid, "status")?;
+    let stat = procfs::parse_stat(&procfs::read(tid, "stat")?)?;
+    Ok(ProcessFacts {
+        peak_pages: procfs::parse_pages(&status, "VmPeak:")?,
+        locked_pages: procfs::parse_pages(&status, "VmLck:")?,
+        personality: personality(tid),
+        flags,
+        arguments: stat.arguments,
+        environment: stat.environment,
+    })
+}
+
+/// How a thread is run; 0 where it cannot be read.
+pub(crate) fn personality(tid: Tid) -> u32 {
+    let persona = procfs::read(tid, "personality").unwrap_or_default();
+    u32::from_str_radix(persona.trim(), 16).unwrap_or(0)
+}
+
 /// What must be told about a mapping that `/proc` does not: asked while collecting.
 pub(crate) trait Memory {
     /// The identity of the open file behind a mapping.
@@ -109,7 +135,7 @@ pub(crate) fn at_exec(place: Place, memory: &mut impl Memory) -> Result<StartFac
     )
 }
 
-/// An address space in the middle of a run, its layout being known.
+/// An address space in the middle of a run; what `/proc` does not tell of its layout is known.
 ///
 /// # Errors
 ///
@@ -121,12 +147,21 @@ pub(crate) fn at_resync(
 ) -> Result<StartFacts> {
     let smaps = procfs::parse_smaps(&procfs::read(place.tid, "smaps")?)?;
     let limits = limits(place.tid)?;
+    let stat = procfs::parse_stat(&procfs::read(place.tid, "stat")?)?;
     collect(
         place,
         memory,
         &Known {
             cause: Cause::Resync,
-            layout,
+            layout: LayoutFacts {
+                start_code: stat.start_code,
+                end_code: stat.end_code,
+                start_data: stat.start_data,
+                end_data: stat.end_data,
+                start_brk: stat.start_brk,
+                start_stack: stat.start_stack,
+                ..layout
+            },
             limits,
             smaps,
         },
@@ -173,6 +208,8 @@ fn vma(place: Place, memory: &mut impl Memory, entry: &SmapsEntry) -> VmaFacts {
         BackingFacts::File(memory.file(place, line))
     } else if special {
         BackingFacts::Special(line.name.clone())
+    } else if line.name.starts_with("[anon:") {
+        BackingFacts::Named(line.name.clone())
     } else {
         BackingFacts::Anonymous
     };
@@ -208,9 +245,7 @@ fn anonymous_page_offset(line: &MapLine, flags: &str) -> u64 {
 /// The layout, from `stat` and from where the kernel has put things.
 fn layout(tid: Tid, smaps: &[SmapsEntry], limits: &MemoryLimits) -> Result<LayoutFacts> {
     let stat = procfs::parse_stat(&procfs::read(tid, "stat")?)?;
-    let persona = procfs::read(tid, "personality").unwrap_or_default();
-    let persona = u64::from_str_radix(persona.trim(), 16).unwrap_or(0);
-    let bases = bases(smaps, limits, persona);
+    let bases = bases(smaps, limits, personality(tid));
     let gate = smaps.iter().find(|entry| entry.line.name == "[vsyscall]");
     Ok(LayoutFacts {
         task_size: TASK_SIZE,
@@ -251,9 +286,7 @@ struct Bases {
 /// (`0x400000`, two thirds up) lies outside.
 ///
 /// The base of the bottom-up region uses the same random number, which the top gives away.
-fn bases(smaps: &[SmapsEntry], limits: &MemoryLimits, persona: u64) -> Bases {
-    const ADDR_NO_RANDOMIZE: u64 = 0x0004_0000;
-    const ADDR_COMPAT_LAYOUT: u64 = 0x0020_0000;
+fn bases(smaps: &[SmapsEntry], limits: &MemoryLimits, persona: u32) -> Bases {
     let third = (TASK_SIZE / 3).next_multiple_of(PAGE);
     let ours = || {
         smaps

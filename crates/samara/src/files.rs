@@ -17,6 +17,7 @@ use crate::event::{FileClass, FileFacts, access};
 use crate::kernel;
 use crate::procfs::MapLine;
 use crate::ptrace::Tid;
+use crate::segments;
 
 const HUGETLBFS: FsType = statfs::HUGETLBFS_MAGIC;
 /// File systems whose files the kernel makes up, each with rules of its own for mapping: proc,
@@ -50,6 +51,8 @@ struct Held {
     id: u64,
     descriptor: OwnedFd,
     inode: (u64, u64),
+    /// Its seals may change.
+    is_in_memory: bool,
 }
 
 /// The open files of all address spaces.
@@ -114,6 +117,7 @@ impl FileTable {
             id: facts.id,
             descriptor,
             inode,
+            is_in_memory: class == FileClass::Shmem,
         });
         Identified::New(facts)
     }
@@ -127,9 +131,21 @@ impl FileTable {
             device: line.device,
             inode: line.inode,
             name: line.name.clone(),
-            class: class_by_name(&line.name),
+            class: class_of_line(line),
             access: access::READABLE,
         }
+    }
+
+    /// What the seals of a file that is held mean now, as a bit of [`access`].
+    pub(crate) fn seals(&self, id: u64) -> Option<u8> {
+        let held = self.held.iter().find(|held| held.id == id)?;
+        held.is_in_memory.then(|| seals_of(&held.descriptor))
+    }
+
+    /// The files in memory that are held.
+    pub(crate) fn in_memory(&self) -> Vec<u64> {
+        let in_memory = self.held.iter().filter(|held| held.is_in_memory);
+        in_memory.map(|held| held.id).collect()
     }
 
     fn new_id(&mut self) -> u64 {
@@ -173,8 +189,6 @@ fn name_of(descriptor: &OwnedFd) -> String {
 fn classify(stat: &FileStat, descriptor: &OwnedFd) -> FileClass {
     const ZERO: (u32, u32) = (1, 5);
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        // What a write seal refuses is not modelled.
-        SFlag::S_IFREG if is_write_sealed(descriptor) => FileClass::Device,
         SFlag::S_IFREG => statfs::fstatfs(descriptor)
             .map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type())),
         SFlag::S_IFCHR if (major(stat.st_rdev), minor(stat.st_rdev)) == ZERO => FileClass::DevZero,
@@ -184,15 +198,24 @@ fn classify(stat: &FileStat, descriptor: &OwnedFd) -> FileClass {
     }
 }
 
-fn is_write_sealed(descriptor: &OwnedFd) -> bool {
+/// The bit of [`access`] that the seals of a file in memory set.
+fn seals_of(descriptor: &OwnedFd) -> u8 {
     let refused = SealFlag::F_SEAL_WRITE.bits() | SealFlag::F_SEAL_FUTURE_WRITE.bits();
-    fcntl(descriptor, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & refused != 0)
+    match fcntl(descriptor, FcntlArg::F_GET_SEALS) {
+        Ok(seals) if seals & refused != 0 => access::WRITE_SEALED,
+        _ => 0,
+    }
+}
+
+fn class_of_line(line: &MapLine) -> FileClass {
+    if line.name.starts_with("/SYSV") {
+        FileClass::SystemV(segments::length(line.inode).unwrap_or(0))
+    } else {
+        class_by_name(&line.name)
+    }
 }
 
 fn class_by_name(name: &str) -> FileClass {
-    if name.starts_with("/SYSV") {
-        return FileClass::SystemV;
-    }
     if name.starts_with("/memfd:") || name == "/dev/zero (deleted)" {
         return FileClass::Shmem;
     }
@@ -216,6 +239,7 @@ fn access_of(flags: OFlag, descriptor: &OwnedFd) -> u8 {
         OFlag::O_RDWR => access::READABLE | access::WRITABLE,
         _ => access::READABLE,
     };
+    bits |= seals_of(descriptor);
     if fstatvfs(descriptor).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC)) {
         bits |= access::NO_EXEC;
     }

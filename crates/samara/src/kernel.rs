@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use maple_mm::{Process, ProcessFlags, abi};
 use nix::errno::Errno;
 
 use crate::ptrace::Tid;
@@ -234,11 +235,26 @@ pub(crate) fn same_open_file(a: &OwnedFd, b: &OwnedFd) -> nix::Result<bool> {
     Errno::result(order).map(|order| order == 0)
 }
 
-/// Whether this kernel gives names to anonymous memory (`CONFIG_ANON_VMA_NAME`).
-pub(crate) fn names_anonymous_memory() -> bool {
-    // SAFETY: a prctl over an empty range reads and changes nothing.
-    let result = unsafe { libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, 0, 0, 0) };
-    result == 0
+/// What was asked of our own address space as a whole; a program inherits it.
+pub(crate) fn own_process() -> Process {
+    let ask = |option: u32| {
+        // SAFETY: a prctl that takes no arguments and only answers.
+        let answer = unsafe { libc::prctl(option as i32, 0, 0, 0, 0) };
+        // A kernel without the option refuses: nothing was asked.
+        u32::try_from(answer).unwrap_or(0)
+    };
+    let bit = |is_set: bool, flag| {
+        if is_set { flag } else { ProcessFlags::empty() }
+    };
+    let (gain, huge) = (ask(abi::PR_GET_MDWE), ask(abi::PR_GET_THP_DISABLE));
+    Process {
+        personality: 0,
+        flags: bit(gain & 1 != 0, ProcessFlags::REFUSE_EXEC_GAIN)
+            | bit(gain & 2 != 0, ProcessFlags::EXEC_GAIN_NOT_INHERITED)
+            | bit(ask(abi::PR_GET_MEMORY_MERGE) == 1, ProcessFlags::MERGE_ANY)
+            | bit(huge == 1, ProcessFlags::NO_HUGE_PAGES)
+            | bit(huge == 3, ProcessFlags::HUGE_PAGES_IF_ADVISED),
+    }
 }
 
 #[cfg(test)]

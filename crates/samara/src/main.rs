@@ -5,6 +5,7 @@ mod cli;
 mod compare;
 mod convert;
 mod decode;
+mod details;
 mod engine;
 mod event;
 mod facts;
@@ -14,15 +15,19 @@ mod launch;
 mod mirror;
 mod observe;
 mod output;
+mod probe;
+mod process_call;
 mod procfs;
 mod progress;
 mod ptrace;
 mod recorder;
 mod replay;
 mod seccomp;
+mod segments;
 mod session;
 mod show;
 mod spawn;
+mod torture;
 mod trace;
 mod trace_file;
 mod verdict;
@@ -65,6 +70,8 @@ fn run(command: Option<Command>) -> Result<Status> {
         Some(Command::Show(args)) => show::run(&args.what),
         Some(Command::Spawn(args)) => spawn::run(&args),
         Some(Command::SpawnParent(args)) => spawn::run_parent(&args),
+        Some(Command::Torture(args)) => torture::run(&args),
+        Some(Command::TortureChild) => torture::run_child().map(|()| Status::Identical),
     }
 }
 

@@ -3,18 +3,22 @@
 //! Nothing here looks at a kernel; `trace` and `replay` share it.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use maple_mm::{
     Access, AddressSpace, Backing, File, FileId, FileRef, KeyedProtection, LinuxProfile, MmapFile,
-    MmapRequest, MremapRequest, System, VmFlags, VmaRef,
+    MmapRequest, MremapRequest, Process, RemapPages, System, VmFlags, VmaRef,
 };
 
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, Touch};
 use crate::convert;
+use crate::details;
 use crate::engine::MmId;
-use crate::event::{BackingFacts, Cause, Event, FileFacts, StartFacts, VmaFacts};
+use crate::event::{
+    BackingFacts, Cause, Counters, Event, FileFacts, ProcessFacts, StartFacts, VmaFacts,
+};
 use crate::kernel::KernelMapping;
 use crate::procfs::MemoryLimits;
 
@@ -29,10 +33,21 @@ struct Mirrored {
     capabilities: u64,
 }
 
+/// Where it comes from which reads prepare memory for writing (those that bring huge pages in).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reads {
+    /// What is read is not known; writes are told when they matter.
+    #[default]
+    Seen,
+    /// Each is a call, so the model knows.
+    Predicted,
+}
+
 /// All address spaces of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
     system: Option<(Arc<System>, LinuxProfile)>,
+    reads: Reads,
     files: HashMap<u64, FileRef>,
     spaces: HashMap<MmId, Mirrored>,
 }
@@ -46,8 +61,24 @@ impl Mirror {
     pub(crate) fn apply(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::System(facts) => {
-                let system = Arc::new(System::new(convert::settings(facts)));
-                self.system = Some((system, convert::profile(facts)));
+                let mut settings = convert::settings(facts);
+                if self.reads == Reads::Predicted {
+                    settings.huge_pages_if_advised = maple_mm::Configured::Yes;
+                }
+                match &self.system {
+                    None => {
+                        let system = Arc::new(System::new(settings));
+                        self.system = Some((system, convert::profile(facts)));
+                    }
+                    Some((system, _)) => {
+                        system.set_max_map_count(settings.max_map_count);
+                        system.set_overcommit(settings.overcommit);
+                    }
+                }
+            }
+            Event::Profile(facts) => {
+                let (_, profile) = self.system.as_mut().context("the machine is unknown")?;
+                *profile = convert::probed_profile(*profile, facts);
             }
             Event::File(facts) => self.define_file(facts)?,
             Event::Start(facts) => self.start(facts)?,
@@ -77,9 +108,16 @@ impl Mirror {
                 self.call(*mm, call)
                     .context("a call in an unknown address space")?;
             }
+            Event::Process { mm, facts } => self.process(*mm, facts)?,
             Event::Fork { parent, child } => self.fork(*parent, *child)?,
+            Event::WatcherClosed { mm, id } => self.close_watcher(*mm, *id)?,
             Event::Gone { mm } => self.remove(*mm),
-            Event::NotModelled { .. } | Event::State { .. } => {}
+            Event::PredictReads => self.reads = Reads::Predicted,
+            Event::NotModelled { .. }
+            | Event::State { .. }
+            | Event::Flags { .. }
+            | Event::Details { .. }
+            | Event::Counters { .. } => {}
         }
         Ok(())
     }
@@ -90,7 +128,15 @@ impl Mirror {
             .with_context(|| format!("address space {} is unknown", mm.0))
     }
 
-    fn space(&self, mm: MmId) -> Option<&AddressSpace> {
+    /// The pages promised to all address spaces.
+    pub(crate) fn committed(&self) -> u64 {
+        self.system
+            .as_ref()
+            .map_or(0, |(system, _)| system.committed())
+    }
+
+    /// The model of an address space.
+    pub(crate) fn space(&self, mm: MmId) -> Option<&AddressSpace> {
         self.spaces.get(&mm).map(|mirrored| &mirrored.space)
     }
 
@@ -109,6 +155,14 @@ impl Mirror {
         }
     }
 
+    fn process(&mut self, mm: MmId, facts: &ProcessFacts) -> Result<()> {
+        let space = &mut self.mirrored_mut(mm)?.space;
+        space.set_process(convert::process(facts));
+        space.keep_counters(facts.peak_pages, facts.locked_pages);
+        space.set_layout(convert::with_arguments(space.layout(), facts));
+        Ok(())
+    }
+
     fn define_file(&mut self, facts: &FileFacts) -> Result<()> {
         let file = FileRef::new(convert::file(facts))?;
         let known = self.files.insert(facts.id, file.clone());
@@ -119,6 +173,20 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    fn close_watcher(&mut self, mm: MmId, id: u64) -> Result<()> {
+        let space = &mut self.mirrored_mut(mm)?.space;
+        let watcher = space
+            .vmas()
+            .filter_map(|vma| vma.watcher())
+            .find(|watcher| watcher.id == id);
+        match watcher {
+            Some(watcher) => space
+                .uffd_close(watcher)
+                .map_err(|error| anyhow!("{error}")),
+            None => Ok(()),
+        }
     }
 
     /// The model gave the object its identity itself, so the address names it.
@@ -155,6 +223,9 @@ impl Mirror {
             let kept = space.keep_history(&older.space);
             kept.map_err(|error| anyhow!("{error}"))?;
         }
+        for vma in &facts.vmas {
+            name_again(&mut space, vma)?;
+        }
         let (limits, capabilities) = (facts.limits, facts.capabilities);
         self.spaces.insert(
             facts.mm,
@@ -169,7 +240,8 @@ impl Mirror {
 
     fn vma_spec(&self, facts: &VmaFacts) -> Result<maple_mm::VmaSpec> {
         let backing = match &facts.backing {
-            BackingFacts::Anonymous => Backing::Anonymous,
+            // Its name is given later.
+            BackingFacts::Anonymous | BackingFacts::Named(_) => Backing::Anonymous,
             BackingFacts::Special(name) => Backing::Special(maple_mm::Special::new(name)?),
             BackingFacts::File(id) => {
                 let file = self
@@ -261,6 +333,54 @@ impl Mirror {
             Call::Mlockall { flags } => nothing(space.mlockall(flags)),
             Call::Munlockall => nothing(space.munlockall()),
             Call::Mseal { addr, len, flags } => nothing(space.mseal(addr, len, flags)),
+            Call::Process(call) => call.apply(space),
+            Call::Shmat {
+                addr,
+                flags,
+                segment,
+                ..
+            } => {
+                let segment = convert::segment(segment);
+                address(space.shmat(segment.as_ref().map_err(|errno| *errno), addr, flags))
+            }
+            Call::Shmdt { addr } => nothing(space.shmdt(addr)),
+            Call::RemapFilePages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            } => nothing(space.remap_file_pages(RemapPages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            })),
+            Call::UffdRegister {
+                start,
+                len,
+                mode,
+                watcher,
+            } => nothing(convert::watcher(watcher).and_then(|watcher| {
+                space.uffd_register(watcher, start..start.wrapping_add(len), mode)
+            })),
+            Call::UffdUnregister {
+                start,
+                len,
+                watcher,
+            } => nothing(convert::watcher(watcher).and_then(|watcher| {
+                space.uffd_unregister(watcher, start..start.wrapping_add(len))
+            })),
+            Call::Msync { addr, len, flags } => nothing(space.msync(addr, len, flags)),
+            Call::Touch { addr, how } => {
+                let access = match how {
+                    Touch::Read => Access::Read,
+                    Touch::Write => Access::Write,
+                };
+                let touched = space.fault(addr, access).map(|()| 1);
+                address(touched.map_err(|_| maple_mm::Errno::EFAULT))
+            }
             Call::SetVmaName { .. } => -i64::from(maple_mm::Errno::EINVAL.raw()),
         })
     }
@@ -331,6 +451,54 @@ impl Mirror {
         let mut text = String::new();
         self.space(mm)?.write_maps(&mut text).ok()?;
         Some(text)
+    }
+
+    /// What `smaps` and `status` say beyond `maps`, as the model has it.
+    pub(crate) fn details(&self, mm: MmId) -> Option<String> {
+        let space = self.space(mm)?;
+        let (mut smaps, mut status) = (String::new(), String::new());
+        space.write_smaps(&mut smaps).ok()?;
+        space.write_status(&mut status).ok()?;
+        Some(details::digest(&smaps, &status))
+    }
+
+    /// What was asked of an address space as a whole.
+    pub(crate) fn process_of(&self, mm: MmId) -> Option<Process> {
+        self.space(mm).map(AddressSpace::process)
+    }
+
+    /// The counters and addresses that go with it, as the model has them.
+    pub(crate) fn process_facts(&self, mm: MmId) -> Option<ProcessFacts> {
+        self.space(mm).map(convert::process_facts)
+    }
+
+    /// The words of `VmFlags` of each mapping behind its start, a line each.
+    pub(crate) fn flags(&self, mm: MmId) -> Option<String> {
+        let mut text = String::new();
+        for vma in self.space(mm)?.vmas() {
+            let words = vma.flags().mnemonics();
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "{:x}-{:x} {}",
+                vma.start(),
+                vma.end(),
+                words.trim_end()
+            );
+        }
+        Some(text)
+    }
+
+    /// The counters of an address space.
+    pub(crate) fn counters(&self, mm: MmId) -> Option<Counters> {
+        let sums = self.space(mm)?.statistics();
+        Some(Counters {
+            total: sums.total_vm,
+            locked: sums.locked_vm,
+            data: sums.data_vm,
+            stack: sums.stack_vm,
+            exec: sums.exec_vm,
+        })
     }
 
     /// The ranges of private mappings that no write is known of.
@@ -407,6 +575,11 @@ impl Mirror {
         self.space(mm)?.vma_at(addr)
     }
 
+    /// The open file `id`.
+    pub(crate) fn file(&self, id: u64) -> Option<FileFacts> {
+        self.files.get(&id).map(|file| convert::file_facts(file))
+    }
+
     /// The file mapped at `addr`.
     pub(crate) fn file_at(&self, mm: MmId, addr: u64) -> Option<FileFacts> {
         self.vma_at(mm, addr)?
@@ -444,4 +617,19 @@ fn can_be_written(vma: &VmaRef) -> bool {
     !vma.anon().is_faulted()
         && !vma.flags().contains(VmFlags::MAYSHARE)
         && !matches!(vma.backing(), Backing::Special(_))
+}
+
+/// Gives a mapping the name that it had when its address space was read.
+fn name_again(space: &mut AddressSpace, vma: &VmaFacts) -> Result<()> {
+    let BackingFacts::Named(shown) = &vma.backing else {
+        return Ok(());
+    };
+    let name = shown
+        .strip_prefix("[anon:")
+        .and_then(|name| name.strip_suffix(']'));
+    let name = name.context("a name without brackets")?;
+    let len = vma.end.saturating_sub(vma.start);
+    space
+        .name_anonymous(vma.start, len, Some(name.as_bytes()))
+        .map_err(|error| anyhow!("a mapping cannot be named: {error}"))
 }

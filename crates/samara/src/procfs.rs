@@ -96,13 +96,15 @@ pub(crate) struct StatLayout {
     pub(crate) start_data: u64,
     pub(crate) end_data: u64,
     pub(crate) start_brk: u64,
+    pub(crate) arguments: (u64, u64),
+    pub(crate) environment: (u64, u64),
 }
 
 /// Parses `/proc/PID/stat`. The program's name may hold anything, so fields count from its end.
 ///
 /// # Errors
 ///
-/// If the line is shorter than Linux 3.3 made it.
+/// If the line is shorter than Linux 3.5 made it.
 pub(crate) fn parse_stat(text: &str) -> Result<StatLayout> {
     let (_, rest) = text.rsplit_once(')').context("stat has no program name")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -119,6 +121,8 @@ pub(crate) fn parse_stat(text: &str) -> Result<StatLayout> {
         start_data: field(45)?,
         end_data: field(46)?,
         start_brk: field(47)?,
+        arguments: (field(48)?, field(49)?),
+        environment: (field(50)?, field(51)?),
     })
 }
 
@@ -172,6 +176,17 @@ pub(crate) fn parse_capabilities(status: &str) -> Result<u64> {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .context("no CapEff line in status")?;
     u64::from_str_radix(line.trim(), 16).context("CapEff is not hexadecimal")
+}
+
+/// A counter of `/proc/PID/status`, in pages.
+///
+/// # Errors
+///
+/// If there is no such line.
+pub(crate) fn parse_pages(status: &str, name: &str) -> Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("no line `{name}` in status"))? / 4)
 }
 
 /// A file of `/proc/TID/`.

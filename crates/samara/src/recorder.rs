@@ -32,6 +32,11 @@ impl Recorder {
         })
     }
 
+    /// Whether there is a file to write to.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Records an event.
     pub(crate) fn event(&mut self, event: &Event) {
         if let Some((path, writer)) = &mut self.file

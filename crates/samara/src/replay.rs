@@ -21,6 +21,8 @@ struct Replay {
     mirror: Mirror,
     verdict: Verdict,
     last: Option<(MmId, Compared)>,
+    /// The call that was checked last, to be named if what follows differs.
+    latest: String,
     /// Address spaces that diverged and were not read again since.
     lost: BTreeSet<MmId>,
 }
@@ -40,6 +42,7 @@ pub(crate) fn replay(input: impl Read, name: String) -> Result<Verdict, TraceErr
             ..Verdict::default()
         },
         last: None,
+        latest: String::new(),
         lost: BTreeSet::new(),
     };
     let mut number = 0;
@@ -73,6 +76,15 @@ impl Replay {
                 self.last = Some((mm, compared));
             }
             Event::State { mm, text } => self.state(mm, &text),
+            Event::Details { mm, text } => self.details(mm, &text),
+            Event::Flags { mm, text } => {
+                let model = self.mirror.flags(mm).unwrap_or_default();
+                self.beside(mm, &text, &model);
+            }
+            Event::Counters { mm, counters } => {
+                let model = self.mirror.counters(mm).map(|model| model.to_string());
+                self.beside(mm, &counters.to_string(), &model.unwrap_or_default());
+            }
             event => {
                 self.count(&event);
                 self.mirror.apply(&event)?;
@@ -124,6 +136,49 @@ impl Replay {
         self.check_last(Some(recorded));
     }
 
+    /// Checks what `smaps` and `status` said.
+    fn details(&mut self, mm: MmId, recorded: &str) {
+        self.check_last(None);
+        let model = self.mirror.details(mm).unwrap_or_default();
+        self.verdict.comparisons += 1;
+        if recorded == model {
+            return;
+        }
+        self.verdict.diverged(Divergence {
+            process: 0,
+            comparison: self.verdict.comparisons,
+            call: "recorded lines of smaps and status".to_owned(),
+            predicted: result_text(0),
+            actual: result_text(0),
+            lines: differing_lines(recorded, &model),
+        });
+        self.lost.insert(mm);
+    }
+
+    /// Checks what was recorded of the last call's outcome beside the mappings.
+    fn beside(&mut self, mm: MmId, recorded: &str, model: &str) {
+        let lines = differing_lines(recorded, model);
+        if lines.is_empty() {
+            return;
+        }
+        let call = match &self.last {
+            Some((of, compared)) if *of == mm => compared.call.clone(),
+            _ => self.latest.clone(),
+        };
+        self.check_last(None);
+        if !self.lost.insert(mm) {
+            return;
+        }
+        self.verdict.diverged(Divergence {
+            process: 0,
+            comparison: self.verdict.comparisons,
+            call,
+            predicted: "flags or counters of its own".to_owned(),
+            actual: "others".to_owned(),
+            lines,
+        });
+    }
+
     /// Checks the last call's result, and the state after it if one was recorded.
     fn check_last(&mut self, recorded: Option<&str>) {
         let Some((mm, compared)) = self.last.take() else {
@@ -135,6 +190,7 @@ impl Replay {
         let lines = differing_lines(recorded.unwrap_or_default(), &model);
         self.verdict.comparisons += 1;
         self.verdict.peak_vmas = self.verdict.peak_vmas.max(self.mirror.vma_count(mm));
+        self.latest.clone_from(&compared.call);
         if lines.is_empty() && compared.predicted == compared.result {
             return;
         }
@@ -157,9 +213,14 @@ fn space_of(event: &Event) -> Option<MmId> {
         | Event::Capabilities { mm, .. }
         | Event::LowBase { mm, .. }
         | Event::Write { mm, .. }
+        | Event::WatcherClosed { mm, .. }
         | Event::SharedInode { mm, .. }
+        | Event::Process { mm, .. }
+        | Event::Details { mm, .. }
         | Event::Call { mm, .. }
-        | Event::State { mm, .. } => Some(*mm),
+        | Event::State { mm, .. }
+        | Event::Flags { mm, .. }
+        | Event::Counters { mm, .. } => Some(*mm),
         _ => None,
     }
 }

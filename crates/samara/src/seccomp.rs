@@ -63,14 +63,14 @@ pub(crate) const SYS_MAP_SHADOW_STACK: c_long = 453;
 pub(crate) const PRCTL_MEMORY: &[u32] = &[
     libc::PR_SET_VMA as u32,
     libc::PR_SET_MM as u32,
-    PR_SET_MDWE,
-    PR_SET_MEMORY_MERGE,
+    maple_mm::abi::PR_SET_THP_DISABLE,
+    maple_mm::abi::PR_SET_MDWE,
+    maple_mm::abi::PR_SET_MEMORY_MERGE,
 ];
-pub(crate) const PR_SET_MDWE: u32 = 65;
-pub(crate) const PR_SET_MEMORY_MERGE: u32 = 67;
 
 /// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: they set VMA flags, splitting and merging.
-pub(crate) const USERFAULT_IOCTLS: &[u32] = &[0xc020_aa00, 0x8010_aa01];
+pub(crate) const USERFAULT_IOCTLS: &[u32] = &[UFFDIO_REGISTER, 0x8010_aa01];
+pub(crate) const UFFDIO_REGISTER: u32 = 0xc020_aa00;
 
 /// `arch_prctl` operations that map something: the vdso variants and shadow stacks.
 pub(crate) const ARCH_PRCTL_MEMORY: &[u32] = &[0x2001, 0x2002, 0x2003, 0x5001, 0x5002];

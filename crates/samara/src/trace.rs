@@ -85,7 +85,7 @@ fn in_words(ended: Ended) -> String {
 }
 
 #[cfg(planted_mistakes)]
-fn plant(mistake: Option<&str>) -> Result<()> {
+pub(crate) fn plant(mistake: Option<&str>) -> Result<()> {
     use maple_mm::planted::{self, Mistake};
     match mistake {
         None => {}

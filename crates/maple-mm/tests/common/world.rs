@@ -1,7 +1,7 @@
 //! Random calls, writes, reads and forks of a family of programs, against a plain model of what
 //! is where.
 //!
-//! What is mapped is asked of the address space itself, which the kernel checks in `tests/live`;
+//! What is mapped is asked of the address space itself, which the kernel checks in `samara torture`;
 //! the model says what is in it. How a program reaches its memory is up to it: [`Program`].
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,9 @@
 //! Every call that can need memory, and what it leaves when it gets none.
 
-use maple_mm::{Access, AddressSpace, Errno, FileAccess, MmapRequest, MremapRequest, abi::*};
+use maple_mm::{
+    Access, AddressSpace, BindRequest, Errno, FileAccess, MmapRequest, MremapRequest, Segment,
+    SegmentAccess, UserfaultFeatures, Userfaultfd, abi::*,
+};
 
 use crate::call::{AGAIN, LEN, done, is_at};
 use crate::common::{BASE, file, memory, of_file, page};
@@ -105,6 +108,40 @@ fn changes() -> Vec<Call> {
     ]
 }
 
+fn kinds() -> Vec<Call> {
+    let segment = Segment {
+        id: 1,
+        key: 2,
+        bytes: 4 * PAGE_SIZE,
+        device: (0, 1),
+        permitted: SegmentAccess::all(),
+        pages: None,
+    };
+    let watcher = Userfaultfd {
+        id: 1,
+        features: UserfaultFeatures::empty(),
+    };
+    let bind = BindRequest {
+        addr: page(3),
+        len: PAGE_SIZE,
+        mode: MPOL_BIND,
+        nodes: 1,
+        allowed: 1,
+        flags: 0,
+    };
+    vec![
+        Call::new("shmat", move |space: &mut AddressSpace| {
+            space.shmat(Ok(&segment), page(10), SHM_REMAP)
+        }),
+        Call::new("registration", move |space: &mut AddressSpace| {
+            done(space.uffd_register(watcher, page(3)..page(4), UFFDIO_REGISTER_MODE_WP))
+        }),
+        Call::new("mbind", move |space: &mut AddressSpace| {
+            done(space.mbind(bind))
+        }),
+    ]
+}
+
 fn remaps() -> Vec<Call> {
     let remap = |old_pages, new_pages, to: Option<u64>, flags| {
         move |space: &mut AddressSpace| {
@@ -165,6 +202,7 @@ pub(crate) fn all() -> Vec<Call> {
     let mut calls = maps();
     calls.extend(changes());
     calls.extend(remaps());
+    calls.extend(kinds());
     calls.extend(bookkeeping());
     calls
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use super::{Pending, Ranges, Session, UnderWay, address};
 use crate::call::{Call, result_text};
 use crate::compare::{self, Comparison, Extent};
+use crate::details;
 use crate::engine::{MmId, Place};
 use crate::event::Event;
 use crate::observe;
+use crate::procfs;
 use crate::verdict::{Divergence, differing_lines};
 
 /// Results in this range mean that a signal came first and the call will be made again.
@@ -58,8 +60,15 @@ impl Session {
     }
 
     pub(super) fn enter_call(&mut self, place: Place, call: Call) {
+        self.learn_promises();
+        // Processes that share an address space have limits of their own.
+        if self.has_set_limits && self.has_sharers {
+            self.learn_limits(place);
+        }
         self.learn_rights(place, &call);
+        self.learn_personality(place, &call);
         self.learn_stacks(place.mm);
+        self.learn_closed(place.mm);
         let pending = match self.predict(place.mm, call) {
             Some(under_way) => Pending::Call(under_way),
             None => Pending::NotModelled("a call in an address space without a model"),
@@ -82,6 +91,9 @@ impl Session {
             return;
         }
         self.verdict.count_call(call.kind());
+        if let Call::Process(call) = call {
+            self.has_personality |= call.sets_personality();
+        }
         self.late = None;
         self.learn_identity(mm, &call, result);
         let mut seen = self.compare(mm, &near);
@@ -89,7 +101,11 @@ impl Session {
             // Another thread may have written, or a stack grown, after the kernel was asked.
             self.mirror.replace(mm, before);
             self.late = None;
+            // Or somebody else changed a setting or a limit.
+            self.learn_system(result);
+            self.learn_limits(place);
             self.learn_stacks(mm);
+            self.learn_closed(mm);
             self.learn_writes(mm, &near);
             self.learn_low_base(mm, &call, result);
             predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
@@ -97,8 +113,13 @@ impl Session {
             seen = self.compare(mm, &near);
         }
         self.recorder.event(&Event::Call { mm, call, result });
-        if let (Call::Brk { .. }, Some(space)) = (call, self.spaces.get_mut(&mm)) {
-            space.layout.brk = result.cast_unsigned();
+        let brk = match call {
+            Call::Brk { .. } => Some(result.cast_unsigned()),
+            Call::Process(call) if call.sets_addresses() => self.mirror.brk(mm),
+            _ => None,
+        };
+        if let (Some(brk), Some(space)) = (brk, self.spaces.get_mut(&mm)) {
+            space.layout.brk = brk;
         }
         if let Some(event) = self.late.take() {
             self.recorder.event(&event);
@@ -126,7 +147,7 @@ impl Session {
             return;
         }
         let mut seen = self.compare_all(place.mm);
-        if seen.is_different() && self.learn_stacks(place.mm) {
+        if seen.is_different() && (self.learn_stacks(place.mm) | self.learn_closed(place.mm)) {
             seen = self.compare_all(place.mm);
         }
         let compared = Compared {
@@ -135,6 +156,45 @@ impl Session {
             result: 0,
         };
         self.conclude(place, &compared, seen);
+    }
+
+    /// Compares what `smaps` and `status` tell beyond `maps`, where no call changed anything.
+    pub(super) fn look_closely(&mut self, place: Place, what: &str) {
+        let is_idle = self
+            .spaces
+            .get(&place.mm)
+            .is_some_and(|space| space.pending.is_none());
+        // A process that is gone by now is no divergence.
+        let (Ok(smaps), Ok(status)) = (
+            procfs::read(place.tid, "smaps"),
+            procfs::read(place.tid, "status"),
+        ) else {
+            return;
+        };
+        let Some(model) = self.mirror.details(place.mm).filter(|_| is_idle) else {
+            return;
+        };
+        if smaps.is_empty() {
+            return;
+        }
+        let kernel = details::digest(&smaps, &status);
+        self.verdict.comparisons += 1;
+        self.recorder.event(&Event::Details {
+            mm: place.mm,
+            text: kernel.clone(),
+        });
+        if kernel == model {
+            return;
+        }
+        self.verdict.diverged(Divergence {
+            process: place.tid,
+            comparison: self.verdict.comparisons,
+            call: what.to_owned(),
+            predicted: result_text(0),
+            actual: result_text(0),
+            lines: differing_lines(&kernel, &model),
+        });
+        self.resync(place);
     }
 
     /// Counts a comparison, and reports and repairs a divergence.

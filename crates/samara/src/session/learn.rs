@@ -1,12 +1,11 @@
 //! What the kernel knows and `maps` does not show: who wrote, how stacks grew, which file it is.
 
 use super::{Ranges, Session, address};
-use crate::call::{Call, CallFile};
+use crate::call::Call;
 use crate::compare;
 use crate::engine::{MmId, Place};
-use crate::event::{Event, FileFacts};
+use crate::event::{Event, FileFacts, ProcessFacts, SystemFacts};
 use crate::facts;
-use crate::files::Identified;
 use crate::mirror::Mirror;
 use crate::observe;
 
@@ -59,6 +58,7 @@ impl Session {
                 flags & libc::MAP_LOCKED as u64 != 0
                     || flags & libc::MAP_FIXED as u64 != 0 && addr < LOWEST
             }
+            Call::Process(call) => call.sets_addresses(),
             _ => false,
         };
         if !asks {
@@ -72,6 +72,33 @@ impl Session {
                 mm: place.mm,
                 capabilities,
             });
+        }
+    }
+
+    /// Reads how a thread is run before a call that depends on it: threads may differ.
+    pub(super) fn learn_personality(&mut self, place: Place, call: &Call) {
+        let depends = matches!(
+            call,
+            Call::Mmap { .. }
+                | Call::Mprotect { .. }
+                | Call::PkeyMprotect { .. }
+                | Call::Brk { .. }
+                | Call::Process(_)
+        );
+        if !depends || !self.has_personality {
+            return;
+        }
+        let personality = facts::personality(place.tid);
+        let Some(known) = self.mirror.process_facts(place.mm) else {
+            return;
+        };
+        if known.personality != personality {
+            let facts = ProcessFacts {
+                personality,
+                ..known
+            };
+            let mm = place.mm;
+            self.learn(&Event::Process { mm, facts });
         }
     }
 
@@ -93,6 +120,57 @@ impl Session {
         }
     }
 
+    /// Reads again what all others were promised, where that counts: before a call, for the
+    /// kernel's sum has the call in it later.
+    pub(super) fn learn_promises(&mut self) {
+        if self.system.is_some_and(|known| is_strict(&known)) {
+            self.learn_settings(Sum::Others);
+        }
+    }
+
+    /// Reads the settings again that may have been changed since, after a call with this result.
+    pub(super) fn learn_system(&mut self, result: i64) {
+        let sum = match self.system {
+            Some(known) if is_strict(&known) => Sum::AsKnown,
+            // What was granted is in the sum, whatever others have; the next call asks again.
+            _ if address(result).is_some() => Sum::Nothing,
+            _ => Sum::Others,
+        };
+        self.learn_settings(sum);
+    }
+
+    fn learn_settings(&mut self, sum: Sum) {
+        let (Some(known), Ok(read)) = (self.system, facts::system()) else {
+            return;
+        };
+        // What was promised to the traced programs is no one else's.
+        let ours = self.mirror.committed();
+        let facts = SystemFacts {
+            max_map_count: read.max_map_count,
+            overcommit_mode: read.overcommit_mode,
+            overcommit_ratio: read.overcommit_ratio,
+            overcommit_pages: read.overcommit_pages,
+            admin_reserve_pages: read.admin_reserve_pages,
+            user_reserve_pages: read.user_reserve_pages,
+            committed_pages: match sum {
+                Sum::Others => read.committed_pages.saturating_sub(ours),
+                Sum::AsKnown => known.committed_pages,
+                Sum::Nothing => 0,
+            },
+            ..known
+        };
+        let same_promises = SystemFacts {
+            committed_pages: known.committed_pages,
+            ..facts
+        };
+        if facts == known || (same_promises == known && !is_strict(&facts)) {
+            return;
+        }
+        self.verdict.learned.limits += 1;
+        self.system = Some(facts);
+        self.learn(&Event::System(facts));
+    }
+
     pub(super) fn learn_limits(&mut self, place: Place) {
         if let Ok(limits) = facts::limits(place.tid)
             && self.mirror.limits(place.mm) != Some(limits)
@@ -103,52 +181,6 @@ impl Session {
                 limits,
             });
         }
-    }
-
-    /// Replaces a descriptor by the identity of its open file.
-    ///
-    /// # Errors
-    ///
-    /// Why a mapping of this file is not modelled.
-    pub(super) fn bind_file(
-        &mut self,
-        place: Place,
-        call: Call,
-        fd: Option<i32>,
-    ) -> Result<Call, &'static str> {
-        let (
-            Call::Mmap {
-                addr,
-                len,
-                prot,
-                flags,
-                offset,
-                ..
-            },
-            Some(fd),
-        ) = (call, fd)
-        else {
-            return Ok(call);
-        };
-        let file = match self.files.identify(place.tid, fd) {
-            Identified::Bad => CallFile::Bad,
-            Identified::Known(id) => CallFile::Open(id),
-            Identified::New(facts) => {
-                let id = facts.id;
-                self.verdict.learned.files += 1;
-                self.learn(&Event::File(facts));
-                CallFile::Open(id)
-            }
-            Identified::NotModelled(why) => return Err(why),
-        };
-        Ok(Call::Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            offset,
-            file,
-        })
     }
 
     /// The kernel's own words about the file of a new mapping: identity, not prediction.
@@ -216,4 +248,20 @@ impl Session {
         }
         learned
     }
+}
+
+/// What the kernel's sum of promised pages is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sum {
+    /// The model's and all others'.
+    Others,
+    /// What it was taken for before: the call under way may be part of it.
+    AsKnown,
+    /// Nothing.
+    Nothing,
+}
+
+/// Whether the sum of what is promised is bounded.
+const fn is_strict(facts: &SystemFacts) -> bool {
+    facts.overcommit_mode == 2
 }

@@ -7,20 +7,25 @@
 //! thread wrote, or a stack grew, between the question and the call: the kernel is asked again
 //! and the call predicted once more from the same copy. What still differs is a divergence.
 
+mod bind;
 mod call;
 mod learn;
 mod start;
 
 use std::collections::{HashMap, HashSet};
 
+use maple_mm::Process;
+
 use crate::call::{Call, CallKind};
 use crate::compare::Comparison;
+use crate::convert;
 use crate::decode::{self, AnonymousNames, Request, Sharing};
 use crate::engine::{Handling, MmId, Place, Watcher, is_foreign};
-use crate::event::{Event, LayoutFacts};
+use crate::event::{Event, LayoutFacts, SystemFacts};
 use crate::facts::{self, Handles};
 use crate::files::FileTable;
 use crate::mirror::{Mirror, Saved};
+use crate::probe;
 use crate::progress::Progress;
 use crate::ptrace::{self, Registers, Tid};
 use crate::recorder::Recorder;
@@ -64,14 +69,25 @@ pub(crate) struct Session {
     mirror: Mirror,
     files: FileTable,
     names: AnonymousNames,
+    /// The machine's settings as they were last seen.
+    system: Option<SystemFacts>,
+    /// Whether limits were set in the run, and whether processes share an address space.
+    has_set_limits: bool,
+    has_sharers: bool,
     spaces: HashMap<MmId, Space>,
     recorder: Recorder,
     verdict: Verdict,
     progress: Progress,
+    /// The userfaultfds that were seen, and whose memory each watches.
+    watchers: HashMap<u64, MmId>,
     /// What was learned about the mapping a call makes, to be recorded after the call.
     late: Option<Event>,
     /// Tasks whose present call came through the 32-bit or x32 entry.
     foreign: HashSet<Tid>,
+    /// What tasks that go on to another program had asked of their address space.
+    leaving: HashMap<Tid, Process>,
+    /// Whether some task has a personality of its own, so that others' must be asked for.
+    has_personality: bool,
     /// Why nothing can be traced at all, if so.
     fatal: Option<String>,
 }
@@ -95,7 +111,10 @@ impl Session {
         recorder: Recorder,
         progress: Progress,
     ) -> anyhow::Result<Self> {
-        let names = if crate::kernel::names_anonymous_memory() {
+        let mut facts = facts::system()?;
+        let probed = probe::probe(facts.version);
+        facts.lsm_mmap_min_addr = probed.lowest_hint.unwrap_or(facts.lsm_mmap_min_addr);
+        let names = if probed.profile.anon_vma_name.is_yes() {
             AnonymousNames::Supported
         } else {
             AnonymousNames::Absent
@@ -104,6 +123,9 @@ impl Session {
             mirror: Mirror::default(),
             files: FileTable::new(1),
             names,
+            system: None,
+            has_set_limits: false,
+            has_sharers: false,
             spaces: HashMap::new(),
             recorder,
             verdict: Verdict {
@@ -112,11 +134,19 @@ impl Session {
                 ..Verdict::default()
             },
             progress,
+            watchers: HashMap::new(),
             late: None,
             foreign: HashSet::new(),
+            leaving: HashMap::new(),
+            has_personality: false,
             fatal: None,
         };
-        session.learn(&Event::System(facts::system()?));
+        session.system = Some(facts);
+        session.learn(&Event::System(facts));
+        session.learn(&Event::Profile(convert::profile_facts(&probed.profile)));
+        if let Some(note) = probe::note(facts.version) {
+            session.note(note);
+        }
         Ok(session)
     }
 
@@ -190,6 +220,10 @@ impl Watcher for Session {
             Request::Limits => Handling::Observe,
             Request::Exec => {
                 self.look(place, "before exec");
+                self.look_closely(place, "before exec, smaps and status");
+                if let Some(process) = self.mirror.process_of(place.mm) {
+                    self.leaving.insert(place.tid, process);
+                }
                 Handling::Ignore
             }
             Request::Harmless => Handling::Ignore,
@@ -206,12 +240,14 @@ impl Watcher for Session {
             decode::request(place.tid, registers, self.names)
         };
         let pending = match request {
-            Request::Memory(call, fd) => match self.bind_file(place, call, fd) {
+            Request::Memory(call, fd) => match self.bind(place, call, fd) {
                 Ok(call) => return self.enter_call(place, call),
                 Err(why) => Pending::NotModelled(why),
             },
             Request::Fork => {
+                self.learn_promises();
                 self.learn_stacks(place.mm);
+                self.learn_closed(place.mm);
                 self.learn_writes(place.mm, &Ranges::All);
                 let Some(before) = self.mirror.save(place.mm) else {
                     return;
@@ -240,6 +276,7 @@ impl Watcher for Session {
             // A fork the kernel refused changes nothing.
             Some(Pending::Fork { .. }) => {}
             None => {
+                self.has_set_limits = true;
                 // Limits may be set for another process.
                 let mms: Vec<Place> = self
                     .spaces
@@ -283,8 +320,9 @@ impl Watcher for Session {
         }
     }
 
-    fn exec(&mut self, place: Place) {
+    fn exec(&mut self, place: Place, former: Tid) {
         self.verdict.execs += 1;
+        let left = self.leaving.remove(&former);
         if !ptrace::is_64_bit(place.tid) {
             if self.verdict.execs == 1 {
                 self.fatal = Some(
@@ -296,7 +334,7 @@ impl Watcher for Session {
             }
             return self.verdict.count_not_modelled("a 32-bit program");
         }
-        match self.begin(place) {
+        match self.begin(place, left) {
             Ok(()) => {
                 self.verdict.count_call(CallKind::Exec);
                 self.look(place, "exec, the first look");
@@ -310,12 +348,15 @@ impl Watcher for Session {
     }
 
     fn ending(&mut self, place: Place) {
+        self.leaving.remove(&place.tid);
         self.look(place, "at exit");
+        self.look_closely(place, "at exit, smaps and status");
     }
 
     fn gone(&mut self, mm: MmId) {
         if self.spaces.remove(&mm).is_some() {
             self.learn(&Event::Gone { mm });
+            self.watchers.retain(|_, watched| *watched != mm);
             let mirror = &self.mirror;
             self.files.retain(|id| mirror.is_mapped(id));
         }
@@ -324,7 +365,11 @@ impl Watcher for Session {
     fn spawned(&mut self, sharing: Option<Sharing>) {
         match sharing {
             Some(Sharing::Thread) => self.verdict.threads += 1,
-            Some(Sharing::Process) | None => self.verdict.processes += 1,
+            Some(Sharing::Process) => {
+                self.has_sharers = true;
+                self.verdict.processes += 1;
+            }
+            None => self.verdict.processes += 1,
         }
     }
 

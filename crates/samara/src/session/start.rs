@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
+use maple_mm::Process;
 
 use super::{Pending, Session, Space};
 use crate::call::CallKind;
@@ -10,13 +11,15 @@ use crate::compare::Comparison;
 use crate::engine::{MmId, Place};
 use crate::event::{Event, StartFacts};
 use crate::facts::{self, Handles, Memory};
+use crate::kernel;
 use crate::mirror::{Mirror, Saved};
 use crate::observe;
 use crate::procfs::MapLine;
 use crate::ptrace::Tid;
 
 impl Session {
-    pub(super) fn begin(&mut self, place: Place) -> anyhow::Result<()> {
+    /// Mirrors a new program; `left` is what its task had asked of the address space it left.
+    pub(super) fn begin(&mut self, place: Place, left: Option<Process>) -> anyhow::Result<()> {
         let handles = Handles::open(place.tid)?;
         let mut memory = Collector {
             session: self,
@@ -24,7 +27,15 @@ impl Session {
             exec_files: HashMap::new(),
         };
         let facts = facts::at_exec(place, &mut memory)?;
-        self.install(place.tid, handles, facts)
+        self.install(place.tid, handles, facts)?;
+        // The first program's was asked by whoever runs us.
+        let process = left.unwrap_or_else(kernel::own_process).of_program();
+        let facts = facts::process(place.tid, process.flags.bits())?;
+        self.learn(&Event::Process {
+            mm: place.mm,
+            facts,
+        });
+        Ok(())
     }
 
     pub(super) fn install(
@@ -68,6 +79,13 @@ impl Session {
         };
         let facts = facts::at_resync(place, &mut memory, layout);
         let done = facts.and_then(|facts| self.install(tid, handles, facts));
+        let done = done.and_then(|()| {
+            let process = self.mirror.process_of(place.mm).unwrap_or_default();
+            let facts = facts::process(place.tid, process.flags.bits())?;
+            let mm = place.mm;
+            self.learn(&Event::Process { mm, facts });
+            Ok(())
+        });
         if let Err(error) = done {
             self.forget(
                 place.mm,
@@ -165,7 +183,8 @@ impl Session {
 struct Collector<'a> {
     session: &'a mut Session,
     handles: &'a Handles,
-    exec_files: HashMap<((u32, u32), u64), u64>,
+    /// By device, inode and, for attaches of a segment, where the attach begins.
+    exec_files: HashMap<((u32, u32), u64, u64), u64>,
 }
 
 impl Memory for Collector<'_> {
@@ -179,12 +198,18 @@ impl Memory for Collector<'_> {
         {
             return known.id;
         }
-        if let Some(&id) = self.exec_files.get(&(line.device, line.inode)) {
+        let attach = if line.name.starts_with("/SYSV") {
+            line.start.wrapping_sub(line.offset)
+        } else {
+            0
+        };
+        let file = (line.device, line.inode, attach);
+        if let Some(&id) = self.exec_files.get(&file) {
             return id;
         }
         let facts = self.session.files.unopened(line);
         let id = facts.id;
-        self.exec_files.insert((line.device, line.inode), id);
+        self.exec_files.insert(file, id);
         self.session.learn(&Event::File(facts));
         id
     }

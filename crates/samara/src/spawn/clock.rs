@@ -62,7 +62,7 @@ pub(crate) fn forks_within(time: Duration, mut fork: impl FnMut() -> Result<()>)
 }
 
 /// What this process and the children it waited for have used of the processor.
-fn processor_time() -> Result<Duration> {
+pub(crate) fn processor_time() -> Result<Duration> {
     let own = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
     let children = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let children = children.user_time() + children.system_time();

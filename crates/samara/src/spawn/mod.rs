@@ -15,6 +15,8 @@ mod resident;
 mod space;
 mod table;
 
+pub(crate) use clock::processor_time;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;

@@ -2,14 +2,17 @@
 
 use std::io::{ErrorKind, Read};
 
+use maple_mm::AdvisedRange;
+
 use super::wire::{Source, Wired};
 use super::{BLOCK_MAX, MAGIC, StateDelta, States, TraceError, VERSION, hash};
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, Touch, WatcherFacts};
 use crate::engine::MmId;
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, StartFacts,
-    SystemFacts, VmaFacts,
+    BackingFacts, Cause, Counters, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts,
+    ProcessFacts, ProfileFacts, StartFacts, SystemFacts, VmaFacts,
 };
+use crate::process_call::{Name, ProcessCall, RANGES, Ranges};
 use crate::procfs::MemoryLimits;
 
 /// Gives a file's events one after another.
@@ -185,8 +188,59 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             addr: source.number()?,
         },
+        40 => Event::Process {
+            mm: mm(source)?,
+            facts: process(source)?,
+        },
+        41 => Event::Details {
+            mm: mm(source)?,
+            text: source.text()?.to_owned(),
+        },
+        42 => Event::Profile(ProfileFacts(source.number()?)),
+        14 => Event::WatcherClosed {
+            mm: mm(source)?,
+            id: source.number()?,
+        },
+        32 => Event::Flags {
+            mm: mm(source)?,
+            text: source.text()?.to_owned(),
+        },
+        33 => Event::Counters {
+            mm: mm(source)?,
+            counters: counters(source)?,
+        },
+        34 => Event::PredictReads,
         _ => return Err("an unknown record"),
     })
+}
+
+fn process(source: &mut Source<'_>) -> Wired<ProcessFacts> {
+    let [peak_pages, locked_pages] = source.numbers()?;
+    let (personality, flags) = (source.small()?, source.small()?);
+    let [arg_start, arg_end, env_start, env_end] = source.numbers()?;
+    Ok(ProcessFacts {
+        peak_pages,
+        locked_pages,
+        personality,
+        flags,
+        arguments: (arg_start, arg_end),
+        environment: (env_start, env_end),
+    })
+}
+
+fn advise(source: &mut Source<'_>) -> Wired<ProcessCall> {
+    let count = source.count()?;
+    if count > RANGES {
+        return Err("too many ranges");
+    }
+    let mut list = Vec::new();
+    for _ in 0..count {
+        let [addr, len] = source.numbers()?;
+        list.push(AdvisedRange { addr, len });
+    }
+    let advice = i32::try_from(source.signed()?).map_err(|_| "a number is out of range")?;
+    let ranges = Ranges::new(&list).ok_or("too many ranges")?;
+    Ok(ProcessCall::Advise { ranges, advice })
 }
 
 fn mm(source: &mut Source<'_>) -> Wired<MmId> {
@@ -240,7 +294,7 @@ fn file(source: &mut Source<'_>) -> Wired<FileFacts> {
         3 => FileClass::DevZero,
         4 => FileClass::Device,
         5 => FileClass::Unmappable,
-        6 => FileClass::SystemV,
+        6 => FileClass::SystemV(source.number()?),
         _ => return Err("an unknown kind of file"),
     };
     Ok(FileFacts {
@@ -261,6 +315,17 @@ fn limits(source: &mut Source<'_>) -> Wired<MemoryLimits> {
         data_max,
         stack,
         locked,
+    })
+}
+
+fn counters(source: &mut Source<'_>) -> Wired<Counters> {
+    let [total, locked, data, stack, exec] = source.numbers()?;
+    Ok(Counters {
+        total,
+        locked,
+        data,
+        stack,
+        exec,
     })
 }
 
@@ -330,6 +395,7 @@ fn vma(source: &mut Source<'_>) -> Wired<VmaFacts> {
         0 => BackingFacts::Anonymous,
         1 => BackingFacts::File(source.number()?),
         2 => BackingFacts::Special(source.text()?.to_owned()),
+        3 => BackingFacts::Named(source.text()?.to_owned()),
         _ => return Err("an unknown backing"),
     };
     Ok(VmaFacts {
@@ -405,6 +471,45 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 Call::Mseal { addr, len, flags }
             }
         }
+        14 => {
+            let [addr, flags] = source.numbers()?;
+            Call::Shmat {
+                addr,
+                flags,
+                id: small(source.signed()?)?,
+                segment: segment(source)?,
+            }
+        }
+        15 => Call::Shmdt {
+            addr: source.number()?,
+        },
+        16 => {
+            let [start, size, prot, page_offset, flags] = source.numbers()?;
+            Call::RemapFilePages {
+                start,
+                size,
+                prot,
+                page_offset,
+                flags,
+            }
+        }
+        17 => {
+            let [start, len, mode] = source.numbers()?;
+            Call::UffdRegister {
+                start,
+                len,
+                mode,
+                watcher: watcher(source)?,
+            }
+        }
+        18 => {
+            let [start, len] = source.numbers()?;
+            Call::UffdUnregister {
+                start,
+                len,
+                watcher: watcher(source)?,
+            }
+        }
         10 => Call::Mlockall {
             flags: source.number()?,
         },
@@ -418,6 +523,62 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 _ => Call::SetVmaName { addr, len },
             }
         }
+        40 => Call::Process(ProcessCall::Personality {
+            persona: source.number()?,
+        }),
+        41 => Call::Process(ProcessCall::Prctl {
+            option: source.small()?,
+            args: source.numbers()?,
+        }),
+        42 => Call::Process(ProcessCall::Addresses(source.numbers()?)),
+        43 => Call::Process(advise(source)?),
+        44 | 45 => {
+            let [addr, len] = source.numbers()?;
+            let name = if tag == 45 {
+                Some(Name::new(source.blob()?))
+            } else {
+                None
+            };
+            Call::Process(ProcessCall::Name { addr, len, name })
+        }
+        64 => {
+            let [addr, how] = source.numbers()?;
+            let how = match how {
+                0 => Touch::Read,
+                1 => Touch::Write,
+                _ => return Err("an unknown way to touch memory"),
+            };
+            Call::Touch { addr, how }
+        }
+        65 => {
+            let [addr, len, flags] = source.numbers()?;
+            Call::Msync { addr, len, flags }
+        }
         _ => return Err("an unknown call"),
+    })
+}
+
+fn segment(source: &mut Source<'_>) -> Wired<CallSegment> {
+    Ok(match source.byte()? {
+        0 => CallSegment::Absent,
+        1 => CallSegment::Removed,
+        2 => CallSegment::Known(SegmentFacts {
+            id: source.number()?,
+            key: source.small()?,
+            bytes: source.number()?,
+            permitted: source.small()?,
+        }),
+        _ => return Err("an unknown kind of segment"),
+    })
+}
+
+fn watcher(source: &mut Source<'_>) -> Wired<Option<WatcherFacts>> {
+    Ok(match source.byte()? {
+        0 => None,
+        1 => Some(WatcherFacts {
+            id: source.number()?,
+            features: source.number()?,
+        }),
+        _ => return Err("a userfaultfd is neither there nor not"),
     })
 }

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use super::wire::Sink;
 use super::{BLOCK_TARGET, MAGIC, States, VERSION, hash};
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, Touch, WatcherFacts};
 use crate::event::{
-    BackingFacts, Cause, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts, StartFacts,
-    SystemFacts, VmaFacts,
+    BackingFacts, Cause, Counters, Direction, Event, FileClass, FileFacts, Gate, LayoutFacts,
+    ProcessFacts, ProfileFacts, StartFacts, SystemFacts, VmaFacts,
 };
+use crate::process_call::ProcessCall;
 use crate::procfs::MemoryLimits;
 
 /// Writes events; nothing is complete before [`Writer::finish`].
@@ -110,11 +111,40 @@ impl<W: Write> Writer<W> {
                 let kept = self.states.put(*mm, text.as_str().into());
                 kept.map_err(io::Error::other)?;
             }
+            Event::Profile(ProfileFacts(bits)) => {
+                sink.byte(42);
+                sink.number(*bits);
+            }
+            Event::Process { mm, facts } => {
+                sink.byte(40);
+                sink.number(mm.0.into());
+                process(sink, facts);
+            }
+            Event::Details { mm, text } => {
+                sink.byte(41);
+                sink.number(mm.0.into());
+                sink.text(text);
+            }
+            Event::WatcherClosed { mm, id } => {
+                sink.byte(14);
+                sink.numbers(&[mm.0.into(), *id]);
+            }
             Event::Gone { mm } => {
                 sink.byte(12);
                 sink.number(mm.0.into());
                 self.states.remove(*mm);
             }
+            Event::Flags { mm, text } => {
+                sink.byte(32);
+                sink.number(mm.0.into());
+                sink.text(text);
+            }
+            Event::Counters { mm, counters } => {
+                sink.byte(33);
+                sink.number(mm.0.into());
+                sink.numbers(&counter_values(counters));
+            }
+            Event::PredictReads => sink.byte(34),
         }
         if self.block.bytes.len() >= BLOCK_TARGET {
             self.close_block()
@@ -182,9 +212,12 @@ fn file(sink: &mut Sink, facts: &FileFacts) {
         FileClass::DevZero => 3,
         FileClass::Device => 4,
         FileClass::Unmappable => 5,
-        FileClass::SystemV => 6,
+        FileClass::SystemV(_) => 6,
     };
     sink.byte(class);
+    if let FileClass::SystemV(bytes) = facts.class {
+        sink.number(bytes);
+    }
     sink.byte(facts.access);
     let device = [facts.device.0.into(), facts.device.1.into()];
     sink.numbers(&[facts.id, device[0], device[1], facts.inode]);
@@ -199,6 +232,17 @@ fn limit_values(limits: &MemoryLimits) -> [u64; 5] {
         limits.stack,
         limits.locked,
     ]
+}
+
+const fn counter_values(counters: &Counters) -> [u64; 5] {
+    let Counters {
+        total,
+        locked,
+        data,
+        stack,
+        exec,
+    } = *counters;
+    [total, locked, data, stack, exec]
 }
 
 fn start(sink: &mut Sink, facts: &StartFacts) {
@@ -255,6 +299,10 @@ fn vma(sink: &mut Sink, vma: &VmaFacts) {
             sink.byte(2);
             sink.text(name);
         }
+        BackingFacts::Named(name) => {
+            sink.byte(3);
+            sink.text(name);
+        }
     }
 }
 
@@ -308,7 +356,113 @@ fn call(sink: &mut Sink, call: &Call) {
         Call::Munlockall => tagged(sink, 11, &[]),
         Call::SetVmaName { addr, len } => tagged(sink, 12, &[addr, len]),
         Call::Mseal { addr, len, flags } => tagged(sink, 13, &[addr, len, flags]),
+        Call::Process(call) => process_call(sink, call),
+        Call::Shmat {
+            id,
+            addr,
+            flags,
+            segment,
+        } => {
+            tagged(sink, 14, &[addr, flags]);
+            sink.signed(id.into());
+            self::segment(sink, segment);
+        }
+        Call::Shmdt { addr } => tagged(sink, 15, &[addr]),
+        Call::RemapFilePages {
+            start,
+            size,
+            prot,
+            page_offset,
+            flags,
+        } => tagged(sink, 16, &[start, size, prot, page_offset, flags]),
+        Call::UffdRegister {
+            start,
+            len,
+            mode,
+            watcher,
+        } => {
+            tagged(sink, 17, &[start, len, mode]);
+            self::watcher(sink, watcher);
+        }
+        Call::UffdUnregister {
+            start,
+            len,
+            watcher,
+        } => {
+            tagged(sink, 18, &[start, len]);
+            self::watcher(sink, watcher);
+        }
+        Call::Touch { addr, how } => {
+            let how = match how {
+                Touch::Read => 0,
+                Touch::Write => 1,
+            };
+            tagged(sink, 64, &[addr, how]);
+        }
+        Call::Msync { addr, len, flags } => tagged(sink, 65, &[addr, len, flags]),
     }
+}
+
+fn segment(sink: &mut Sink, segment: CallSegment) {
+    match segment {
+        CallSegment::Absent => sink.byte(0),
+        CallSegment::Removed => sink.byte(1),
+        CallSegment::Known(facts) => {
+            let SegmentFacts {
+                id,
+                key,
+                bytes,
+                permitted,
+            } = facts;
+            tagged(sink, 2, &[id, key.into(), bytes, permitted.into()]);
+        }
+    }
+}
+
+fn watcher(sink: &mut Sink, watcher: Option<WatcherFacts>) {
+    match watcher {
+        None => sink.byte(0),
+        Some(WatcherFacts { id, features }) => tagged(sink, 1, &[id, features]),
+    }
+}
+
+fn process_call(sink: &mut Sink, call: ProcessCall) {
+    match call {
+        ProcessCall::Personality { persona } => tagged(sink, 40, &[persona]),
+        ProcessCall::Prctl { option, args } => {
+            tagged(sink, 41, &[option.into()]);
+            sink.numbers(&args);
+        }
+        ProcessCall::Addresses(all) => tagged(sink, 42, &all),
+        ProcessCall::Advise { ranges, advice } => {
+            let list = ranges.as_slice();
+            tagged(sink, 43, &[list.len() as u64]);
+            for range in list {
+                sink.numbers(&[range.addr, range.len]);
+            }
+            sink.signed(advice.into());
+        }
+        ProcessCall::Name { addr, len, name } => {
+            let tag = if name.is_some() { 45 } else { 44 };
+            tagged(sink, tag, &[addr, len]);
+            if let Some(name) = name {
+                sink.blob(name.as_bytes());
+            }
+        }
+    }
+}
+
+fn process(sink: &mut Sink, facts: &ProcessFacts) {
+    sink.numbers(&[
+        facts.peak_pages,
+        facts.locked_pages,
+        facts.personality.into(),
+        facts.flags.into(),
+        facts.arguments.0,
+        facts.arguments.1,
+        facts.environment.0,
+        facts.environment.1,
+    ]);
 }
 
 fn tagged(sink: &mut Sink, tag: u8, values: &[u64]) {

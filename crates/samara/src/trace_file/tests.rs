@@ -1,9 +1,11 @@
 //! Round trips, and files damaged at every position.
 
 use super::*;
-use crate::call::{Call, CallFile};
+use crate::call::{Call, CallFile, CallSegment, SegmentFacts, Touch, WatcherFacts};
 use crate::event::*;
+use crate::process_call::{ADDRESSES, Name, ProcessCall, Ranges};
 use crate::procfs::MemoryLimits;
+use maple_mm::AdvisedRange;
 
 fn limits() -> MemoryLimits {
     MemoryLimits {
@@ -47,6 +49,7 @@ fn start_facts() -> StartFacts {
             vma(0x1000, BackingFacts::Anonymous),
             vma(0x4000, BackingFacts::File(9)),
             vma(0x8000, BackingFacts::Special("[vdso]".to_owned())),
+            vma(0xa000, BackingFacts::Named("[anon:arena]".to_owned())),
         ],
     }
 }
@@ -133,6 +136,84 @@ fn calls() -> Vec<Call> {
             flags: 0,
         },
         Call::SetVmaName { addr, len },
+        Call::Process(ProcessCall::Personality { persona: addr }),
+        Call::Process(ProcessCall::Prctl {
+            option: 35,
+            args: [1, addr, 0, len],
+        }),
+        Call::Process(ProcessCall::Addresses([addr; ADDRESSES])),
+        Call::Process(ProcessCall::Advise {
+            ranges: Ranges::new(&[AdvisedRange { addr, len }; 8]).unwrap(),
+            advice: -1,
+        }),
+        Call::Process(ProcessCall::Name {
+            addr,
+            len,
+            name: None,
+        }),
+        Call::Process(ProcessCall::Name {
+            addr,
+            len,
+            name: Some(Name::new(b"\xff a\0b")),
+        }),
+        Call::Shmat {
+            id: -1,
+            addr,
+            flags: 0x7000,
+            segment: CallSegment::Absent,
+        },
+        Call::Shmat {
+            id: 7,
+            addr,
+            flags: 0,
+            segment: CallSegment::Removed,
+        },
+        Call::Shmat {
+            id: 7,
+            addr,
+            flags: 0,
+            segment: CallSegment::Known(SegmentFacts {
+                id: 7,
+                key: u32::MAX,
+                bytes: 1 << 40,
+                permitted: 6,
+            }),
+        },
+        Call::Shmdt { addr },
+        Call::RemapFilePages {
+            start: addr,
+            size: len,
+            prot,
+            page_offset: 9,
+            flags,
+        },
+        Call::UffdRegister {
+            start: addr,
+            len,
+            mode: 7,
+            watcher: None,
+        },
+        Call::UffdUnregister {
+            start: addr,
+            len,
+            watcher: Some(WatcherFacts {
+                id: 12,
+                features: 1 << 15,
+            }),
+        },
+        Call::Msync {
+            addr,
+            len,
+            flags: 4,
+        },
+        Call::Touch {
+            addr,
+            how: Touch::Read,
+        },
+        Call::Touch {
+            addr,
+            how: Touch::Write,
+        },
     ]
 }
 
@@ -148,6 +229,7 @@ fn sample() -> Vec<Event> {
     };
     let mut events = vec![
         Event::System(system_facts()),
+        Event::Profile(ProfileFacts(0x1357)),
         Event::File(facts.clone()),
         Event::Start(Box::new(start_facts())),
         Event::State {
@@ -199,6 +281,45 @@ fn sample() -> Vec<Event> {
             mm,
             name: "shmat".to_owned(),
         },
+        Event::Process {
+            mm,
+            facts: ProcessFacts {
+                peak_pages: 1,
+                locked_pages: 2,
+                personality: 3,
+                flags: 4,
+                arguments: (5, 6),
+                environment: (7, 8),
+            },
+        },
+        Event::Details {
+            mm,
+            text: "VmPeak: 12 kB\n".to_owned(),
+        },
+        Event::File(FileFacts {
+            id: 10,
+            device: (0, 1),
+            inode: 7,
+            name: "/SYSV00000000 (deleted)".to_owned(),
+            class: FileClass::SystemV(12_388),
+            access: access::READABLE | access::WRITE_SEALED,
+        }),
+        Event::WatcherClosed { mm, id: 12 },
+        Event::Flags {
+            mm,
+            text: "1000-2000 rd wr\n".to_owned(),
+        },
+        Event::Counters {
+            mm,
+            counters: Counters {
+                total: 5,
+                locked: 4,
+                data: 3,
+                stack: 2,
+                exec: 1,
+            },
+        },
+        Event::PredictReads,
         Event::Gone { mm },
     ]);
     events

@@ -31,8 +31,12 @@ impl Sink {
     }
 
     pub(super) fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.blob(text.as_bytes());
+    }
+
+    pub(super) fn blob(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
     }
 }
 
@@ -85,10 +89,14 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn text(&mut self) -> Wired<&'a str> {
+        std::str::from_utf8(self.blob()?).map_err(|_| "a text is not UTF-8")
+    }
+
+    pub(super) fn blob(&mut self) -> Wired<&'a [u8]> {
         let length = usize::try_from(self.number()?).map_err(|_| "a text is too long")?;
-        let (text, rest) = self.bytes.split_at_checked(length).ok_or("a text is cut")?;
+        let (blob, rest) = self.bytes.split_at_checked(length).ok_or("a text is cut")?;
         self.bytes = rest;
-        std::str::from_utf8(text).map_err(|_| "a text is not UTF-8")
+        Ok(blob)
     }
 
     /// A number of things that follow, each at least one byte long.

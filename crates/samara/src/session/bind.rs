@@ -1,0 +1,156 @@
+//! What a call's arguments stand for: descriptors, segments, userfaultfds.
+
+use super::Session;
+use crate::call::{Call, CallFile};
+use crate::engine::{MmId, Place};
+use crate::event::{Event, FileFacts};
+use crate::files::Identified;
+use crate::ptrace::Tid;
+use crate::segments;
+
+impl Session {
+    /// Replaces what only the process knows (a descriptor's number, an identifier) by what it
+    /// stands for.
+    ///
+    /// # Errors
+    ///
+    /// Why a call with this one is not modelled.
+    pub(super) fn bind(
+        &mut self,
+        place: Place,
+        call: Call,
+        fd: Option<i32>,
+    ) -> Result<Call, &'static str> {
+        match (call, fd) {
+            (Call::Mmap { .. }, Some(fd)) => self.bind_file(place, call, fd),
+            (
+                Call::Shmat {
+                    id, addr, flags, ..
+                },
+                _,
+            ) => {
+                let segment = segments::segment(place.tid, id)?;
+                Ok(Call::Shmat {
+                    id,
+                    addr,
+                    flags,
+                    segment,
+                })
+            }
+            (Call::UffdRegister { .. } | Call::UffdUnregister { .. }, Some(fd)) => {
+                self.bind_watcher(place, call, fd)
+            }
+            (Call::RemapFilePages { .. } | Call::Madvise { .. }, _) => {
+                self.learn_seals(&call);
+                Ok(call)
+            }
+            _ => Ok(call),
+        }
+    }
+
+    fn bind_file(&mut self, place: Place, call: Call, fd: i32) -> Result<Call, &'static str> {
+        let Call::Mmap {
+            addr,
+            len,
+            prot,
+            flags,
+            offset,
+            ..
+        } = call
+        else {
+            return Ok(call);
+        };
+        let file = match self.files.identify(place.tid, fd) {
+            Identified::Bad => CallFile::Bad,
+            Identified::Known(id) => {
+                self.learn_seals_of(id);
+                CallFile::Open(id)
+            }
+            Identified::New(facts) => {
+                let id = facts.id;
+                self.verdict.learned.files += 1;
+                self.learn(&Event::File(facts));
+                CallFile::Open(id)
+            }
+            Identified::NotModelled(why) => return Err(why),
+        };
+        Ok(Call::Mmap {
+            addr,
+            len,
+            prot,
+            flags,
+            offset,
+            file,
+        })
+    }
+
+    /// Reads the seals of every file again before a call that asks for them without naming one.
+    fn learn_seals(&mut self, call: &Call) {
+        let asks = match *call {
+            Call::RemapFilePages { .. } => true,
+            Call::Madvise { advice, .. } => advice == libc::MADV_REMOVE,
+            _ => false,
+        };
+        if asks {
+            for id in self.files.in_memory() {
+                self.learn_seals_of(id);
+            }
+        }
+    }
+
+    fn learn_seals_of(&mut self, id: u64) {
+        let (Some(now), Some(known)) = (self.files.seals(id), self.mirror.file(id)) else {
+            return;
+        };
+        let access = known.access & !crate::event::access::WRITE_SEALED | now;
+        if access != known.access {
+            self.verdict.learned.files += 1;
+            self.learn(&Event::File(FileFacts { access, ..known }));
+        }
+    }
+
+    fn bind_watcher(&mut self, place: Place, call: Call, fd: i32) -> Result<Call, &'static str> {
+        let watcher = segments::watcher(place.tid, fd)?;
+        if let Some(watcher) = watcher {
+            // Who inherits one watches the memory of the process that made it.
+            let watched = *self.watchers.entry(watcher.id).or_insert(place.mm);
+            if watched != place.mm {
+                return Err("ioctl(UFFDIO_REGISTER) for another process");
+            }
+        }
+        Ok(match call {
+            Call::UffdRegister {
+                start, len, mode, ..
+            } => Call::UffdRegister {
+                start,
+                len,
+                mode,
+                watcher,
+            },
+            Call::UffdUnregister { start, len, .. } => Call::UffdUnregister {
+                start,
+                len,
+                watcher,
+            },
+            call => call,
+        })
+    }
+
+    /// Tells the model of userfaultfds that nobody has open any more. Says whether there were any.
+    pub(super) fn learn_closed(&mut self, mm: MmId) -> bool {
+        let of_space = |(&id, &watched): (&u64, &MmId)| (watched == mm).then_some(id);
+        let known: Vec<u64> = self.watchers.iter().filter_map(of_space).collect();
+        if known.is_empty() {
+            return false;
+        }
+        let tids: Vec<Tid> = self.spaces.values().map(|space| space.tid).collect();
+        let mut learned = false;
+        for id in known {
+            if !segments::is_open(tids.iter().copied(), id) {
+                self.watchers.remove(&id);
+                learned |= self.learn(&Event::WatcherClosed { mm, id });
+            }
+        }
+        learned
+    }
+}

@@ -1,0 +1,115 @@
+//! Which calls are not made: those that would harm the executor, that take too much memory, or
+//! whose outcome depends on single pages.
+
+use std::collections::HashMap;
+
+use maple_mm::{AddressSpace, Backing, FileId, VmFlags, Vma, abi::*};
+
+use super::target::{FILE_LEN, PROTECTED};
+use crate::call::Call;
+
+const PAGE: u64 = 4096;
+/// No process has more mapped, in bytes; so no more can be touched, either.
+pub(crate) const MOST_MAPPED: u64 = 64 << 20;
+/// No call brings more in, in bytes.
+pub(crate) const MOST_BROUGHT_IN: u64 = 24 << 20;
+
+/// The pages of objects that shared memory is made of, as far as they are not files of the pool.
+pub(crate) type Objects = HashMap<FileId, u64>;
+
+/// Whether `call` may be made in an address space that stands like `space`.
+pub(crate) fn allows(space: &AddressSpace, objects: &Objects, call: &Call) -> bool {
+    is_harmless(call) && is_affordable(space, call) && !depends_on_pages(space, objects, call)
+}
+
+/// Whether the call keeps away from the executor's own pages.
+fn is_harmless(call: &Call) -> bool {
+    let target = match *call {
+        Call::Mmap { addr, flags, .. } if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 => {
+            Some(addr)
+        }
+        Call::Mremap { new_addr, .. } => Some(new_addr),
+        _ => None,
+    };
+    // Lengths of explicitly huge mappings are rounded up.
+    let (start, end) = (
+        PROTECTED.start - HUGE_PAGE_SIZE,
+        PROTECTED.end + HUGE_PAGE_SIZE,
+    );
+    let is_free = |&(first, behind): &(u64, u64)| behind <= start || end <= first;
+    call.ranges(target).iter().all(is_free)
+}
+
+/// Whether the call stays within the memory that a process may have.
+fn is_affordable(space: &AddressSpace, call: &Call) -> bool {
+    let mapped = space.statistics().total_vm * PAGE;
+    let populates = |len: u64| len <= MOST_BROUGHT_IN;
+    match *call {
+        Call::Mmap { len, flags, .. } => {
+            // What is wider than the machine's memory is refused.
+            let is_refused = len >= 1 << 40;
+            let brings_in = flags & (MAP_POPULATE | MAP_LOCKED) != 0
+                || space.default_flags().contains(VmFlags::LOCKED);
+            is_refused && !brings_in
+                || mapped.saturating_add(len) <= MOST_MAPPED && (!brings_in || populates(len))
+        }
+        Call::Mremap { new_len, .. } => {
+            new_len >= 1 << 40 || mapped.saturating_add(new_len) <= MOST_MAPPED
+        }
+        Call::Brk { addr } => {
+            addr >= 1 << 44 && addr > space.layout().brk + (1 << 40)
+                || addr.saturating_sub(space.layout().start_brk) <= 1 << 20
+        }
+        Call::Mlock { addr, len } | Call::Mlock2 { addr, len, .. } => {
+            populates(mapped_in(space, addr, len))
+        }
+        Call::Madvise {
+            addr,
+            len,
+            advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
+        } => populates(mapped_in(space, addr, len)),
+        Call::Mlockall { .. } => mapped <= MOST_BROUGHT_IN,
+        _ => true,
+    }
+}
+
+/// The bytes that are mapped in a range.
+fn mapped_in(space: &AddressSpace, addr: u64, len: u64) -> u64 {
+    let end = addr.saturating_add(len);
+    let within = |vma: &Vma| vma.end().min(end).saturating_sub(vma.start().max(addr));
+    space.vmas_in(addr..end).map(|vma| within(vma)).sum()
+}
+
+/// Whether the outcome depends on single pages, which the model does not have here: bringing in
+/// pages stops at the end of a file and at guard pages.
+fn depends_on_pages(space: &AddressSpace, objects: &Objects, call: &Call) -> bool {
+    let (addr, len) = match *call {
+        // The kernel's copy routines refuse the first page.
+        Call::Touch { addr, .. } if addr < PAGE => return true,
+        Call::Touch { addr, .. } => (addr, 1),
+        Call::Mlock { addr, len } | Call::Mlock2 { addr, len, .. } => (addr, len),
+        Call::Madvise {
+            addr,
+            len,
+            advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
+        } => (addr, len),
+        _ => return false,
+    };
+    // One page more on both sides, for rounding.
+    let range = addr.saturating_sub(PAGE)..addr.saturating_add(len).saturating_add(PAGE);
+    space.vmas_in(range).any(|vma| has_odd_pages(vma, objects))
+}
+
+/// Whether some pages of a mapping may be there and others not.
+fn has_odd_pages(vma: &Vma, objects: &Objects) -> bool {
+    let end_offset = vma.page_offset() + (vma.end() - vma.start()) / PAGE;
+    vma.flags().contains(VmFlags::MAYBE_GUARD)
+        || match vma.backing() {
+            Backing::Anonymous => false,
+            Backing::File(file) => {
+                let pages = objects.get(&file.id).copied();
+                end_offset > pages.unwrap_or(FILE_LEN / PAGE)
+            }
+            Backing::Special(_) => true,
+        }
+}

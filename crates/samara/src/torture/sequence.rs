@@ -1,0 +1,125 @@
+//! The steps of a life: drawn one after another, each where things stand.
+
+use std::collections::BTreeSet;
+
+use super::calls::Group;
+use super::chooser::{Chooser, PAGE};
+use super::conditions::{Conditions, Limit, RESOURCES};
+use super::life::{Action, Life, Step};
+use super::mix::{Mix, Weights};
+use super::rng::Rng;
+use nix::sys::resource::Resource;
+
+/// Draws the steps of one life.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    rng: Rng,
+    weights: Weights,
+    conditions: Conditions,
+    next_child: u32,
+    /// Calls that were drawn and not made, as the model does not know them.
+    pub(crate) not_modelled: BTreeSet<&'static str>,
+}
+
+impl Sequence {
+    /// That of the `number`th life of a run.
+    pub(crate) fn of_life(seed: u64, number: u64, mix: Mix) -> Self {
+        let mix = mix.of_life(number);
+        let mut rng = Rng::of_life(seed, number);
+        Self {
+            conditions: Conditions::draw(&mut rng, mix),
+            rng,
+            weights: mix.weights(),
+            next_child: 1,
+            not_modelled: BTreeSet::new(),
+        }
+    }
+
+    /// How the life begins.
+    pub(crate) const fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
+    /// The next step of a life that stands like `life`.
+    pub(crate) fn next(&mut self, life: &Life) -> Step {
+        loop {
+            if let Some(step) = self.draw(life) {
+                return step;
+            }
+        }
+    }
+
+    fn draw(&mut self, life: &Life) -> Option<Step> {
+        let place = self.rng.below(life.numbers().count() as u64) as usize;
+        let by = life.numbers().nth(place)?;
+        let Weights {
+            groups,
+            fork,
+            exit,
+            limit,
+        } = self.weights;
+        let weights = groups.into_iter().chain([fork, exit, limit]);
+        let drawn = self.rng.weighted(weights);
+        let action = match Group::ALL.get(drawn) {
+            Some(&group) => Action::Call(self.call(life, by, group)?),
+            None => match drawn - Group::ALL.len() {
+                0 => self.fork(life)?,
+                1 if by != 0 => Action::Exit,
+                1 => return None,
+                _ => self.limit(life, by)?,
+            },
+        };
+        Some(Step { by, action })
+    }
+
+    fn call(&mut self, life: &Life, by: u32, group: Group) -> Option<super::target::Raw> {
+        let mut chooser = Chooser {
+            rng: &mut self.rng,
+            space: life.space(by)?,
+            descriptors: life.descriptors(),
+        };
+        let raw = group.draw(&mut chooser);
+        match life.would_make(by, &raw) {
+            Ok(true) => Some(raw),
+            Ok(false) => None,
+            Err(name) => {
+                self.not_modelled.insert(name);
+                None
+            }
+        }
+    }
+
+    fn fork(&mut self, life: &Life) -> Option<Action> {
+        if !life.may_fork() {
+            return None;
+        }
+        let child = self.next_child;
+        self.next_child += 1;
+        Some(Action::Fork(child))
+    }
+
+    /// A limit near what is used.
+    fn limit(&mut self, life: &Life, by: u32) -> Option<Action> {
+        let sums = life.space(by)?.statistics();
+        let resource = self.rng.pick(&RESOURCES);
+        let hard = self.conditions.hard(resource);
+        let used = match resource {
+            Resource::RLIMIT_MEMLOCK => sums.locked_vm,
+            Resource::RLIMIT_DATA => sums.data_vm,
+            Resource::RLIMIT_STACK => sums.stack_vm,
+            _ => sums.total_vm,
+        };
+        let soft = match self.rng.below(8) {
+            0 => 0,
+            1..4 => hard,
+            4 => (used * PAGE).wrapping_add(self.rng.below(PAGE)),
+            _ => (used + self.rng.below(16)) * PAGE,
+        };
+        let soft = soft.min(hard);
+        Some(Action::Limit(Limit {
+            resource,
+            soft,
+            hard,
+        }))
+    }
+}

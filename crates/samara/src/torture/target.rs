@@ -1,0 +1,314 @@
+//! The tortured processes seen from outside: one that was started, and those it forked.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use super::executor::{FIRST_DESCRIPTOR, MESSAGES, MOST_DESCRIPTORS, PAYLOAD_WORDS, WORDS};
+use crate::decode::{self, AnonymousNames, Request};
+use crate::ptrace::{Registers, Tid};
+
+/// How many processes one family may have at once.
+const MOST_PROCESSES: usize = 4;
+/// How many a family may have one after another: each has a socket of its own, as one that ends
+/// might still read what its successor is told.
+const SOCKETS: usize = 32;
+/// However long a call takes, no answer for so long means that there is none.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The length of each file that can be mapped.
+pub(crate) const FILE_LEN: u64 = 8 << 20;
+
+/// A system call as the executor makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Raw {
+    pub(crate) number: u64,
+    pub(crate) args: [u64; 6],
+    /// Memory that arguments may point to: it lies at `executor::PAYLOAD` during the call.
+    pub(crate) payload: [u64; PAYLOAD_WORDS],
+}
+
+impl Raw {
+    /// A call with up to six arguments, the others being 0.
+    pub(crate) fn new<const N: usize>(number: i64, arguments: [u64; N]) -> Self {
+        let mut args = [0; 6];
+        args[..N].copy_from_slice(&arguments);
+        Self {
+            number: number.cast_unsigned(),
+            args,
+            payload: [0; PAYLOAD_WORDS],
+        }
+    }
+
+    /// The same with memory to point to.
+    pub(crate) fn with<const N: usize>(mut self, payload: [u64; N]) -> Self {
+        self.payload[..N].copy_from_slice(&payload);
+        self
+    }
+}
+
+impl fmt::Display for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let registers = Registers {
+            number: self.number,
+            arguments: self.args,
+            result: 0,
+        };
+        let [a, b, c, d, e, f6] = self.args;
+        match decode::request(0, &registers, AnonymousNames::Absent) {
+            Request::Memory(call, Some(descriptor)) => {
+                write!(f, "{call} of descriptor {descriptor}")
+            }
+            Request::Memory(call, None) => call.fmt(f),
+            _ => {
+                let number = self.number;
+                write!(
+                    f,
+                    "call {number}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f6:#x})"
+                )
+            }
+        }
+    }
+}
+
+/// What a descriptor of the pool is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// `/dev/zero`: reading from it writes memory.
+    Zero,
+    /// A file in memory: writing to it reads memory.
+    Memory,
+    /// Any other that may be mapped, or not.
+    Other,
+}
+
+/// Open files of ours that the executor gets.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    files: Vec<(Purpose, OwnedFd)>,
+}
+
+impl Pool {
+    /// Opens them. Nothing is left of them in the file system.
+    ///
+    /// # Errors
+    ///
+    /// If there is no directory for temporary files.
+    pub(crate) fn open() -> Result<Self> {
+        let both = || OpenOptions::new().read(true).write(true).clone();
+        let regular = unlinked_file()?;
+        let again =
+            |options: &OpenOptions| options.open(format!("/proc/self/fd/{}", regular.as_raw_fd()));
+        let memory: OwnedFd = memfd_create(c"torture", MFdFlags::MFD_CLOEXEC)?;
+        let memory = File::from(memory);
+        memory.set_len(FILE_LEN)?;
+        let zero = both().open("/dev/zero").context("cannot open /dev/zero")?;
+        let (reading, writing) = (
+            again(OpenOptions::new().read(true))?,
+            again(OpenOptions::new().write(true))?,
+        );
+        let (second, duplicate) = (again(&both())?, regular.try_clone()?);
+        let directory = File::open("/").context("cannot open /")?;
+        let other = [regular, duplicate, reading, second, writing, directory];
+        let mut files = vec![
+            (Purpose::Zero, zero.into()),
+            (Purpose::Memory, memory.into()),
+        ];
+        files.extend(other.map(|file| (Purpose::Other, file.into())));
+        Ok(Self { files })
+    }
+
+    /// What each is good for, and its descriptor here.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Purpose, &OwnedFd)> {
+        self.files.iter().map(|(purpose, file)| (*purpose, file))
+    }
+}
+
+/// A file on a disk that has no name any more.
+fn unlinked_file() -> Result<File> {
+    let path = || -> PathBuf {
+        let name = format!("samara-torture-{}", std::process::id());
+        std::env::temp_dir().join(name)
+    };
+    // Threads of one run take turns in a moment; another process has another number.
+    static NAMES: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let _held = NAMES.lock();
+    let path = path();
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create_new(true).open(&path);
+    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+    fs::remove_file(&path)?;
+    file.set_len(FILE_LEN)?;
+    Ok(file)
+}
+
+/// A process of the family: who it is, and the socket to it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) pid: Tid,
+    channel: usize,
+}
+
+/// A family of processes.
+#[derive(Debug)]
+pub(crate) struct Target {
+    child: Child,
+    sockets: Vec<UnixStream>,
+    /// The first socket that was not answered yet.
+    unused: usize,
+    alive: usize,
+}
+
+impl Target {
+    /// Starts a process and hands the pool over. It has all its own mappings still.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub(crate) fn start(pool: &Pool) -> Result<(Self, Member)> {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..SOCKETS {
+            let (our, their) = UnixStream::pair()?;
+            our.set_read_timeout(Some(PATIENCE))?;
+            ours.push(our);
+            theirs.push(OwnedFd::from(their));
+        }
+        // Nothing of the environment and the place of this program shall move its stack.
+        let child = Command::new("/proc/self/exe")
+            .arg("torture-child")
+            .env_clear()
+            // What the C library leaves with the kernel would be looked for after it is gone.
+            .env("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
+            .current_dir("/")
+            // What a terminal sends to us is not for it.
+            .process_group(0)
+            .stdin(Stdio::from(theirs[0].try_clone()?))
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start a process to torture")?;
+        let mut handed: Vec<i32> = theirs.iter().map(AsRawFd::as_raw_fd).collect();
+        handed.extend(pool.iter().map(|(_, file)| file.as_raw_fd()));
+        ensure!(handed.len() <= MOST_DESCRIPTORS, "too many descriptors");
+        let rights = [ControlMessage::ScmRights(&handed)];
+        sendmsg::<()>(
+            ours[0].as_raw_fd(),
+            &[IoSlice::new(b"!")],
+            &rights,
+            MsgFlags::empty(),
+            None,
+        )?;
+        let member = Member {
+            pid: Tid::try_from(child.id()).context("a process id is no number")?,
+            channel: 0,
+        };
+        let mut target = Self {
+            child,
+            sockets: ours,
+            unused: 1,
+            alive: 1,
+        };
+        // An answer shows that it is in its loop.
+        let answer = target.call(&member, &Raw::new(libc::SYS_getpid, []));
+        let answer = answer.context("the process to torture ended at once")?;
+        ensure!(
+            answer == i64::from(member.pid),
+            "the process to torture does not know itself"
+        );
+        Ok((target, member))
+    }
+
+    /// The executor's descriptor of the pool's file number `index`.
+    pub(crate) fn descriptor(index: usize) -> u64 {
+        // The sockets come first.
+        u64::from(FIRST_DESCRIPTOR) + (SOCKETS + index) as u64
+    }
+
+    /// Makes a call in `member` and gives its raw result.
+    ///
+    /// # Errors
+    ///
+    /// If the process is gone.
+    pub(crate) fn call(&mut self, member: &Member, raw: &Raw) -> io::Result<i64> {
+        self.send(member.channel, raw, 0)?;
+        self.answer(member.channel)
+    }
+
+    fn send(&mut self, channel: usize, raw: &Raw, of_child: u64) -> io::Result<()> {
+        let mut message = [0_u8; WORDS * 8];
+        let words = [raw.number].into_iter().chain(raw.args).chain([of_child]);
+        let words = words.chain(raw.payload);
+        for (bytes, word) in message.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        self.sockets[channel].write_all(&message)
+    }
+
+    fn answer(&mut self, channel: usize) -> io::Result<i64> {
+        let mut answer = [0_u8; 8];
+        self.sockets[channel].read_exact(&mut answer)?;
+        Ok(i64::from_le_bytes(answer))
+    }
+
+    /// Whether there may be one more process.
+    pub(crate) const fn may_fork(&self) -> bool {
+        self.alive < MOST_PROCESSES && self.unused < SOCKETS
+    }
+
+    /// Forks `member`: the child, or the result of a fork that the kernel refused; `None` where
+    /// there may be no more processes.
+    ///
+    /// # Errors
+    ///
+    /// If a process is gone.
+    pub(crate) fn fork(&mut self, member: &Member) -> io::Result<Option<Result<Member, i64>>> {
+        if !self.may_fork() {
+            return Ok(None);
+        }
+        let channel = self.unused;
+        let of_child = u64::from(FIRST_DESCRIPTOR) + channel as u64;
+        self.send(member.channel, &Raw::new(libc::SYS_fork, []), of_child)?;
+        let result = self.answer(member.channel)?;
+        match Tid::try_from(result) {
+            Ok(pid) if pid > 0 => {
+                // The child's own answer: it is in its loop.
+                self.answer(channel)?;
+                self.unused += 1;
+                self.alive += 1;
+                Ok(Some(Ok(Member { pid, channel })))
+            }
+            _ => Ok(Some(Err(result))),
+        }
+    }
+
+    /// Ends `member`.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone already.
+    pub(crate) fn end(&mut self, member: &Member) -> io::Result<()> {
+        self.send(member.channel, &Raw::new(libc::SYS_exit_group, []), 0)?;
+        self.alive -= 1;
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // Without their sockets the executor and its children end.
+        self.sockets.clear();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The ranges of the executor's own pages, which no call may change.
+pub(crate) const PROTECTED: std::ops::Range<u64> = super::executor::CODE..MESSAGES + 4096;

@@ -1,0 +1,108 @@
+//! Torture on the running kernel: identical, repeatable, and gone afterwards.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Whether the model's newest profile is that of the running kernel; says so if not.
+fn is_known_kernel() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let is_known = release.starts_with("6.18.");
+    if !is_known {
+        eprintln!(
+            "skipped: torture on Linux {}: no profile is its own",
+            release.trim()
+        );
+    }
+    is_known
+}
+
+fn torture(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_samara"))
+        .arg("torture")
+        .args(arguments)
+        .output()
+        .expect("samara runs")
+}
+
+/// Tortures, and gives what the verdict says as JSON.
+#[track_caller]
+fn assert_identical(directory: &Path, arguments: &[&str]) -> serde_json::Value {
+    let json = directory.join("verdict.json");
+    let path = json.to_str().expect("a path of ours");
+    let trace = directory.join("found.trace");
+    let save = trace.to_str().expect("a path of ours");
+    let run = torture(&[arguments, &["--json", path, "--save", save]].concat());
+    let verdict = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{verdict}");
+    assert!(verdict.contains("identical after all"), "{verdict}");
+    let text = std::fs::read_to_string(json).expect("a verdict");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn every_mix_is_identical() {
+    if is_known_kernel() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let verdict = assert_identical(directory.path(), &["--seed", "1", "--calls", "10000"]);
+        assert_eq!(verdict["lives"], 10);
+        assert_eq!(verdict["comparisons"], 10_000);
+        for kind in [
+            "mmap", "munmap", "mprotect", "mremap", "brk", "madvise", "mlock", "mlock2",
+        ] {
+            assert!(
+                verdict["calls"][kind].as_u64() > Some(0),
+                "{kind}: {verdict}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_calls_however_many_go_on_at_a_time() {
+    if is_known_kernel() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let led = |seed: &str, processes: &str| {
+            let arguments = ["--seed", seed, "--calls", "4500", "--processes", processes];
+            let verdict = assert_identical(directory.path(), &arguments);
+            (verdict["sequence"].clone(), verdict["calls"].clone())
+        };
+        let first = led("5", "1");
+        assert_eq!(first, led("5", "3"));
+        assert_ne!(first.0, led("6", "1").0);
+    }
+}
+
+#[test]
+fn nothing_is_left_after_an_interruption() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let directory = tempfile::tempdir().expect("a directory");
+    let child = Command::new(env!("CARGO_BIN_EXE_samara"))
+        .args(["torture", "--seconds", "600", "--processes", "2"])
+        .env("TMPDIR", directory.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("samara runs");
+    let pid = child.id();
+    // Not a wait for something: any moment is right.
+    while children_of(pid).is_empty() {
+        std::thread::yield_now();
+    }
+    kill(Pid::from_raw(pid as i32), Signal::SIGINT).expect("it is alive");
+    let run = child.wait_with_output().expect("it ends");
+    let verdict = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.code().is_some(), "{:?}", run.status);
+    assert!(verdict.contains("interrupted"), "{verdict}");
+    let left = std::fs::read_dir(directory.path()).expect("a directory");
+    assert_eq!(left.count(), 0);
+}
+
+/// The processes that a process has started.
+fn children_of(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it is alive");
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        let path = task.ok()?.path().join("children");
+        std::fs::read_to_string(path).ok()
+    };
+    tasks.filter_map(of).collect()
+}
