@@ -242,6 +242,18 @@ impl Target {
         self.answer(member.channel)
     }
 
+    /// Makes a few calls in `member` one after another; their raw results.
+    ///
+    /// # Errors
+    ///
+    /// If the process is gone.
+    pub(crate) fn calls(&mut self, member: &Member, raws: &[Raw]) -> io::Result<Vec<i64>> {
+        for raw in raws {
+            self.send(member.channel, raw, 0)?;
+        }
+        raws.iter().map(|_| self.answer(member.channel)).collect()
+    }
+
     fn send(&mut self, channel: usize, raw: &Raw, of_child: u64) -> io::Result<()> {
         let mut message = [0_u8; WORDS * 8];
         let words = [raw.number].into_iter().chain(raw.args).chain([of_child]);
