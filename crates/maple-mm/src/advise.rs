@@ -15,7 +15,7 @@ use crate::flags::VmFlags;
 use crate::huge_pages::is_within_huge_page;
 use crate::layout::Capabilities;
 use crate::modify::{Holes, Part};
-use crate::page_side::{PageChange, PageSide};
+use crate::page_side::{Guards, PageChange, PageSide};
 use crate::profile::LinuxProfile;
 use crate::seal;
 use crate::space::AddressSpace;
@@ -29,6 +29,10 @@ impl<P: PageSide> AddressSpace<P> {
     /// pages. `MADV_DONTNEED`, `MADV_DONTNEED_LOCKED`, `MADV_FREE` and `MADV_GUARD_INSTALL` take
     /// the pages there are, `MADV_REMOVE` makes those of the file zero. The rest is only checked.
     ///
+    /// Where there are pages, every access to a guard is a [`Fault::NotMapped`](crate::Fault),
+    /// until `MADV_GUARD_REMOVE` or until it is unmapped: guards move with their mapping, go to
+    /// children, and outlast `mprotect`, `MADV_DONTNEED` and the end of a file.
+    ///
     /// # Complexity
     ///
     /// O(m log n) for m mappings in the range.
@@ -40,7 +44,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// - [`Errno::EPERM`]: a seal forbids it.
     /// - [`Errno::EAGAIN`]: `max_map_count` is reached, or there is no memory to take a part of
     ///   shared tables.
-    /// - [`Errno::ENOMEM`]: a hole. LINUX: what is mapped around the hole is advised all the same.
+    /// - [`Errno::ENOMEM`]: no memory for guards, or a hole. LINUX: what is mapped around the hole is advised all the same.
     ///
     /// LINUX: what precedes a mapping that refuses is advised.
     ///
@@ -101,8 +105,12 @@ impl<P: PageSide> AddressSpace<P> {
         match advice {
             MADV_GUARD_INSTALL => return self.install_guard(&part),
             MADV_COLLAPSE => return check_collapse(&part),
-            MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT | MADV_GUARD_REMOVE => {
+            MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT => {
                 return check_content_advice(&part.vma, advice);
+            }
+            MADV_GUARD_REMOVE => {
+                check_content_advice(&part.vma, advice)?;
+                return self.remove_guards(&part);
             }
             MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE => {
                 check_content_advice(&part.vma, advice)?;
@@ -128,7 +136,8 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// Takes the pages of a part out. Of explicitly huge pages only whole ones.
     ///
-    /// LINUX: a part that begins within one is refused, one that ends there is cut short.
+    /// LINUX: `MADV_FREE` takes pages only when memory is short; who asks for it must expect them
+    /// to be gone at once. Of huge pages, a part that begins within one is refused, one that ends there is cut short.
     fn discard_part(&mut self, part: &Part) -> Result<(), Errno> {
         let mut range = part.start..part.end;
         if part.vma.flags().contains(VmFlags::HUGETLB) {
@@ -140,23 +149,26 @@ impl<P: PageSide> AddressSpace<P> {
         if range.is_empty() {
             return Ok(());
         }
-        self.discard(range.clone())?;
+        let guards = Guards::of(&part.vma);
+        let discard = PageChange::Discard {
+            range: range.clone(),
+            guards,
+        };
+        // LINUX: cannot fail, because tables are not shared there.
+        self.change_pages(discard).map_err(|_| Errno::EAGAIN)?;
         if P::HAS_PAGES {
             self.renew_promise(&part.vma, range);
         }
         Ok(())
     }
 
-    /// Takes the pages of a range out; what is mapped stays.
-    ///
-    /// LINUX: cannot fail, because tables are not shared there. `MADV_FREE` takes pages only when
-    /// memory is short; who asks for it must expect them to be gone at once.
-    fn discard(&mut self, range: core::ops::Range<u64>) -> Result<(), Errno> {
+    /// Changes pages where what is mapped stays.
+    fn change_pages(&mut self, change: PageChange) -> Result<(), Errno> {
         if !P::HAS_PAGES {
             return Ok(());
         }
-        let change = [PageChange::Discard(range)];
-        self.pages.prepare(&change).map_err(|_| Errno::EAGAIN)?;
+        let change = [change];
+        self.pages.prepare(&change)?;
         self.pages.carry_out(&change);
         Ok(())
     }
@@ -177,21 +189,25 @@ impl<P: PageSide> AddressSpace<P> {
         if part.vma.is_anonymous() {
             self.prepare_anon(&part.vma)?;
         }
-        // Before anything is lost: marking may lack memory.
-        self.mark_guarded(part.start)?;
-        self.discard(part.start..part.end)
-    }
-
-    /// Marks the whole mapping at `addr`; it is never split for it.
-    fn mark_guarded(&mut self, addr: u64) -> Result<(), Errno> {
-        let Some(vma) = self.local_at(addr) else {
+        let range = part.start..part.end;
+        let Some(vma) = self.local_at(part.start) else {
             return Ok(());
         };
-        let flags = vma.flags() | VmFlags::MAYBE_GUARD;
-        if flags == vma.flags() {
-            return Ok(());
+        if vma.flags().contains(VmFlags::MAYBE_GUARD) {
+            return self.change_pages(PageChange::Guard(range));
         }
-        self.commit_put(vma.with_flags(flags))
+        // The whole mapping is marked; it is never split for it.
+        let mut edits = self.edits();
+        edits.put(vma.with_flags(vma.flags() | VmFlags::MAYBE_GUARD))?;
+        edits.guard(range);
+        self.commit(edits)
+    }
+
+    fn remove_guards(&mut self, part: &Part) -> Result<(), Errno> {
+        match Guards::of(&part.vma) {
+            Guards::None => Ok(()),
+            Guards::Perhaps => self.change_pages(PageChange::Unguard(part.start..part.end)),
+        }
     }
 
     fn advise_populate(&mut self, range: core::ops::Range<u64>, advice: i32) -> Result<(), Errno> {

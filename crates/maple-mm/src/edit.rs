@@ -1,6 +1,7 @@
 //! Changes to the tree: gathered first, reserved, then carried out without failing.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use maple_tree::IndexRange;
 
@@ -41,6 +42,8 @@ pub(crate) struct Edits {
     list: Vec<Edit>,
     /// Pages that move before anything else happens.
     moved: Option<MoveRange>,
+    /// Where guards take the place of pages.
+    guarded: Option<Range<u64>>,
 }
 
 impl Edits {
@@ -74,6 +77,11 @@ impl Edits {
     /// Moves pages before mappings change.
     pub(crate) const fn move_pages(&mut self, range: MoveRange) {
         self.moved = Some(range);
+    }
+
+    /// Puts guards in the place of the pages of `range`.
+    pub(crate) fn guard(&mut self, range: Range<u64>) {
+        self.guarded = Some(range);
     }
 
     /// Stores the pieces of `vma` outside `start..end`.
@@ -114,6 +122,7 @@ impl<P: PageSide> AddressSpace<P> {
             pool: self.system.pool(),
             list: Vec::new(),
             moved: None,
+            guarded: None,
         }
     }
 
@@ -125,6 +134,9 @@ impl<P: PageSide> AddressSpace<P> {
         }
         if let Some(range) = edits.moved {
             changes.moved(range)?;
+        }
+        if let Some(range) = &edits.guarded {
+            changes.guarded(range.clone())?;
         }
         for edit in &edits.list {
             match edit {

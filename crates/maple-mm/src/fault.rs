@@ -88,9 +88,10 @@ impl<P: PageSide> AddressSpace<P> {
     ///
     /// # Errors
     ///
-    /// A [`Fault`] says which signal code the program gets. `maps` does not change; a stack that
-    /// may not grow for its size has an anon_vma afterwards. Where a page could not be had, nothing
-    /// has changed. (LINUX: the anon_vma stays, and the stack stays grown.)
+    /// A [`Fault`] says which signal code the program gets. A stack that may not grow for its size
+    /// has an anon_vma afterwards, and one that does not allow the access has grown all the same.
+    /// Where a page could not be had, nothing has changed. (LINUX: the anon_vma stays, and the
+    /// stack stays grown.)
     ///
     /// # Examples
     ///
@@ -109,7 +110,7 @@ impl<P: PageSide> AddressSpace<P> {
         let above = self.find_vma(addr).cloned().ok_or(Fault::NotMapped)?;
         let changes_mappings = !above.contains(addr) || !above.anon().is_faulted();
         let is_explicit = above.flags().contains(VmFlags::HUGETLB);
-        let only_looks = access == Access::Execute && !is_explicit;
+        let only_looks = access == Access::Execute && !is_explicit && above.contains(addr);
         if !P::HAS_PAGES || !changes_mappings || only_looks {
             return self.touch(above, addr, access);
         }

@@ -2,11 +2,13 @@
 
 use core::fmt;
 
-use crate::abi::PAGE_SIZE;
 use crate::fault::{Access, Fault};
 use crate::mapped_pages::MappedPages;
 use crate::paging::{Arch, PhysMemory, TlbFlusher};
 use crate::space::AddressSpace;
+
+/// How many bytes are copied at a time.
+const PIECE: usize = 256;
 
 /// An access that a fault ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +85,8 @@ where
         Ok(())
     }
 
-    /// Copies `len` bytes within the address space, in ascending order, as the program would.
-    /// Where the target begins within the source, what was copied already is copied again.
+    /// Copies `len` bytes within the address space. Where both overlap, the target ends up with
+    /// what the source held before.
     ///
     /// # Complexity
     ///
@@ -93,6 +95,8 @@ where
     /// # Errors
     ///
     /// [`Unfinished`] at the first byte that may not be read or written; those before are copied.
+    /// Where the target begins within the source, pieces of 256 bytes are copied from the end on,
+    /// and `done` counts those at the end.
     ///
     /// # Examples
     ///
@@ -114,26 +118,32 @@ where
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn copy_within(&mut self, from: u64, to: u64, len: usize) -> Result<(), Unfinished> {
-        let mut piece = [0; 256];
+        let mut piece = [0; PIECE];
         let mut done = 0;
-        let before = |done| {
-            move |end: Unfinished| Unfinished {
-                done: done + end.done,
-                ..end
-            }
-        };
+        let is_within = to > from && to - from < len as u64;
         while done < len {
-            // A piece lies in one page of the source, so that it is read whole or not at all.
-            let source = at(from, done);
-            let room = (PAGE_SIZE - source % PAGE_SIZE) as usize;
-            let count = room.min(len - done).min(piece.len());
-            self.read(source, &mut piece[..count])
-                .map_err(before(done))?;
-            self.write(at(to, done), &piece[..count])
-                .map_err(before(done))?;
+            let count = (len - done).min(PIECE);
+            let first = if is_within { len - done - count } else { done };
+            let copied = self.copy_piece((at(from, first), at(to, first)), &mut piece[..count]);
+            copied.map_err(|end| Unfinished {
+                // What a piece lacks counts where pieces ascend: there is nothing before it else.
+                done: if is_within { done } else { done + end.done },
+                ..end
+            })?;
             done += count;
         }
         Ok(())
+    }
+
+    /// Copies as many bytes as `piece` has, as far as they can be read and then written.
+    fn copy_piece(&mut self, (from, to): (u64, u64), piece: &mut [u8]) -> Result<(), Unfinished> {
+        match self.read(from, piece) {
+            Ok(()) => self.write(to, piece),
+            Err(end) => {
+                self.write(to, &piece[..end.done])?;
+                Err(end)
+            }
+        }
     }
 
     fn resolve(&mut self, addr: u64, done: usize, access: Access) -> Result<(), Unfinished> {

@@ -69,6 +69,17 @@ pub struct Layout {
     pub gate: Gate,
 }
 
+impl Layout {
+    /// The same, as far as it lies below `end`.
+    pub(crate) fn within(self, end: u64) -> Self {
+        Self {
+            task_size: self.task_size.min(end),
+            mmap_base: self.mmap_base.min(end),
+            ..self
+        }
+    }
+}
+
 impl Default for Layout {
     /// An x86-64 program with nothing in it yet.
     fn default() -> Self {

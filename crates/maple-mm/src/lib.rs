@@ -107,7 +107,7 @@ pub use memory::{HeapChunks, TreeNodes, VmaPool, VmaRef, VmaSource};
 pub use memory_file::MemoryFile;
 pub use notifier::{Invalidation, RangeNotifier};
 pub use page_side::{
-    Alike, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
+    Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
 pub use profile::{AnonMergeRule, Configured, HugePlacement, LinuxProfile, MremapGeneration};
 pub use protect::KeyedProtection;

@@ -10,7 +10,6 @@ use crate::errno::Errno;
 use crate::file::Backing;
 use crate::flags::VmFlags;
 use crate::layout::Capabilities;
-use crate::memory::VmaRef;
 use crate::modify::{Holes, Part};
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
@@ -301,9 +300,8 @@ impl<P: PageSide> AddressSpace<P> {
         }
         let end = reached.min(range.end).max(range.start);
         let populated = self.try_populate(range.start, end);
-        // LINUX: without an explicitly huge page: `ENOMEM`.
-        let is_explicit = |vma: &VmaRef| vma.flags().contains(VmFlags::HUGETLB);
-        if populated == Err(Errno::EFAULT) && self.vmas_in(range).any(is_explicit) {
+        // LINUX: beyond the end of a file, at a guard, without an explicitly huge page.
+        if populated == Err(Errno::EFAULT) {
             return Err(Errno::ENOMEM);
         }
         // LINUX: without memory for a page: `EAGAIN`.

@@ -11,13 +11,16 @@ use crate::file::{File, FileKind};
 use crate::file_pages::{BusError, FilePagesRef};
 use crate::flags::VmFlags;
 use crate::huge_file::{HugeFile, HugeObject};
+use crate::memory::VmaRef;
 use crate::memory_file::MemoryFile;
 use crate::notifier::{Invalidation, RangeNotifier};
-use crate::page_side::{Alike, Inheritance, PageChange, PageSide, PageStrategy, Touch, Usage};
+use crate::page_side::{
+    Alike, Guards, Inheritance, PageChange, PageSide, PageStrategy, Touch, Usage,
+};
 use crate::paging::{
     Arch, Attributes, Content, CopyRange, Cow, FlushRange, Frame, FrameSize, Gather, LeafFlags,
     Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables, PagingError, PhysMemory, Protection,
-    Sharing, TableRange, TlbFlusher,
+    Sharing, TableRange, TableRanges, TlbFlusher,
 };
 use crate::system::System;
 use crate::teardown::Teardown;
@@ -164,10 +167,20 @@ where
         let tables = &mut self.tables;
         match change {
             PageChange::Move(range) => tables.prepare_move(*range, &mut gather),
-            PageChange::Clear(Teardown { mappings, .. }) | PageChange::Discard(mappings) => {
+            PageChange::Clear(Teardown {
+                mappings: range, ..
+            })
+            | PageChange::Discard {
+                range,
+                guards: Guards::None,
+            } => {
                 // Kept in the tables: the same call finds nothing left to do.
-                tables.prepare_zap(mappings.clone(), &mut gather).map(drop)
+                tables.prepare_zap(range.clone(), &mut gather).map(drop)
             }
+            PageChange::Discard { range, .. } | PageChange::Unguard(range) => {
+                tables.prepare_around_guards(range, &mut gather)
+            }
+            PageChange::Guard(range) => tables.prepare_guards(range, &mut gather),
             PageChange::Protect { range, .. } => tables.prepare_protect(range, &mut gather),
         }
     }
@@ -185,9 +198,12 @@ where
                 PageChange::Move(range) => {
                     (range.from..range.from + range.len, Invalidation::Moved)
                 }
-                PageChange::Clear(Teardown { mappings, .. }) | PageChange::Discard(mappings) => {
-                    (mappings.clone(), Invalidation::Unmapped)
-                }
+                PageChange::Clear(Teardown {
+                    mappings: range, ..
+                })
+                | PageChange::Discard { range, .. }
+                | PageChange::Guard(range)
+                | PageChange::Unguard(range) => (range.clone(), Invalidation::Unmapped),
                 PageChange::Protect { range, .. } => (range.clone(), Invalidation::Protected),
             };
             tell(&**notifier, &range, why);
@@ -306,7 +322,8 @@ where
 
     /// Gives `child` an entry for each page that faults could not rebuild.
     ///
-    /// LINUX: a mapping without an anon_vma has none: unwritten, shared, of a file only read.
+    /// LINUX: a mapping without an anon_vma has none: unwritten, shared, of a file only read;
+    /// unless it may have guards.
     fn copy_to(
         &mut self,
         child: &mut PageTables<A, M>,
@@ -316,7 +333,8 @@ where
         let mut run = 0..0;
         for (_, vma) in inheritance.mappings {
             let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
-            if vma.flags().intersects(left_out) || !vma.anon().is_faulted() {
+            let is_needed = vma.anon().is_faulted() || vma.flags().contains(VmFlags::MAYBE_GUARD);
+            if vma.flags().intersects(left_out) || !is_needed {
                 continue;
             }
             if (inheritance.is_cancelled)() {
@@ -361,20 +379,27 @@ where
         let mut flusher = NoTlb;
         let who = told(&mut flusher, self.huge.as_ref());
         let mut gather = Gather::new(self.tables.memory().clone(), who);
-        for (_, vma) in inheritance.mappings {
-            let left_out = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
-            if !vma.flags().intersects(left_out) {
-                continue;
-            }
-            let addresses = vma.start()..vma.end();
-            let zapped = child.zap(addresses.clone(), &mut gather);
-            zapped.map_err(|_| Errno::ENOMEM)?;
-            // What is not empty is kept, so that neighbours need not be looked for.
-            let tables = TableRange {
-                addresses,
-                floor: 0,
-                ceiling: 0,
+        let left_out = || {
+            let is_left_out = |vma: &&VmaRef| {
+                vma.flags()
+                    .intersects(VmFlags::DONTCOPY | VmFlags::WIPEONFORK)
             };
+            let mappings = inheritance.mappings.iter().map(|(_, vma)| vma);
+            mappings
+                .filter(is_left_out)
+                .map(|vma| vma.start()..vma.end())
+        };
+        for addresses in left_out() {
+            let zapped = child.zap(addresses, &mut gather);
+            zapped.map_err(|_| Errno::ENOMEM)?;
+        }
+        // What is not empty is kept, so that neighbours need not be looked for.
+        let anywhere = TableRange {
+            addresses: 0..0,
+            floor: 0,
+            ceiling: 0,
+        };
+        for tables in TableRanges::<A, _>::new(left_out(), &anywhere) {
             child.free_tables(&tables, &mut gather);
         }
         Ok(())
@@ -388,6 +413,8 @@ where
     F: TlbFlusher + Clone,
 {
     const HAS_PAGES: bool = true;
+
+    const ADDRESSES_END: u64 = A::USER_END;
 
     fn prepare(&mut self, changes: &[PageChange]) -> Result<(), Errno> {
         // What a move prepares can be seen, as tables; so it comes last.
@@ -424,6 +451,7 @@ where
             return self.touch_explicit(touch, source);
         }
         match self.tables.entry(touch.addr) {
+            Some(page) if page.is_guard() => Err(Fault::NotMapped),
             Some(page) => self.touch_present(page, touch),
             None => self.touch_missing(touch),
         }
@@ -488,7 +516,13 @@ fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher>(
             tables.free_tables(&teardown.table_range(), gather);
             Ok(())
         }
-        PageChange::Discard(range) => tables.zap(range.clone(), gather),
+        PageChange::Discard {
+            range,
+            guards: Guards::None,
+        } => tables.zap(range.clone(), gather),
+        PageChange::Discard { range, .. } => tables.zap_around_guards(range, gather),
+        PageChange::Guard(range) => tables.install_guards(range, gather),
+        PageChange::Unguard(range) => tables.remove_guards(range, gather),
         PageChange::Protect { range, flags } => {
             let protection = Protection {
                 rights: rights(*flags),
@@ -592,6 +626,16 @@ impl From<BusError> for Fault {
         match error {
             BusError::OutOfMemory => Self::OutOfMemory,
             BusError::BeyondEnd | BusError::Unreadable => Self::Bus,
+        }
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F> Drop for MappedPages<A, M, F> {
+    /// Who replaces the pages of an address space by others still gives huge ones back.
+    fn drop(&mut self) {
+        let explicit = self.tables.drop_all();
+        if let Some(system) = &self.huge {
+            system.huge_pool().put_back(explicit);
         }
     }
 }

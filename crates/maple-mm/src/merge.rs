@@ -77,18 +77,28 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn is_mergeable(&self, neighbour: &Vma) -> bool {
+        if planted!(MergeRule) {
+            return false;
+        }
         let content = self.candidate.content;
         let differing = neighbour.flags() ^ content.flags;
         (differing - ignored(self.profile)).is_empty()
-            && (neighbour.backing().is_same(&content.backing)
-                || planted!(MergeFile)
-                    && neighbour.file().is_some()
-                    && content.backing.file().is_some())
-            && (self.has_compatible_anon(neighbour.anon()) || planted!(MergeAnon))
-            && !planted!(MergeRule)
+            && self.has_same_backing(neighbour)
+            && self.has_compatible_anon(neighbour.anon())
+    }
+
+    fn has_same_backing(&self, neighbour: &Vma) -> bool {
+        let own = &self.candidate.content.backing;
+        if planted!(MergeFile) && own.file().is_some() && neighbour.file().is_some() {
+            return true;
+        }
+        neighbour.backing().is_same(own)
     }
 
     fn has_compatible_anon(&self, neighbour: Anon) -> bool {
+        if planted!(MergeAnon) {
+            return true;
+        }
         let own = self.candidate.content.anon;
         match self.profile.anon_merge {
             AnonMergeRule::EitherSide => match (neighbour.is_faulted(), own.is_faulted()) {

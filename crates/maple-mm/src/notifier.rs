@@ -23,7 +23,8 @@ pub enum Invalidation {
 /// Somebody who keeps translations of an address space of his own.
 ///
 /// Between `begin` and `end` of a range he makes no new ones for it; when `begin` returns he uses
-/// none. Calls for different ranges may nest. A change that is refused is not told of.
+/// none. Calls for different ranges may nest. A call that is refused is not told of, but for a
+/// fork, and for a page that could not be replaced for lack of memory.
 ///
 /// LINUX: `invalidate_range_start` and `_end` of an `mmu_notifier`. A child does not inherit it.
 ///

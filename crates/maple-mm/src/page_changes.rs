@@ -37,6 +37,10 @@ impl PageChanges {
         }
     }
 
+    pub(crate) fn guarded(&mut self, range: Range<u64>) -> Result<(), Errno> {
+        self.push(PageChange::Guard(range))
+    }
+
     pub(crate) fn clear(&mut self, range: IndexRange) -> Result<(), Errno> {
         debug_assert!(self.cleared.is_none(), "one range is cleared at a time");
         self.cleared = Some(range);
@@ -70,7 +74,7 @@ impl PageChanges {
     pub(crate) fn bound(&mut self, tree: &Mappings) {
         for change in &mut self.list {
             if let PageChange::Clear(teardown) = change {
-                teardown.tables = neighbours(tree, &teardown.mappings);
+                teardown.tables = neighbours(tree, &teardown.tree);
             }
         }
     }

@@ -26,6 +26,9 @@ pub trait PageSide: Sized + fmt::Debug {
     /// Whether there are pages at all. If not, nothing below is asked for.
     const HAS_PAGES: bool;
 
+    /// Where the addresses end that pages can be at, exclusive.
+    const ADDRESSES_END: u64;
+
     /// Does all of `changes` that can fail, for one [`carry_out`](Self::carry_out) that follows
     /// at once, or for none. No page and no right changes, and no counter but that of tables
     /// where a huge page had to be split.
@@ -85,7 +88,16 @@ pub enum PageChange {
     /// The pages go away, and tables that nobody needs any more.
     Clear(Teardown),
     /// The pages go away; what is mapped stays (`madvise`, a file that became shorter).
-    Discard(Range<u64>),
+    Discard {
+        /// `start..end`.
+        range: Range<u64>,
+        /// Whether there may be guards, which stay.
+        guards: Guards,
+    },
+    /// The pages make place for guards: no access gets past them.
+    Guard(Range<u64>),
+    /// The guards go away; pages between them stay.
+    Unguard(Range<u64>),
     /// The mapping of the range has these flags from now on.
     Protect {
         /// `start..end`.
@@ -93,6 +105,25 @@ pub enum PageChange {
         /// The new flags.
         flags: VmFlags,
     },
+}
+
+/// Whether a range may have guards (`MADV_GUARD_INSTALL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guards {
+    /// It has none.
+    None,
+    /// Some were installed in its mapping once.
+    Perhaps,
+}
+
+impl Guards {
+    pub(crate) const fn of(vma: &Vma) -> Self {
+        if vma.flags().contains(VmFlags::MAYBE_GUARD) {
+            Self::Perhaps
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// An access to one byte of a mapping that allows it.
@@ -187,6 +218,8 @@ pub struct NoPages;
 
 impl PageSide for NoPages {
     const HAS_PAGES: bool = false;
+
+    const ADDRESSES_END: u64 = u64::MAX;
 
     fn prepare(&mut self, _: &[PageChange]) -> Result<(), Errno> {
         Ok(())

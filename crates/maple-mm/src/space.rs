@@ -198,7 +198,8 @@ impl AddressSpace {
 }
 
 impl<P: PageSide> AddressSpace<P> {
-    /// An address space with no mapping, whose pages are kept by `pages`, which has none yet.
+    /// An address space with no mapping, whose pages are kept by `pages`, which has none yet. A
+    /// layout that is too large for them is cut: mappings end where page tables end.
     ///
     /// # Examples
     ///
@@ -227,7 +228,7 @@ impl<P: PageSide> AddressSpace<P> {
             promises: OwnPromises::none(&setup.system),
             system: setup.system,
             profile: setup.profile,
-            layout: setup.layout,
+            layout: setup.layout.within(P::ADDRESSES_END),
             limits: setup.limits,
             capabilities: setup.capabilities,
             tree: Mappings::with_gaps_in(nodes),
@@ -331,9 +332,10 @@ impl<P: PageSide> AddressSpace<P> {
         &self.layout
     }
 
-    /// Replaces the layout: what `prctl(PR_SET_MM)` changes, or what was learned late.
+    /// Replaces the layout: what `prctl(PR_SET_MM)` changes, or what was learned late. It is cut
+    /// to what page tables can map.
     pub fn set_layout(&mut self, layout: Layout) {
-        self.layout = layout;
+        self.layout = layout.within(P::ADDRESSES_END);
     }
 
     /// Replaces the privileges, as a change of credentials does.

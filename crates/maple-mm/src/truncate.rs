@@ -7,7 +7,7 @@ use crate::abi::PAGE_SIZE;
 use crate::errno::Errno;
 use crate::file::FileRef;
 use crate::file_pages::FilePagesRef;
-use crate::page_side::{PageChange, PageSide};
+use crate::page_side::{Guards, PageChange, PageSide};
 use crate::space::AddressSpace;
 use crate::vma::Vma;
 
@@ -97,7 +97,8 @@ impl<P: PageSide> AddressSpace<P> {
             if range.is_empty() {
                 continue;
             }
-            batch.push(PageChange::Discard(range));
+            let guards = Guards::of(vma);
+            batch.push(PageChange::Discard { range, guards });
             if batch.len() == BATCH {
                 act(&mut self.pages, batch)?;
                 batch.clear();

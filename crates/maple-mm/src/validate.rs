@@ -12,7 +12,7 @@ use crate::vma::Vma;
 /// An invariant of an [`AddressSpace`] that does not hold: its ID and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// `A1` to `A8` of [`AddressSpace::validate`], `PG1` to `PG5` of
+    /// `A1` to `A8` of [`AddressSpace::validate`], `PG1` to `PG6` of
     /// [`AddressSpace::validate_pages`].
     pub id: &'static str,
     /// The first byte of the mapping, or of what is wrong.

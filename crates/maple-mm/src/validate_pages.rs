@@ -19,7 +19,8 @@ where
     /// - **PG2** a private page lies in a private mapping that has an anon_vma;
     /// - **PG3** a page allows what its mapping allows; writing may be left out;
     /// - **PG4** the zero page is in anonymous memory, and a page of a file in a mapping of one;
-    /// - **PG5** a mapping of explicitly huge pages has such pages, and no other has.
+    /// - **PG5** a mapping of explicitly huge pages has such pages, and no other has;
+    /// - **PG6** guards are in mappings in which some were installed.
     ///
     /// What page tables themselves promise is checked by
     /// [`validate_family`](crate::paging::validate_family).
@@ -63,6 +64,9 @@ fn wrong(page: Mapped, vma: &Vma) -> Option<&'static str> {
     let is_right = allows(LeafFlags::READ) == flags.intersects(VmFlags::ACCESS)
         && allows(LeafFlags::EXECUTE) == flags.contains(VmFlags::EXEC)
         && (flags.contains(VmFlags::WRITE) || !allows(LeafFlags::WRITE));
+    if page.is_guard() {
+        return (!flags.contains(VmFlags::MAYBE_GUARD)).then_some("PG6");
+    }
     let is_private = !flags.contains(VmFlags::SHARED) && vma.anon().is_faulted();
     match attributes.kind {
         PageKind::Anon if !is_private => Some("PG2"),
@@ -177,6 +181,17 @@ mod tests {
         tables.map_zero_page(SECOND, READ, &mut gather).unwrap();
         gather.finish();
         assert_eq!(space.validate_pages().unwrap_err().id, "PG4");
+    }
+
+    #[test]
+    fn a_guard_where_none_was_installed_is_found() {
+        let (mut space, _memory) = written(MAP_PRIVATE);
+        let tables = &mut space.pages.tables;
+        let mut gather = tables.gather(NoTlb);
+        let range = SECOND..SECOND + PAGE_SIZE;
+        tables.install_guards(&range, &mut gather).unwrap();
+        gather.finish();
+        assert_eq!(space.validate_pages().unwrap_err().id, "PG6");
     }
 
     #[test]

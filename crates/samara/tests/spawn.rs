@@ -334,6 +334,14 @@ mod refusals {
     }
 
     #[test]
+    fn results_that_would_get_lost_are_refused_before_measuring() {
+        let one = std::env::temp_dir().join("samara-forks-one-file");
+        let one = one.to_str().expect("a path in UTF-8");
+        assert_refused(&["--json", one, "--plot", one], "the same file");
+        assert_refused(&["--plot", "-"], "name a file");
+    }
+
+    #[test]
     fn help_has_an_example() {
         let output = ran(&["--help"]);
         assert!(text(&output).contains("samara spawn --kernel --json forks.json"));

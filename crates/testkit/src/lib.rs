@@ -35,5 +35,5 @@ pub use op::{FitRequest, Op, Part, Step, Write};
 pub use parse::{ParseOpError, parse_trace};
 pub use proptest;
 pub use rng::SplitMix;
-pub use runner::{Gaps, Plan, Report, fresh_seed, replay, replay_ops, run_seed};
+pub use runner::{Gaps, Plan, Report, fresh_seed, replay, replay_ops, report, run_seed};
 pub use token::{Ledger, TestValue, Token};

@@ -114,10 +114,16 @@ pub fn fresh_seed(test: &str) -> u64 {
         Ok(text) => parse_seed(&text),
         Err(_) => hasher.finish(),
     };
-    let line = format!("{test}: fresh seed, repeat with SAMARA_SEED={seed:#x}\n");
-    // A closed standard error is no reason to fail a test.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    report(&format!(
+        "{test}: fresh seed, repeat with SAMARA_SEED={seed:#x}"
+    ));
     seed
+}
+
+/// Prints a line past the test harness's capture: how much a test that passed has tried.
+pub fn report(line: &str) {
+    // A closed standard error is no reason to fail a test.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn parse_seed(text: &str) -> u64 {

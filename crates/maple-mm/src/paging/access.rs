@@ -76,26 +76,6 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         Ok(u64::from_ne_bytes(bytes))
     }
 
-    /// As [`read`](Self::read); each fault goes to `resolve`, which maps what is missing or
-    /// refuses: whatever it resolves is tried again.
-    ///
-    /// # Errors
-    ///
-    /// What `resolve` refuses with.
-    pub fn read_with<E>(
-        &mut self,
-        addr: u64,
-        buffer: &mut [u8],
-        mut resolve: impl FnMut(&mut Self, PageFault) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut done = 0;
-        while let Err(interrupted) = self.read(addr + done as u64, &mut buffer[done..]) {
-            done += interrupted.done;
-            resolve(self, interrupted.fault)?;
-        }
-        Ok(())
-    }
-
     /// As [`write`](Self::write); each fault goes to `resolve`, which lets the page be written or
     /// refuses: whatever it resolves is tried again.
     ///

@@ -42,7 +42,8 @@ pub enum PageKind {
     File,
     /// A page of shared memory.
     Shmem,
-    /// The zero page: neither counted nor freed, and never writable.
+    /// The zero page: neither counted nor freed, and never writable. Where user mode may not use
+    /// it, a guard.
     Special,
 }
 

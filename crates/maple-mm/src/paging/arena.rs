@@ -13,8 +13,8 @@ use lock_api::{Mutex, RawMutex};
 
 use super::buddy::{Buddy, History};
 use super::memory::{
-    Content, FRAME_BYTES, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts, PhysAddr,
-    PhysMemory, Words,
+    Content, FRAME_BYTES, FRAME_WORDS, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts,
+    PhysAddr, PhysMemory, Words,
 };
 
 /// No allocation is to be refused.
@@ -39,6 +39,15 @@ impl ArenaLayout {
     pub const fn of_frames(frames: u32) -> Self {
         let base = PhysAddr::new(0);
         Self { frames, base }
+    }
+
+    fn check(self) -> Result<(), ArenaError> {
+        let Self { frames, base } = self;
+        let end = base.as_u64().checked_add(u64::from(frames) * FRAME_BYTES);
+        if frames == 0 || base.as_u64() % FrameSize::HUGE.bytes() != 0 || end.is_none() {
+            return Err(ArenaError::Layout);
+        }
+        Ok(())
     }
 }
 
@@ -79,15 +88,14 @@ impl core::error::Error for ArenaError {}
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Arena<R> {
-    /// What the allocator gave, to be given back.
-    raw: NonNull<u8>,
-    layout: Layout,
-    /// The first multiple of 2 MiB in it.
+    /// What the allocator gave, to be given back; `None` where the memory is somebody else's.
+    own: Option<(NonNull<u8>, Layout)>,
+    /// The first frame.
     ///
     /// # Invariants
     ///
-    /// - **AR1** `infos.len()` frames from here are within `raw` and `layout`, hold initialized
-    ///   bytes, and this program accesses them as `Words` only.
+    /// - **AR1** `infos.len()` frames from here are within what is `own`, or stay for ever; they
+    ///   hold initialized bytes, and this program accesses them as `Words` only.
     first: NonNull<Words>,
     base: PhysAddr,
     infos: Box<[FrameInfo]>,
@@ -99,12 +107,13 @@ pub struct Arena<R> {
 }
 
 // SAFETY:
-// - `raw` and `first` own their allocation: nothing of it belongs to the thread that made it.
+// - `own` and `first` lead to an allocation of their own, or to one of nobody's: nothing of it
+//   belongs to the thread that made it.
 // - The other fields are `Send` if the lock is.
 unsafe impl<R: Send> Send for Arena<R> {}
 
 // SAFETY:
-// - What `first` points to is shared as atomic words only (AR1); `raw` is used by `drop` alone.
+// - What `first` points to is shared as atomic words only (AR1); `own` is used by `drop` alone.
 // - The other fields are `Sync` if the lock is.
 unsafe impl<R: Send + Sync> Sync for Arena<R> {}
 
@@ -119,18 +128,64 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
     ///
     /// An [`ArenaError`].
     pub fn new(layout: ArenaLayout) -> Result<Self, ArenaError> {
-        let ArenaLayout { frames, base } = layout;
-        let end = base.as_u64().checked_add(u64::from(frames) * FRAME_BYTES);
-        if frames == 0 || base.as_u64() % FrameSize::HUGE.bytes() != 0 || end.is_none() {
-            return Err(ArenaError::Layout);
-        }
-        let infos = infos(frames).ok_or(ArenaError::OutOfMemory)?;
-        let free = Buddy::new(frames).ok_or(ArenaError::OutOfMemory)?;
-        let (raw, layout, first) = reserve(frames).ok_or(ArenaError::OutOfMemory)?;
+        layout.check()?;
+        let (raw, allocation, first) = reserve(layout.frames).ok_or(ArenaError::OutOfMemory)?;
         // INVARIANT: AR1 is what `reserve` promises.
+        Self::of(layout, (Some((raw, allocation)), first), History::Untouched).inspect_err(|_| {
+            // SAFETY: `raw` came from `alloc_zeroed` with this layout; nobody else has it.
+            unsafe { dealloc(raw.as_ptr(), allocation) };
+        })
+    }
+
+    /// Makes an arena of memory that is there: on bare metal, of a range of the direct map.
+    ///
+    /// `words` are the frames, 512 words each, and `base` is the physical address of the first, a
+    /// multiple of 2 MiB. What is in them does not matter. Words behind the last whole frame are
+    /// left alone, and so is what lies beyond 2³² frames.
+    ///
+    /// # Complexity
+    ///
+    /// As [`new`](Self::new).
+    ///
+    /// # Errors
+    ///
+    /// An [`ArenaError`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::paging::{Arena, Content, FrameSize, PhysAddr, PhysMemory};
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// // A kernel's is the part of its direct map that nobody else uses.
+    /// static FRAMES: [AtomicU64; 8 * 512] = [const { AtomicU64::new(7) }; 8 * 512];
+    /// let arena = Arena::<parking_lot::RawMutex>::over(&FRAMES, PhysAddr::new(0x10_0000_0000))?;
+    /// let frame = arena.allocate(FrameSize::SMALL, Content::Zeroed)?;
+    /// assert_eq!(frame.addr(), PhysAddr::new(0x10_0000_1000));
+    /// assert_eq!(FRAMES[512].load(Ordering::Relaxed), 0);
+    /// arena.release(frame);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn over(words: &'static [AtomicU64], base: PhysAddr) -> Result<Self, ArenaError> {
+        let (frames, _) = words.as_chunks::<FRAME_WORDS>();
+        let layout = ArenaLayout {
+            frames: u32::try_from(frames.len()).unwrap_or(u32::MAX),
+            base,
+        };
+        layout.check()?;
+        // INVARIANT: AR1: the words are borrowed for ever, as atomic ones.
+        Self::of(layout, (None, NonNull::from(frames).cast()), History::Used)
+    }
+
+    fn of(
+        layout: ArenaLayout,
+        (own, first): (Option<(NonNull<u8>, Layout)>, NonNull<Words>),
+        history: History,
+    ) -> Result<Self, ArenaError> {
+        let ArenaLayout { frames, base } = layout;
+        let infos = infos(frames).ok_or(ArenaError::OutOfMemory)?;
+        let free = Buddy::new(frames, history).ok_or(ArenaError::OutOfMemory)?;
         let mut arena = Self {
-            raw,
-            layout,
+            own: None,
             first,
             base,
             infos,
@@ -143,6 +198,7 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
         arena.zero_page = taken.map_err(|_| ArenaError::Layout)?.into_addr();
         // The zero page is not counted.
         arena.in_use.store(0, Ordering::Relaxed);
+        arena.own = own;
         Ok(arena)
     }
 
@@ -243,8 +299,10 @@ fn reserve(frames: u32) -> Option<(NonNull<u8>, Layout, NonNull<Words>)> {
 
 impl<R> Drop for Arena<R> {
     fn drop(&mut self) {
-        // SAFETY: `raw` came from `alloc_zeroed` with this layout, and is freed once, here.
-        unsafe { dealloc(self.raw.as_ptr(), self.layout) };
+        if let Some((raw, layout)) = self.own {
+            // SAFETY: `raw` came from `alloc_zeroed` with this layout, and is freed once, here.
+            unsafe { dealloc(raw.as_ptr(), layout) };
+        }
     }
 }
 
@@ -293,7 +351,7 @@ impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
         let words = unsafe { self.first.add(number) };
         // SAFETY:
         // - The frame is initialized, and accessed as `Words` only (AR1), which are atomic.
-        // - It is aligned: to 4 KiB, from a multiple of 2 MiB on.
+        // - It is aligned as words are: so is the first.
         // - It lives as long as the arena, which the result borrows.
         unsafe { words.as_ref() }
     }

@@ -42,15 +42,15 @@ pub(super) struct Buddy {
 }
 
 impl Buddy {
-    /// `len` frames, all free and never used; `None` without memory for the lists.
-    pub(super) fn new(len: u32) -> Option<Self> {
+    /// `len` frames, all free; `None` without memory for the lists.
+    pub(super) fn new(len: u32, history: History) -> Option<Self> {
         let mut nodes = Vec::new();
         nodes.try_reserve_exact(len as usize).ok()?;
         let node = Node {
             next: NOBODY,
             previous: NOBODY,
             free: None,
-            history: History::Untouched,
+            history,
         };
         nodes.resize(len as usize, node);
         let heads = [NOBODY; ORDERS];
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_was_cut_up_is_joined_again() {
-        let mut buddy = Buddy::new(1024 + 3).unwrap();
+        let mut buddy = Buddy::new(1024 + 3, History::Untouched).unwrap();
         let whole = buddy.free_blocks();
         assert_eq!(whole[9], 2);
         let blocks: Vec<_> = [0, 3, 9, 0, 1, 0]
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_block_that_was_used_in_part_is_said_to_be_used() {
-        let mut buddy = Buddy::new(512).unwrap();
+        let mut buddy = Buddy::new(512, History::Untouched).unwrap();
         let (first, _) = buddy.take(0).unwrap();
         buddy.give(first, 0);
         assert_eq!(buddy.take(9), Some((0, History::Used)));

@@ -63,6 +63,7 @@ mod error;
 mod fork;
 mod free;
 mod gather;
+mod guard;
 mod iter;
 mod memory;
 mod path;

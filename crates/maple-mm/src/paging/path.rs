@@ -214,8 +214,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             place.table.put::<A>(place.index, place.level, entry);
             place = place.below::<A>(Table::at(&self.memory, *table), addr);
         }
-        self.counters
-            .add::<A>(Class::Table, level + 1, missing as u64);
+        for level in level + 1..=level + missing {
+            self.counters.add::<A>(Class::Table, level, 1);
+        }
         Ok(place)
     }
 

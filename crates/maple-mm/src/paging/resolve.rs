@@ -64,7 +64,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         gather: &mut Gather<A, M, F>,
     ) -> Result<Resolved, PagingError> {
         let mut place = self.own_leaf(addr, gather)?;
-        let Entry::Leaf(mut leaf) = place.entry::<A>() else {
+        let Some(mut leaf) = page_of::<A>(place) else {
             return Err(PagingError::NotMapped);
         };
         if let Plan::Split = self.write_plan(place, leaf, sharing) {
@@ -113,7 +113,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         gather: &mut Gather<A, M, F>,
     ) -> Result<bool, PagingError> {
         let place = self.own_leaf(addr, gather)?;
-        let Entry::Leaf(leaf) = place.entry::<A>() else {
+        let Some(leaf) = page_of::<A>(place) else {
             return Err(PagingError::NotMapped);
         };
         Ok(!matches!(
@@ -160,6 +160,14 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             note_dirty(&self.memory, old);
             gather.frame(old.frame);
         }
+    }
+}
+
+/// What an entry maps, unless that is a guard.
+fn page_of<A: Arch>(place: Place<'_>) -> Option<Leaf> {
+    match place.entry::<A>() {
+        Entry::Leaf(leaf) if !leaf.is_guard() => Some(leaf),
+        _ => None,
     }
 }
 

@@ -114,16 +114,14 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         if from.abs_diff(to) < len || self.leaves(&range.target()).next().is_some() {
             return Err(PagingError::Occupied);
         }
-        let prepared = self.prepare_steps(range, gather);
-        if prepared.is_err() {
+        self.prepare_steps(range, gather).inspect_err(|_| {
             let made = TableRange {
                 addresses: range.target(),
                 floor: 0,
                 ceiling: 0,
             };
             self.free_empty(&made, gather);
-        }
-        prepared
+        })
     }
 
     fn prepare_steps<F: TlbFlusher>(
@@ -149,15 +147,35 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             };
             self.own(left.from, gather, |at| at > level)?;
             let target = self.own_or_create(left.to, level, gather)?;
-            self.vacate(target, left.to, gather);
+            if target.entry::<A>() != Entry::Empty && level > 0 {
+                self.free_below(region::<A>(left.to, level), gather)?;
+            }
             left = left.after(len);
         }
         Ok(())
     }
 
-    /// What to do next; the same before and after [`prepare_move`](Self::prepare_move).
+    /// Frees the tables below the entry that maps all of `addresses`; they are empty.
+    fn free_below<F: TlbFlusher>(
+        &self,
+        addresses: Range<u64>,
+        gather: &mut Gather<A, M, F>,
+    ) -> Result<(), PagingError> {
+        self.own_all(&addresses, gather)?;
+        let tables = TableRange {
+            floor: addresses.start,
+            ceiling: addresses.end,
+            addresses,
+        };
+        self.free_empty(&tables, gather);
+        Ok(())
+    }
+
+    /// What to do next. The same before and after [`prepare_steps`](Self::prepare_steps), which
+    /// splits huge pages, makes tables for the target and copies shared ones: this depends on the
+    /// addresses, and on where in the source pages are.
     fn next_step(&self, left: MoveRange) -> Step {
-        let level = self.move_level(left);
+        let level = Self::move_level(left);
         let source = self.find(left.from, level);
         let rest = (region::<A>(left.from, source.level).end - left.from).min(left.len);
         match source.entry::<A>() {
@@ -168,14 +186,11 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    /// The highest level at which the first part of a move is one entry, and goes where none is.
-    fn move_level(&self, left: MoveRange) -> usize {
+    /// The highest level at which the first part of a move is one entry.
+    fn move_level(left: MoveRange) -> usize {
         let fits = |level: &usize| {
             let span = A::span(*level);
-            left.len >= span
-                && left.from.is_multiple_of(span)
-                && left.to.is_multiple_of(span)
-                && self.is_vacant(self.find(left.to, *level))
+            left.len >= span && left.from.is_multiple_of(span) && left.to.is_multiple_of(span)
         };
         (1..A::LEVELS - 1).rev().find(fits).unwrap_or(0)
     }

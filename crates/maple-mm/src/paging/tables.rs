@@ -151,8 +151,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    /// The bytes of all tables below the root, as Linux counts them: each table that can be
-    /// reached, shared or not, and never the root.
+    /// The bytes of tables, as Linux counts them: each that can be reached, shared or not, of the
+    /// three lowest levels, and never the root.
     #[must_use]
     pub fn pgtables_bytes(&self) -> u64 {
         self.counters.get(Class::Table) * FRAME_BYTES
@@ -272,7 +272,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    fn put(&self, place: Place<'_>, leaf: Leaf) {
+    pub(super) fn put(&self, place: Place<'_>, leaf: Leaf) {
         let entry = Entry::Leaf(leaf);
         if let Some(class) = Class::of(entry) {
             self.counters.add::<A>(class, place.level, 1);

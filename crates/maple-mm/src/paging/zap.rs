@@ -186,7 +186,12 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    fn zap_leaf<F: TlbFlusher>(&self, place: Place<'_>, addr: u64, gather: &mut Gather<A, M, F>) {
+    pub(super) fn zap_leaf<F: TlbFlusher>(
+        &self,
+        place: Place<'_>,
+        addr: u64,
+        gather: &mut Gather<A, M, F>,
+    ) {
         let entry = place.table.take::<A>(place.index, place.level);
         if let Some(class) = Class::of(entry) {
             self.counters.remove::<A>(class, place.level, 1);
@@ -269,15 +274,17 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    /// Gives up everything without a flush: no processor uses the tables.
-    pub(super) fn drop_all(&mut self) {
+    /// Gives up everything without a flush: no processor uses the tables. Says how many explicitly
+    /// huge pages are free now.
+    pub(crate) fn drop_all(&mut self) -> u64 {
+        let mut explicit = 0;
         for index in 0..Self::user_entries() {
             let level = A::LEVELS - 1;
             if let Entry::Table(child, _) = self.root_table().take::<A>(index, level) {
-                // Nobody is there to be told of explicitly huge pages.
-                let _: u64 = subtree::release::<A, M>(&self.memory, child, level - 1);
+                explicit += subtree::release::<A, M>(&self.memory, child, level - 1);
             }
         }
         self.counters.clear();
+        explicit
     }
 }

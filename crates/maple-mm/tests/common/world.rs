@@ -4,13 +4,13 @@
 //! What is mapped is asked of the address space itself, which the kernel checks in `samara torture`;
 //! the model says what is in it. How a program reaches its memory is up to it: [`Program`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::common::paged::{Memory, REGULAR, Space, check, contents, opened, plans};
 use crate::common::{BASE, memory, page};
-use maple_mm::paging::{PageKind, PhysMemory, TlbFlusher};
+use maple_mm::paging::{Mapped, PageKind, PhysMemory, TlbFlusher};
 use maple_mm::{
     Errno, Fault, FilePagesRef, FileRef, ForkPlan, MmapFile, MmapRequest, MremapRequest, VmFlags,
     VmaRef, abi::*, truncate,
@@ -60,6 +60,8 @@ type Private = BTreeMap<u64, Words>;
 struct Side<P> {
     program: P,
     private: Private,
+    /// Pages that no access gets past.
+    guards: BTreeSet<u64>,
 }
 
 pub(crate) struct World<P> {
@@ -91,6 +93,9 @@ impl<P: Program> Side<P> {
             return Err(Fault::NotAllowed);
         }
         let index = (addr - BASE) / PAGE_SIZE;
+        if self.guards.contains(&index) {
+            return Err(Fault::NotMapped);
+        }
         let place = file_place(vma, addr);
         if let Some(words) = self.private.get(&index) {
             return Ok(*words);
@@ -135,8 +140,9 @@ impl<P: Program> Side<P> {
     /// Forgets what is not mapped any more.
     fn forget_unmapped(&mut self) {
         let space = self.program.space();
-        self.private
-            .retain(|index, _| space.vma_at(page(*index)).is_some());
+        let is_mapped = |index: u64| space.vma_at(page(index)).is_some();
+        self.private.retain(|index, _| is_mapped(*index));
+        self.guards.retain(|index| is_mapped(*index));
     }
 }
 
@@ -157,6 +163,7 @@ impl<P: Program> World<P> {
         let side = Side {
             program,
             private: Private::new(),
+            guards: BTreeSet::new(),
         };
         Self {
             sides: vec![side],
@@ -245,6 +252,7 @@ impl<P: Program> World<P> {
         if mapped.is_ok() {
             for index in first..first + len {
                 side.private.remove(&index);
+                side.guards.remove(&index);
             }
             let vma = side
                 .program
@@ -297,6 +305,8 @@ impl<P: Program> World<P> {
             MADV_KEEPONFORK,
             MADV_REMOVE,
             MADV_POPULATE_WRITE,
+            MADV_GUARD_INSTALL,
+            MADV_GUARD_REMOVE,
         ]);
         let side = &mut self.sides[which];
         let pages = first..first + len;
@@ -321,6 +331,13 @@ impl<P: Program> World<P> {
             match advice {
                 MADV_DONTNEED => {
                     side.private.remove(&index);
+                }
+                MADV_GUARD_INSTALL => {
+                    side.private.remove(&index);
+                    side.guards.insert(index);
+                }
+                MADV_GUARD_REMOVE => {
+                    side.guards.remove(&index);
                 }
                 MADV_FREE if vma.is_anonymous() => {
                     side.private.remove(&index);
@@ -373,19 +390,26 @@ impl<P: Program> World<P> {
         match moved {
             Ok(at) if at != page(first) => {
                 let kept = len.min(new_len);
-                let words: Vec<_> = (0..len)
-                    .map(|offset| side.private.remove(&(first + offset)))
-                    .collect();
+                let take = |offset| {
+                    let words = side.private.remove(&(first + offset));
+                    (words, side.guards.remove(&(first + offset)))
+                };
+                let taken: Vec<_> = (0..len).map(take).collect();
                 for offset in 0..new_len {
                     if len != new_len || !holes[offset as usize] {
                         side.private.remove(&(to + offset));
+                        side.guards.remove(&(to + offset));
                     }
                 }
-                for (offset, words) in words.into_iter().enumerate().take(kept as usize) {
+                for (offset, (words, is_guard)) in taken.into_iter().enumerate().take(kept as usize)
+                {
                     let index = to + offset as u64;
                     let is_mapped = side.program.space().vma_at(page(index)).is_some();
                     if let Some(words) = words.filter(|_| is_mapped) {
                         side.private.insert(index, words);
+                    }
+                    if is_guard && is_mapped {
+                        side.guards.insert(index);
                     }
                 }
             }
@@ -424,6 +448,12 @@ impl<P: Program> World<P> {
             assert!(is_known || *words == [0; 2], "page {index}: {words:x?}");
         }
         side.private = found;
+        let tables = side.program.space().page_side().tables();
+        let guards = tables.pages(page(0)..page(ARENA + 24));
+        let guards = guards.filter(Mapped::is_guard);
+        side.guards = guards
+            .map(|guard| (guard.start - BASE) / PAGE_SIZE)
+            .collect();
     }
 
     /// Private pages are those of the model, but for zeroes.
@@ -447,14 +477,18 @@ impl<P: Program> World<P> {
         let side = &mut self.sides[which];
         let child = side.program.fork(plan);
         let mut private = side.private.clone();
-        private.retain(|index, _| {
-            let vma = side.program.space().vma_at(page(*index)).expect("mapped");
+        let mut guards = side.guards.clone();
+        let is_inherited = |index: u64| {
+            let vma = side.program.space().vma_at(page(index)).expect("mapped");
             let lost = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
             !vma.flags().intersects(lost)
-        });
+        };
+        private.retain(|index, _| is_inherited(*index));
+        guards.retain(|index| is_inherited(*index));
         let child = Side {
             program: child,
             private,
+            guards,
         };
         self.sides.push(child);
         "fork".into()

@@ -58,7 +58,7 @@ fn main() {
     ];
     for case in groups.iter().flatten().filter(|case| is_wanted(&case.name)) {
         match &refused {
-            Some(reason) => println!("kvm: {}: skipped, {reason}", case.name),
+            Some(reason) => println!("skipped: kvm: {}: {reason}", case.name),
             None => {
                 case.run();
                 println!("kvm: {}: ok", case.name);
@@ -69,5 +69,5 @@ fn main() {
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn main() {
-    println!("kvm: skipped, the guest is an x86-64 one on Linux");
+    println!("skipped: kvm: the guest is an x86-64 one on Linux");
 }

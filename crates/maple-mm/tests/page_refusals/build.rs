@@ -131,6 +131,9 @@ fn assorted(family: &mut Family, count: u64, is_touched: fn(u64) -> bool) {
         straddle(space);
     }
     assert_eq!(space.map_count() as u64, 1 + count.next_multiple_of(20));
+    space
+        .madvise(page(92), PAGE_SIZE, MADV_GUARD_INSTALL)
+        .unwrap();
     let far = MmapRequest {
         prot: RW,
         ..of_file(&file, FAR..FAR + 12, 3)

@@ -140,10 +140,18 @@ pub(crate) fn changes() -> Vec<Call> {
         Call::new("madvise to free", advise((0, 1), MADV_FREE)).ending_in(AGAIN),
         Call::new("madvise to populate", advise((0, 10), MADV_POPULATE_WRITE)).leaving_pages(),
         Call::new("madvise to read", advise((12, 10), MADV_POPULATE_READ)).leaving_pages(),
-        Call::new("madvise to guard", advise((0, 10), MADV_GUARD_INSTALL))
-            .ending_in(EITHER)
-            // LINUX: the mapping may be marked, with its pages as they were.
-            .leaving(advise((9, 1), MADV_GUARD_INSTALL)),
+        Call::new("madvise to guard", advise((0, 10), MADV_GUARD_INSTALL)),
+        Call::new(
+            "madvise to guard unwritten memory",
+            advise((36, 10), MADV_GUARD_INSTALL),
+        )
+        .leaving_pages(),
+        Call::new("madvise to unguard", advise((84, 10), MADV_GUARD_REMOVE)),
+        Call::new(
+            "madvise to discard around a guard",
+            advise((85, 9), MADV_DONTNEED),
+        )
+        .ending_in(AGAIN),
         Call::new("mlock", lock((0, 10)))
             .ending_in(EITHER)
             .leaving(lock((0, 10))),

@@ -183,7 +183,7 @@ pub(crate) fn fork_all(name: &str, build: Build, care: Care) {
         assert!(cancelled > 0);
         all.add_all(points);
     }
-    println!("forks, {name}, {care:?}: {all}");
+    testkit::report(&format!("forks, {name}, {care:?}: {all}"));
     all.assert_cover(&[Kind::Node, Kind::Vma, Kind::Table]);
 }
 

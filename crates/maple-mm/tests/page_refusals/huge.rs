@@ -48,9 +48,7 @@ fn changes() -> Vec<Call> {
         Call::new(
             "madvise to guard",
             advise((HUGE + 100, 5), MADV_GUARD_INSTALL),
-        )
-        .ending_in(EITHER)
-        .leaving(advise((HUGE + 99, 1), MADV_GUARD_INSTALL)),
+        ),
         Call::new("mlock in a huge page", lock((HUGE + 100, 5)))
             .ending_in(EITHER)
             .leaving(lock((HUGE + 100, 5))),

@@ -87,7 +87,7 @@ fn promise_all(name: &str, build: Build, calls: &[Call]) {
         count += usize::from(points.total() > 0);
         tried.add_all(points);
     }
-    println!("promises to {count} calls, {name}: {tried}");
+    testkit::report(&format!("promises to {count} calls, {name}: {tried}"));
     assert!(count > 5);
 }
 
@@ -134,6 +134,6 @@ fn a_fork_that_is_promised_too_little_leaves_nothing() {
     for (name, build) in builds {
         let mut tried = Points::default();
         plans().for_each(|plan| tried.add_all(fork_at(build, plan)));
-        println!("promises to forks, {name}: {tried}");
+        testkit::report(&format!("promises to forks, {name}: {tried}"));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::common::paged::{Memory, Space, check, frames, get, plans, set, space_in};
-use maple_mm::paging::{LeafFlags, PhysMemory, Tiny};
+use maple_mm::paging::{LeafFlags, NoTlb, PhysMemory, Tiny};
 use maple_mm::{
     Access, AddressSpace, Fault, HugePages, MappedPages, MmapFile, MmapRequest, MremapRequest,
     Setup, System, SystemSettings, abi::*,
@@ -365,7 +365,7 @@ fn its_object_has_no_small_pages() {
 #[test]
 fn a_processor_with_other_huge_pages_has_none_of_these() {
     let memory = frames(64);
-    let side = MappedPages::<Tiny<3>, _, _>::new(memory, maple_mm::paging::NoTlb).unwrap();
+    let side = MappedPages::<Tiny<5>, _, _>::new(memory, NoTlb).unwrap();
     let setup = setup(1);
     let layout = maple_mm::Layout::default();
     let mut space = AddressSpace::with_pages(Setup { layout, ..setup }, side);
@@ -375,4 +375,24 @@ fn a_processor_with_other_huge_pages_has_none_of_these() {
     };
     let addr = space.mmap(request).unwrap();
     assert_eq!(space.fault(addr, Access::Write), Err(Fault::Bus));
+}
+
+#[test]
+fn pages_that_are_replaced_give_the_pool_its_own_back() {
+    let memory = frames(4096);
+    let side = || MappedPages::new(memory.clone(), NoTlb).unwrap();
+    let setup = setup(2);
+    let system = Arc::clone(&setup.system);
+    let mut space = Space::with_pages(setup, side());
+    let request = MmapRequest {
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB,
+        ..MmapRequest::anonymous(HUGE_PAGE_SIZE, PROT_READ | PROT_WRITE)
+    };
+    let addr = space.mmap(request).unwrap();
+    space.write(addr, &[1]).unwrap();
+    *space.page_side_mut() = side();
+    drop(space);
+    assert_eq!(memory.in_use(), 0);
+    let left = system.huge_pages();
+    assert_eq!((left.total, left.free, left.reserved), (2, 2, 0));
 }

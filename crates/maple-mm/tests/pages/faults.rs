@@ -1,9 +1,11 @@
 //! What an access brings in, and what it is refused for.
 
 use crate::common::paged::{REGULAR, Space, check, contents, frames, get, opened, set, space};
-use crate::common::{map, map_as, memory, of_file, page, write};
-use maple_mm::paging::PhysMemory;
-use maple_mm::{Access, Fault, MmapRequest, abi::*};
+use crate::common::{map, map_as, memory, of_file, page, state, write};
+use maple_mm::paging::{Arch, NoTlb, PhysMemory, Tiny};
+use maple_mm::{
+    Access, AddressSpace, Errno, Fault, Layout, MappedPages, MmapRequest, Setup, abi::*,
+};
 
 const RW: u64 = PROT_READ | PROT_WRITE;
 
@@ -242,7 +244,7 @@ fn without_frames_nothing_changes() {
     let mut stack = memory_of(1000, RW);
     stack.flags |= MAP_GROWSDOWN;
     map_as(&mut space, stack);
-    let before = crate::common::state(&space);
+    let before = state(&space);
     memory.fail_after(Some(0));
     assert_eq!(space.fault(page(0), Access::Write), Err(Fault::OutOfMemory));
     assert_eq!(space.fault(page(0), Access::Read), Err(Fault::OutOfMemory));
@@ -251,7 +253,7 @@ fn without_frames_nothing_changes() {
         Err(Fault::OutOfMemory)
     );
     memory.fail_after(None);
-    assert_eq!(crate::common::state(&space), before);
+    assert_eq!(state(&space), before);
     write(&mut space, 0);
     check(&[&space]);
 }
@@ -273,4 +275,113 @@ fn peaks_stay_when_memory_goes() {
         (child.statistics().peak_vm, child.statistics().peak_resident),
         (2, 0)
     );
+}
+
+/// A stack that is executed below its end grew for a page that there was no frame for.
+#[test]
+fn a_stack_that_cannot_be_fetched_from_for_want_of_frames_is_as_before() {
+    for access in [Access::Execute, Access::Read, Access::Write] {
+        let memory_of_frames = frames(64);
+        let mut space = space(&memory_of_frames);
+        let mut stack = memory(200, 204, RW | PROT_EXEC);
+        stack.flags |= MAP_GROWSDOWN;
+        space.mmap(stack).unwrap();
+        let before = state(&space);
+        memory_of_frames.fail_after(Some(0));
+        assert_eq!(space.fault(page(190), access), Err(Fault::OutOfMemory));
+        assert_eq!(state(&space), before, "{access:?}");
+        memory_of_frames.fail_after(None);
+        assert_eq!(space.fault(page(190), access), Ok(()));
+        check(&[&space]);
+    }
+}
+
+/// LINUX: a stack grows before it is seen that it does not allow the access.
+#[test]
+fn a_stack_grows_for_an_access_that_it_does_not_allow() {
+    let memory_of_frames = frames(64);
+    let mut space = space(&memory_of_frames);
+    let mut stack = memory(200, 204, RW);
+    stack.flags |= MAP_GROWSDOWN;
+    space.mmap(stack).unwrap();
+    let fetched = space.fault(page(190), Access::Execute);
+    assert_eq!(fetched, Err(Fault::NotAllowed));
+    assert_eq!(space.vma_at(page(190)).unwrap().pages(), 14);
+}
+
+#[test]
+fn a_copy_that_overlaps_itself_is_what_the_source_was() {
+    let memory = frames(64);
+    let mut space = space(&memory);
+    map(&mut space, 0, 4);
+    let source: Vec<u8> = (0..13_000_u32)
+        .map(|at| (at * 7 + at / 256) as u8)
+        .collect();
+    for len in [1, 255, 256, 257, 1500, 5000] {
+        for distance in [-4000, -256, -255, -1, 0, 1, 8, 100, 255, 256, 300, 3900_i64] {
+            space.write(page(0), &source).unwrap();
+            let from = 4000_usize;
+            let to = from.strict_add_signed(distance as isize);
+            space
+                .copy_within(page(0) + from as u64, page(0) + to as u64, len)
+                .unwrap();
+            let mut expected = source.clone();
+            expected.copy_within(from..from + len, to);
+            let mut seen = vec![0; source.len()];
+            space.read(page(0), &mut seen).unwrap();
+            assert!(seen == expected, "{len} bytes by {distance}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_ends_where_it_cannot_go_on() {
+    let memory = frames(64);
+    let mut space = space(&memory);
+    map(&mut space, 0, 2);
+    let ends = |space: &mut Space, from: u64, to: u64, len: usize| {
+        let end = space.copy_within(from, to, len).unwrap_err();
+        (end.fault, end.addr, end.done)
+    };
+    let wanted = (Fault::NotMapped, page(2), 4096);
+    assert_eq!(ends(&mut space, page(1), page(0), 5000), wanted);
+    // From the end on, because the target begins within the source.
+    let wanted = (Fault::NotMapped, page(2), 0);
+    assert_eq!(ends(&mut space, page(1), page(1) + 100, 4000), wanted);
+    for far in [0, u64::MAX, u64::MAX - 3, 1 << 47, 1 << 63] {
+        for (from, to) in [(page(0), far), (far, page(0))] {
+            let end = space.copy_within(from, to, usize::MAX).unwrap_err();
+            assert_eq!(end.done, 0);
+        }
+        assert_eq!(space.copy_within(far, far, 0), Ok(()));
+    }
+}
+
+/// Page tables that reach less far than the layout: what they cannot map is not handed out.
+#[test]
+fn mappings_end_where_page_tables_end() {
+    let memory = frames(64);
+    let side = MappedPages::<Tiny<2>, _, _>::new(memory.clone(), NoTlb).unwrap();
+    let mut small = AddressSpace::with_pages(Setup::default(), side);
+    let last = Tiny::<2>::USER_END - PAGE_SIZE;
+    assert_eq!(small.mmap(MmapRequest::anonymous(PAGE_SIZE, RW)), Ok(last));
+    assert_eq!(small.write(last, &[1]), Ok(()));
+    assert_eq!(small.munmap(last, PAGE_SIZE), Ok(()));
+    let too_much = MmapRequest::anonymous(Tiny::<2>::USER_END + PAGE_SIZE, RW);
+    assert_eq!(small.mmap(too_much), Err(Errno::ENOMEM));
+    small.set_layout(Layout::default());
+    assert_eq!(small.layout().task_size, Tiny::<2>::USER_END);
+
+    let large = Layout {
+        task_size: 1 << 56,
+        ..Layout::default()
+    };
+    let mut space = space(&memory);
+    space.set_layout(large);
+    let beyond = MmapRequest {
+        addr: 1 << 50,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+        ..MmapRequest::anonymous(PAGE_SIZE, RW)
+    };
+    assert_eq!(space.mmap(beyond), Err(Errno::ENOMEM));
 }

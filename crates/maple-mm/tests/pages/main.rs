@@ -11,6 +11,7 @@ mod explicit;
 mod faults;
 mod files;
 mod forking;
+mod guards;
 mod moving;
 mod random;
 mod taking;

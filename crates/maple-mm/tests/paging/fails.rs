@@ -12,7 +12,7 @@ use maple_mm::paging::{
 fn random_operations_survive_every_failure() {
     let tiny = seeds::<Tiny<2>>(1000..1030, 200, Frames::OneMoreEachTime);
     let real = seeds::<X86_64<4>>(1100..1104, 80, Frames::OneMoreEachTime);
-    println!("{tiny} + {real} refused allocations survived");
+    testkit::report(&format!("{tiny} + {real} refused allocations survived"));
     assert!(std::env::var_os("MAPLE_MM_PAGING_SEED").is_some() || tiny > 1000 && real > 200);
 }
 
@@ -157,7 +157,9 @@ fn protecting_and_moving_and_copying_and_writing() {
             .resolve_write(GIGA, Sharing::Private, &mut gather)
             .map(|_| ())
     });
-    println!("allocations: protect {protect}, move {shift}, copy {copy}, write {write}");
+    testkit::report(&format!(
+        "allocations: protect {protect}, move {shift}, copy {copy}, write {write}"
+    ));
     // Three levels of shared tables and the page.
     assert_eq!(write, 4);
 }

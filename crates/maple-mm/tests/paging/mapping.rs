@@ -28,7 +28,7 @@ fn a_page_is_found_where_it_was_mapped_and_nowhere_else() {
         let fault = tables.translate(other, Access::Read).unwrap_err();
         assert_eq!(fault.cause, FaultCause::NotPresent, "{other:#x}");
     }
-    assert_eq!(tables.pgtables_bytes(), 4 * PAGE);
+    assert_eq!(tables.pgtables_bytes(), 3 * PAGE);
     assert_eq!(tables.resident().anon, 1);
     check(&[&tables]);
     drop(tables);
@@ -390,4 +390,50 @@ mod moving {
         assert_eq!(mark_at(&tables, 0), 1);
         check(&[&tables]);
     }
+}
+
+/// Emptied tables below an entry that tables move to: they went one by one, and then the entry
+/// above was found free, too.
+#[test]
+fn tables_move_to_where_only_empty_ones_are() {
+    const HUGE: u64 = 2 << 20;
+    const GIGA: u64 = 1 << 30;
+    let memory = memory(64);
+    let mut tables = space::<X86_64<4>>(&memory);
+    let mut gather = silent(&memory);
+    for addr in [4 * GIGA, 4 * GIGA + HUGE] {
+        map(&mut tables, addr, 1);
+    }
+    tables.zap(4 * GIGA..5 * GIGA, &mut gather).unwrap();
+    for addr in [GIGA, GIGA + HUGE] {
+        map(&mut tables, addr, addr);
+    }
+    let range = MoveRange {
+        from: GIGA,
+        to: 4 * GIGA,
+        len: GIGA,
+    };
+    tables.move_range(range, &mut gather).unwrap();
+    gather.flush();
+    check(&[&tables]);
+    assert_eq!(mark_at(&tables, 4 * GIGA + HUGE), GIGA + HUGE);
+}
+
+/// LINUX: the fourth level from below is not counted.
+#[test]
+fn three_levels_of_tables_are_counted() {
+    let memory = memory(64);
+    let mut tables = space::<X86_64<5>>(&memory);
+    map(&mut tables, PAGE, 1);
+    assert_eq!(tables.pgtables_bytes(), 3 * PAGE);
+    check(&[&tables]);
+    tables.zap(0..2 * PAGE, &mut silent(&memory)).unwrap();
+    let everything = TableRange {
+        addresses: 0..2 * PAGE,
+        floor: 0,
+        ceiling: 0,
+    };
+    tables.free_tables(&everything, &mut silent(&memory));
+    assert_eq!(tables.pgtables_bytes(), 0);
+    assert_eq!(memory.in_use(), 1);
 }

@@ -75,7 +75,10 @@ impl Generator {
         let len = range.end - range.start;
         let to = match self.rng.below(3) {
             // By a whole number of tables, so that these move.
-            0 => (range.start + A::span(1) * self.rng.below(8)).min(A::USER_END - PAGE),
+            0 => {
+                let table = A::span(1 + self.rng.index(A::LEVELS - 2));
+                (range.start + table * self.rng.below(8)).min(A::USER_END - PAGE)
+            }
             _ => self.place(),
         };
         let len = len.min(A::USER_END - to);

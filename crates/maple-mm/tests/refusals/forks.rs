@@ -110,7 +110,10 @@ fn fork_each(build: Build, strategy: ForkStrategy, modes: Modes) -> Points {
 fn fork_all(name: &str, build: Build, modes: Modes) {
     for strategy in ForkStrategy::ALL {
         let points = fork_each(build, strategy, modes);
-        println!("fork, {name}, {}, {modes:?}: {points}", strategy.name());
+        testkit::report(&format!(
+            "fork, {name}, {}, {modes:?}: {points}",
+            strategy.name()
+        ));
         if strategy.is_eager() {
             points.assert_cover(&[Kind::Node, Kind::Vma]);
         }

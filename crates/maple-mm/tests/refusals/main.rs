@@ -106,7 +106,7 @@ fn fail_all(name: &str, build: Build) {
             points.for_each(|kind| tried.add(kind));
         }
     }
-    println!("calls, {name}: {tried}");
+    testkit::report(&format!("calls, {name}: {tried}"));
     tried.assert_cover(&[Kind::Node, Kind::Vma, Kind::Other]);
     assert!(tried.total() > 200, "that shows little");
 }
@@ -152,7 +152,7 @@ fn a_layout_survives_every_refusal() {
             AddressSpace::from_layout(setup, specs())
         });
         if refused.times == 0 {
-            println!("a layout: {at} failure points");
+            testkit::report(&format!("a layout: {at} failure points"));
             assert_eq!(made.unwrap().map_count(), 21);
             break;
         }

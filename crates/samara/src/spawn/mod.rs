@@ -21,7 +21,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
@@ -42,6 +42,9 @@ use report::{Contestant, Kind, Line, Machine, Point, Report};
 /// If something can't be written, a parent can't be made or the kernel does not fork. A check
 /// that fails is no error but a status.
 pub(crate) fn run(args: &SpawnArgs) -> Result<Status> {
+    for &mebibytes in &args.resident {
+        resident::check_memory(mebibytes)?;
+    }
     let outputs = Outputs::open(args)?;
     let report = measure::<Model>(args)?;
     outputs.write(&report)?;
@@ -80,6 +83,14 @@ enum Json {
 
 impl Outputs {
     fn open(args: &SpawnArgs) -> Result<Self> {
+        ensure!(
+            args.plot.as_deref() != Some(Path::new("-")),
+            "--plot -: the table goes to standard output; name a file, such as forks.svg"
+        );
+        ensure!(
+            args.plot.is_none() || args.plot != args.json,
+            "--json and --plot name the same file; give each its own"
+        );
         let json = match args.json.as_deref() {
             None => Json::No,
             Some(path) if path == Path::new("-") => Json::StandardOutput,

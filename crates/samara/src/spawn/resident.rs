@@ -143,19 +143,12 @@ impl Resident {
 ///
 /// # Errors
 ///
-/// If there is no memory for parent and child.
+/// If the parent can't be made, or not forked.
 pub(crate) fn measure(
     args: &SpawnArgs,
     mebibytes: u32,
     tick: impl Fn(),
 ) -> Result<(Vec<ResidentLine>, Result<()>)> {
-    // The machine's memory would run out, and somebody be killed.
-    let (needed, available) = (2 * mebibytes + mebibytes / 64, available_mebibytes());
-    ensure!(
-        available.is_none_or(|available| needed < available),
-        "parent and child need {needed} MiB, {} are available",
-        available.unwrap_or(0)
-    );
     let mut parent = Resident::make(mebibytes).context("cannot make the parent")?;
     let frames = parent.space.page_side().frames_in_use();
     // The first child finds memory that was never used.
@@ -177,6 +170,22 @@ pub(crate) fn measure(
         points: Writes::ALL.into_iter().zip(row).map(point).collect(),
     });
     Ok((lines.collect(), parent.check(frames)))
+}
+
+/// Whether there is memory for a parent with `mebibytes` and its child: otherwise the machine's
+/// would run out, and somebody be killed.
+///
+/// # Errors
+///
+/// If there is not.
+pub(crate) fn check_memory(mebibytes: u32) -> Result<()> {
+    let (needed, available) = (2 * mebibytes + mebibytes / 64, available_mebibytes());
+    ensure!(
+        available.is_none_or(|available| needed < available),
+        "--resident {mebibytes}: parent and child need {needed} MiB, {} are available",
+        available.unwrap_or(0)
+    );
+    Ok(())
 }
 
 /// What this machine can still give, if it tells.

@@ -107,3 +107,10 @@ fn the_picture_is_xml_and_names_every_line() {
         }
     }
 }
+
+#[test]
+fn memory_that_no_machine_has_is_refused_before_measuring() {
+    let refused = resident::check_memory(1_000_000_000).unwrap_err();
+    assert!(refused.to_string().contains("--resident 1000000000"));
+    resident::check_memory(0).unwrap();
+}
