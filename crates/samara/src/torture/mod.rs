@@ -152,7 +152,7 @@ impl Run {
                 .map(|_| scope.spawn(|| self.work()))
                 .collect();
             let interrupted = self.watch(&signals, start, || {
-                threads.iter().all(|thread| thread.is_finished())
+                threads.iter().all(thread::ScopedJoinHandle::is_finished)
             });
             let mut led = Ok(interrupted);
             for thread in threads {
@@ -326,8 +326,8 @@ fn remove(path: &Path) {
 
 fn shrunk(met: &Met, found: Option<Found>, trace: Option<PathBuf>) -> Shrunk {
     let (steps, divergence) = match found {
-        None => (&met.steps, None),
-        Some(ref found) => (&found.steps, Some(found.difference.clone())),
+        None => (met.steps.clone(), None),
+        Some(Found { steps, difference }) => (steps, Some(difference)),
     };
     let shown = steps.iter().map(ToString::to_string).collect();
     let divergence = match divergence {

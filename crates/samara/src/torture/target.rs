@@ -69,13 +69,15 @@ impl fmt::Display for Raw {
                 write!(f, "{call} of descriptor {descriptor}")
             }
             Request::Memory(call, None) => call.fmt(f),
-            _ => {
-                let number = self.number;
-                write!(
+            _ => match self.number.cast_signed() {
+                libc::SYS_read => write!(f, "read({a}, {b:#x}, {c:#x})"),
+                libc::SYS_pwrite64 => write!(f, "pwrite64({a}, {b:#x}, {c:#x}, {d:#x})"),
+                libc::SYS_msync => write!(f, "msync({a:#x}, {b:#x}, {c:#x})"),
+                other => write!(
                     f,
-                    "call {number}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f6:#x})"
-                )
-            }
+                    "call {other}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f6:#x})"
+                ),
+            },
         }
     }
 }
