@@ -58,7 +58,7 @@ impl<P: PageSide> AddressSpace<P> {
             brk: addr,
             ..ProgramAddresses::of(&self.layout)
         };
-        self.is_within_data_limit(&addresses)
+        self.is_within_data_limit(&addresses) || planted!(LimitBreak)
     }
 
     /// LINUX: something must be mapped in the part that goes away, beginning below the old break.
@@ -129,7 +129,7 @@ impl<P: PageSide> AddressSpace<P> {
         let start = self.layout.start_brk;
         let prev = self
             .vma_before(new.start)
-            .filter(|vma| vma.end() > start)
+            .filter(|vma| vma.end() > start || planted!(MergeHeap))
             .map(|vma| self.local(vma));
         let around = Neighbours {
             prev: prev.as_deref(),

@@ -15,12 +15,21 @@ pub(crate) const MOST_MAPPED: u64 = 64 << 20;
 /// No call brings more in, in bytes.
 pub(crate) const MOST_BROUGHT_IN: u64 = 24 << 20;
 
-/// The pages of objects that shared memory is made of, as far as they are not files of the pool.
-pub(crate) type Objects = HashMap<FileId, u64>;
+/// What is known of a family besides its mappings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Grounds {
+    /// The pages of objects that shared memory is made of, as far as they are not files of the
+    /// pool.
+    pub(crate) objects: HashMap<FileId, u64>,
+    /// Pages that were mapped to have many mappings.
+    pub(crate) filled: u64,
+}
 
 /// Whether `call` may be made in an address space that stands like `space`.
-pub(crate) fn allows(space: &AddressSpace, objects: &Objects, call: &Call) -> bool {
-    is_harmless(call) && is_affordable(space, call) && !depends_on_pages(space, objects, call)
+pub(crate) fn allows(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
+    is_harmless(call)
+        && is_affordable(space, grounds, call)
+        && !depends_on_pages(space, grounds, call)
 }
 
 /// Whether the call keeps away from the executor's own pages.
@@ -42,8 +51,8 @@ fn is_harmless(call: &Call) -> bool {
 }
 
 /// Whether the call stays within the memory that a process may have.
-fn is_affordable(space: &AddressSpace, call: &Call) -> bool {
-    let mapped = space.statistics().total_vm * PAGE;
+fn is_affordable(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
+    let mapped = space.statistics().total_vm.saturating_sub(grounds.filled) * PAGE;
     let populates = |len: u64| len <= MOST_BROUGHT_IN;
     match *call {
         Call::Mmap { len, flags, .. } => {
@@ -69,7 +78,7 @@ fn is_affordable(space: &AddressSpace, call: &Call) -> bool {
             len,
             advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
         } => populates(mapped_in(space, addr, len)),
-        Call::Mlockall { .. } => mapped <= MOST_BROUGHT_IN,
+        Call::Mlockall { .. } => grounds.filled == 0 && mapped <= MOST_BROUGHT_IN,
         Call::Process(ProcessCall::Advise { ranges, advice }) => {
             let all = ranges.as_slice().iter();
             let bytes: u64 = all
@@ -90,7 +99,7 @@ fn mapped_in(space: &AddressSpace, addr: u64, len: u64) -> u64 {
 
 /// Whether the outcome depends on single pages, which the model does not have here: bringing in
 /// pages stops at the end of a file and at guard pages.
-fn depends_on_pages(space: &AddressSpace, objects: &Objects, call: &Call) -> bool {
+fn depends_on_pages(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
     let (addr, len) = match *call {
         // The kernel's copy routines refuse the first page.
         Call::Touch { addr, .. } if addr < PAGE => return true,
@@ -102,12 +111,12 @@ fn depends_on_pages(space: &AddressSpace, objects: &Objects, call: &Call) -> boo
             advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
         } => (addr, len),
         Call::Process(ProcessCall::Advise { ranges, advice }) if brings_in(advice) => {
-            let has_odd = |range: &AdvisedRange| has_odd_range(space, objects, *range);
+            let has_odd = |range: &AdvisedRange| has_odd_range(space, grounds, *range);
             return ranges.as_slice().iter().any(has_odd);
         }
         _ => return false,
     };
-    has_odd_range(space, objects, AdvisedRange { addr, len })
+    has_odd_range(space, grounds, AdvisedRange { addr, len })
 }
 
 const fn brings_in(advice: i32) -> bool {
@@ -115,21 +124,21 @@ const fn brings_in(advice: i32) -> bool {
 }
 
 /// Whether some pages of a range may be there and others not.
-fn has_odd_range(space: &AddressSpace, objects: &Objects, range: AdvisedRange) -> bool {
+fn has_odd_range(space: &AddressSpace, grounds: &Grounds, range: AdvisedRange) -> bool {
     let AdvisedRange { addr, len } = range;
     // One page more on both sides, for rounding.
     let range = addr.saturating_sub(PAGE)..addr.saturating_add(len).saturating_add(PAGE);
-    space.vmas_in(range).any(|vma| has_odd_pages(vma, objects))
+    space.vmas_in(range).any(|vma| has_odd_pages(vma, grounds))
 }
 
 /// Whether some pages of a mapping may be there and others not.
-fn has_odd_pages(vma: &Vma, objects: &Objects) -> bool {
+fn has_odd_pages(vma: &Vma, grounds: &Grounds) -> bool {
     let end_offset = vma.page_offset() + (vma.end() - vma.start()) / PAGE;
     vma.flags().contains(VmFlags::MAYBE_GUARD)
         || match vma.backing() {
             Backing::Anonymous => false,
             Backing::File(file) => {
-                let pages = objects.get(&file.id).copied();
+                let pages = grounds.objects.get(&file.id).copied();
                 end_offset > pages.unwrap_or(FILE_LEN / PAGE)
             }
             Backing::Special(_) => true,

@@ -31,6 +31,8 @@ pub(crate) enum Mix {
     Limits,
     /// Explicitly huge memory
     Huge,
+    /// Nearly as many mappings as max_map_count allows; slow, and no part of `each`
+    Count,
     /// What concerns the address space as a whole
     Process,
 }
@@ -46,7 +48,7 @@ pub(crate) struct Weights {
 }
 
 impl Mix {
-    /// Those that a life can have.
+    /// Those that lives go through.
     const OF_LIVES: [Self; 11] = [
         Self::All,
         Self::Maps,
@@ -69,28 +71,29 @@ impl Mix {
         }
     }
 
-    /// Its weights. A call of each group is made now and then in every mix.
+    /// Its weights. A call of each group is made now and then in every mix that `each` has.
     pub(crate) const fn weights(self) -> Weights {
         //            map file huge prot remap advise lock heap seal touch process
         let groups = match self {
-            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 40, 2, 180, 20],
-            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 60, 1, 180, 5],
+            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 50, 2, 180, 20],
+            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 100, 1, 180, 5],
             Self::Protect => [200, 20, 5, 500, 20, 40, 20, 10, 2, 180, 5],
             Self::Remap => [260, 50, 10, 60, 400, 40, 20, 10, 1, 180, 5],
             Self::Advise => [200, 50, 10, 60, 40, 500, 20, 10, 1, 120, 5],
             Self::Lock => [220, 20, 5, 60, 60, 40, 400, 40, 1, 150, 5],
             Self::Fork => [240, 30, 10, 120, 100, 140, 30, 20, 1, 300, 20],
             Self::Files => [100, 500, 5, 120, 80, 60, 20, 5, 1, 160, 5],
+            Self::Count => [300, 20, 0, 300, 120, 120, 0, 10, 0, 60, 0],
             Self::Limits => [360, 40, 10, 120, 120, 40, 120, 120, 1, 180, 20],
             Self::Process => [260, 40, 5, 120, 60, 60, 40, 120, 1, 160, 200],
             Self::Huge => [80, 10, 400, 80, 160, 120, 40, 5, 1, 120, 5],
         };
-        let (fork, exit) = if matches!(self, Self::Fork) {
-            (30, 28)
-        } else {
-            (3, 2)
+        let (fork, exit, limit) = match self {
+            Self::Fork => (30, 28, 2),
+            Self::Limits => (3, 2, 30),
+            Self::Count => (0, 0, 0),
+            _ => (3, 2, 2),
         };
-        let limit = if matches!(self, Self::Limits) { 30 } else { 2 };
         Weights {
             groups,
             fork,
