@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use maple_mm::{AddressSpace, Backing, FileId, VmFlags, Vma, abi::*};
+use maple_mm::{AddressSpace, Backing, FileId, FileKind, VmFlags, Vma, abi::*};
 
 use super::target::{FILE_LEN, PROTECTED};
 use crate::call::Call;
@@ -19,7 +19,10 @@ pub(crate) type Objects = HashMap<FileId, u64>;
 
 /// Whether `call` may be made in an address space that stands like `space`.
 pub(crate) fn allows(space: &AddressSpace, objects: &Objects, call: &Call) -> bool {
-    is_harmless(call) && is_affordable(space, call) && !depends_on_pages(space, objects, call)
+    is_harmless(call)
+        && is_affordable(space, call)
+        && !depends_on_pages(space, objects, call)
+        && !waits_for_watcher(space, call)
 }
 
 /// Whether the call keeps away from the executor's own pages.
@@ -29,6 +32,7 @@ fn is_harmless(call: &Call) -> bool {
             Some(addr)
         }
         Call::Mremap { new_addr, .. } => Some(new_addr),
+        Call::Shmat { addr, .. } if addr != 0 => Some(addr),
         _ => None,
     };
     // Lengths of explicitly huge mappings are rounded up.
@@ -68,6 +72,7 @@ fn is_affordable(space: &AddressSpace, call: &Call) -> bool {
             len,
             advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
         } => populates(mapped_in(space, addr, len)),
+        Call::Shmat { .. } => mapped < MOST_MAPPED,
         Call::Mlockall { .. } => mapped <= MOST_BROUGHT_IN,
         _ => true,
     }
@@ -100,6 +105,23 @@ fn depends_on_pages(space: &AddressSpace, objects: &Objects, call: &Call) -> boo
     space.vmas_in(range).any(|vma| has_odd_pages(vma, objects))
 }
 
+/// Whether the call brings pages in while somebody is to be told of missing ones, who never answers.
+fn waits_for_watcher(space: &AddressSpace, call: &Call) -> bool {
+    let brings_in = match *call {
+        Call::Madvise { advice, .. } => {
+            matches!(advice, MADV_POPULATE_READ | MADV_POPULATE_WRITE)
+        }
+        Call::Touch { .. }
+        | Call::Mlock { .. }
+        | Call::Mlock2 { .. }
+        | Call::Mlockall { .. }
+        | Call::Mremap { .. } => true,
+        _ => false,
+    };
+    let waits = VmFlags::UFFD_MISSING | VmFlags::UFFD_MINOR;
+    brings_in && space.vmas().any(|vma| vma.flags().intersects(waits))
+}
+
 /// Whether some pages of a mapping may be there and others not.
 fn has_odd_pages(vma: &Vma, objects: &Objects) -> bool {
     let end_offset = vma.page_offset() + (vma.end() - vma.start()) / PAGE;
@@ -107,7 +129,10 @@ fn has_odd_pages(vma: &Vma, objects: &Objects) -> bool {
         || match vma.backing() {
             Backing::Anonymous => false,
             Backing::File(file) => {
-                let pages = objects.get(&file.id).copied();
+                let pages = match file.kind {
+                    FileKind::SystemV { bytes } => Some(bytes.div_ceil(PAGE)),
+                    _ => objects.get(&file.id).copied(),
+                };
                 end_offset > pages.unwrap_or(FILE_LEN / PAGE)
             }
             Backing::Special(_) => true,

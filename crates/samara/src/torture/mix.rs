@@ -31,6 +31,8 @@ pub(crate) enum Mix {
     Limits,
     /// Explicitly huge memory
     Huge,
+    /// Segments, shared files in another order, watched ranges
+    Kinds,
 }
 
 /// How often something is done, relative to the rest.
@@ -45,7 +47,7 @@ pub(crate) struct Weights {
 
 impl Mix {
     /// Those that a life can have.
-    const OF_LIVES: [Self; 10] = [
+    const OF_LIVES: [Self; 11] = [
         Self::All,
         Self::Maps,
         Self::Protect,
@@ -56,6 +58,7 @@ impl Mix {
         Self::Files,
         Self::Limits,
         Self::Huge,
+        Self::Kinds,
     ];
 
     /// The mix of the `number`th life of a run.
@@ -68,18 +71,19 @@ impl Mix {
 
     /// Its weights. A call of each group is made now and then in every mix.
     pub(crate) const fn weights(self) -> Weights {
-        //            map file huge prot remap advise lock heap seal touch
+        //            map file huge prot remap advise lock heap seal touch kinds
         let groups = match self {
-            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 40, 2, 180],
-            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 60, 1, 180],
-            Self::Protect => [200, 20, 5, 500, 20, 40, 20, 10, 2, 180],
-            Self::Remap => [260, 50, 10, 60, 400, 40, 20, 10, 1, 180],
-            Self::Advise => [200, 50, 10, 60, 40, 500, 20, 10, 1, 120],
-            Self::Lock => [220, 20, 5, 60, 60, 40, 400, 40, 1, 150],
-            Self::Fork => [240, 30, 10, 120, 100, 140, 30, 20, 1, 300],
-            Self::Files => [100, 500, 5, 120, 80, 60, 20, 5, 1, 160],
-            Self::Limits => [360, 40, 10, 120, 120, 40, 120, 120, 1, 180],
-            Self::Huge => [80, 10, 400, 80, 160, 120, 40, 5, 1, 120],
+            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 40, 2, 180, 60],
+            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 60, 1, 180, 15],
+            Self::Protect => [200, 20, 5, 500, 20, 40, 20, 10, 2, 180, 30],
+            Self::Remap => [260, 50, 10, 60, 400, 40, 20, 10, 1, 180, 60],
+            Self::Advise => [200, 50, 10, 60, 40, 500, 20, 10, 1, 120, 40],
+            Self::Lock => [220, 20, 5, 60, 60, 40, 400, 40, 1, 150, 30],
+            Self::Fork => [240, 30, 10, 120, 100, 140, 30, 20, 1, 300, 40],
+            Self::Files => [100, 500, 5, 120, 80, 60, 20, 5, 1, 160, 80],
+            Self::Limits => [360, 40, 10, 120, 120, 40, 120, 120, 1, 180, 30],
+            Self::Huge => [80, 10, 400, 80, 160, 120, 40, 5, 1, 120, 20],
+            Self::Kinds => [160, 120, 10, 120, 120, 40, 40, 5, 2, 120, 500],
         };
         let (fork, exit) = if matches!(self, Self::Fork) {
             (30, 28)
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn lives_go_through_all_mixes_by_turns() {
-        let turns: Vec<Mix> = (0..10).map(|life| Mix::Each.of_life(life)).collect();
+        let turns: Vec<Mix> = (0..11).map(|life| Mix::Each.of_life(life)).collect();
         assert_eq!(turns, Mix::OF_LIVES);
         assert_eq!(Mix::Lock.of_life(3), Mix::Lock);
     }

@@ -8,6 +8,7 @@ mod advise;
 mod file;
 mod heap;
 mod huge;
+mod kinds;
 mod lock;
 mod map;
 mod protect;
@@ -38,11 +39,12 @@ pub(crate) enum Group {
     Heap,
     Seal,
     Touch,
+    Kinds,
 }
 
 impl Group {
     /// All groups.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Map,
         Self::File,
         Self::Huge,
@@ -53,6 +55,7 @@ impl Group {
         Self::Heap,
         Self::Seal,
         Self::Touch,
+        Self::Kinds,
     ];
 
     const fn kinds(self) -> &'static [Kind] {
@@ -67,6 +70,7 @@ impl Group {
             Self::Heap => heap::KINDS,
             Self::Seal => seal::KINDS,
             Self::Touch => touch::KINDS,
+            Self::Kinds => kinds::KINDS,
         }
     }
 
