@@ -78,6 +78,7 @@ pub(crate) fn capabilities(bits: u64) -> Capabilities {
         (capability::SYS_RAWIO, Capabilities::SYS_RAWIO),
         (capability::IPC_LOCK, Capabilities::IPC_LOCK),
         (capability::SYS_ADMIN, Capabilities::SYS_ADMIN),
+        (capability::SYS_NICE, Capabilities::SYS_NICE),
     ];
     pairs
         .into_iter()

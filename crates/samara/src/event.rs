@@ -135,8 +135,9 @@ pub(crate) mod capability {
     pub(crate) const IPC_LOCK: u64 = 1 << 14;
     pub(crate) const SYS_RAWIO: u64 = 1 << 17;
     pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+    pub(crate) const SYS_NICE: u64 = 1 << 23;
     /// All that matter.
-    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN;
+    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN | SYS_NICE;
 }
 
 /// Why an address space is read from the kernel instead of being predicted.

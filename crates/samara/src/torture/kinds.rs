@@ -1,10 +1,11 @@
 //! What a life has besides files: System V segments and userfaultfds.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::executor::PAYLOAD;
 use super::target::Raw;
 use crate::call::{Call, CallSegment, WatcherFacts};
+use crate::decode;
 use crate::kernel::HeldSegment;
 use crate::ptrace::Tid;
 use crate::seccomp::{UFFDIO_REGISTER, UFFDIO_UNREGISTER};
@@ -33,10 +34,11 @@ pub(crate) struct Kinds {
     segments: Vec<(i32, CallSegment)>,
     /// By descriptor. They watch the memory of the first process.
     watchers: Vec<(u64, WatcherFacts)>,
+    allowed_nodes: u64,
 }
 
 impl Kinds {
-    /// Looks the segments up as the process `tid` sees them.
+    /// Looks up what the process `tid` sees of the segments, and its nodes.
     ///
     /// # Errors
     ///
@@ -51,6 +53,8 @@ impl Kinds {
             );
             self.segments.push((id, known));
         }
+        let nodes = segments::allowed_nodes(tid);
+        self.allowed_nodes = nodes.context("nodes of memory are not known")?;
         Ok(())
     }
 
@@ -122,9 +126,30 @@ impl Kinds {
         self.segments.get(place as usize).copied()
     }
 
+    /// What a call means whose arguments lie in memory, if it is one.
+    pub(crate) fn pointing(&self, raw: &Raw) -> Option<Option<Call>> {
+        self.binding(raw).map(Some).or_else(|| self.watching(raw))
+    }
+
+    /// What a call of `mbind` means.
+    fn binding(&self, raw: &Raw) -> Option<Call> {
+        if raw.number.cast_signed() != libc::SYS_mbind {
+            return None;
+        }
+        let [addr, len, mode, _, bits, flags] = raw.args;
+        Some(Call::Mbind {
+            addr,
+            len,
+            mode: mode & 0xffff_ffff,
+            nodes: raw.payload[0] & decode::low_bits(bits.wrapping_sub(1)),
+            allowed: self.allowed_nodes,
+            flags: flags & 0xffff_ffff,
+        })
+    }
+
     /// What a call on a userfaultfd means, if it is one; `None` within for a descriptor that is
     /// none.
-    pub(crate) fn watching(&self, raw: &Raw) -> Option<Option<Call>> {
+    fn watching(&self, raw: &Raw) -> Option<Option<Call>> {
         let call = watching(raw)?;
         let found = self
             .watchers

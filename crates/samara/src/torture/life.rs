@@ -365,8 +365,8 @@ impl Life {
     /// What `raw` means to the model.
     fn meaning(&self, raw: &Raw) -> Meaning {
         let number = raw.number.cast_signed();
-        if let Some(watching) = self.kinds.watching(raw) {
-            return watching.map_or(Meaning::Nothing, Meaning::Call);
+        if let Some(pointing) = self.kinds.pointing(raw) {
+            return pointing.map_or(Meaning::Nothing, Meaning::Call);
         }
         let [a, b, c, ..] = raw.args;
         let touch = |purpose, addr, how| {

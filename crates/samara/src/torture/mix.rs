@@ -31,7 +31,7 @@ pub(crate) enum Mix {
     Limits,
     /// Explicitly huge memory
     Huge,
-    /// Segments, shared files in another order, watched ranges
+    /// Segments, shared files in another order, watched ranges, memory policies
     Kinds,
 }
 

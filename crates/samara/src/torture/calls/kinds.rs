@@ -1,4 +1,4 @@
-//! Segments attached and detached, shared files in another order, ranges watched.
+//! Segments attached and detached, shared files in another order, ranges watched, policies.
 
 use maple_mm::FileKind;
 use maple_mm::abi::*;
@@ -30,6 +30,14 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         weight: 2,
         make: released,
+    },
+    Kind {
+        weight: 4,
+        make: bound,
+    },
+    Kind {
+        weight: 1,
+        make: at_home,
     },
 ];
 
@@ -120,6 +128,42 @@ fn watched(chooser: &mut Chooser<'_>) -> Raw {
 fn released(chooser: &mut Chooser<'_>) -> Raw {
     let (start, len) = chooser.range();
     on_watcher(chooser, UFFDIO_UNREGISTER, [start, len, 0])
+}
+
+fn bound(chooser: &mut Chooser<'_>) -> Raw {
+    let (addr, len) = chooser.range();
+    let usual = [
+        MPOL_DEFAULT,
+        MPOL_DEFAULT,
+        MPOL_BIND,
+        MPOL_BIND,
+        MPOL_PREFERRED_MANY,
+        MPOL_INTERLEAVE,
+    ];
+    let mut mode = chooser.rng.pick(&usual);
+    let mut nodes = u64::from(mode != MPOL_DEFAULT);
+    if chooser.rng.one_in(5) {
+        mode = chooser.rng.below(9);
+        nodes = chooser.rng.below(4);
+    }
+    let strange = [
+        (MPOL_F_STATIC_NODES, 8),
+        (MPOL_F_RELATIVE_NODES, 10),
+        (MPOL_F_NUMA_BALANCING, 20),
+        (1 << 12, 60),
+    ];
+    mode |= rarely(chooser, &strange);
+    let bits = chooser.rng.pick(&[64, 64, 64, 64, 64, 2, 1]);
+    let flags = rarely(chooser, &[(8, 60), (MPOL_MF_MOVE_ALL, 30)]);
+    let arguments = [addr, len, mode, PAYLOAD, bits, flags];
+    Raw::new(libc::SYS_mbind, arguments).with([nodes])
+}
+
+fn at_home(chooser: &mut Chooser<'_>) -> Raw {
+    let (addr, len) = chooser.range();
+    let flags = rarely(chooser, &[(1, 20)]);
+    let arguments = [addr, len, 0, flags];
+    Raw::new(libc::SYS_set_mempolicy_home_node, arguments)
 }
 
 fn on_watcher(chooser: &mut Chooser<'_>, operation: u32, payload: [u64; 3]) -> Raw {
