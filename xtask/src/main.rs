@@ -47,7 +47,9 @@ With tools that not every machine has; where one is absent they say so and end w
   cargo xtask coverage     what the tests of the tree reach (cargo-llvm-cov)
   cargo xtask counts [--save]
                            instruction counts beside their baseline (valgrind, gungraun-runner)
-  cargo xtask mutants      mutations of the write pipeline that survive (cargo-mutants)
+  cargo xtask mutants [--from PASS]
+                           mutations of the write pipeline that survive (cargo-mutants),
+                           from the second or third pass on if those before are done
 ";
 
 fn main() -> ExitCode {
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
         ["asan"] => ci::conclude(sanitizers::address()),
         ["counts", words @ ..] => ci::conclude(counts::counts(words)),
         ["coverage"] => ci::conclude(coverage::coverage()),
-        ["mutants"] => ci::conclude(mutants::survivors()),
+        ["mutants", words @ ..] => ci::conclude(mutants::survivors(words)),
         ["miri"] => ci::conclude(miri::full()),
         ["linux-peer", words @ ..] => ci::conclude(linux_peer::beside(words)),
         [] | ["help" | "--help" | "-h"] => {

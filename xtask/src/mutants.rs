@@ -107,16 +107,28 @@ const MISSED: &str = "missed.txt";
 /// The status of `cargo-mutants` where it found survivors or mutations that never end.
 const FOUND_SOME: [i32; 2] = [2, 3];
 
-/// `cargo xtask mutants`.
-pub(crate) fn survivors() -> Checked {
+/// `cargo xtask mutants [--from PASS]`: passes before the given one were carried out already, by a
+/// run that was cut off.
+pub(crate) fn survivors(words: &[&str]) -> Checked {
+    let first = match words {
+        [] => 1,
+        ["--from", pass] => pass
+            .parse()
+            .ok()
+            .filter(|pass| (1..=PASSES.len()).contains(pass))
+            .ok_or_else(|| format!("--from {pass}: there are passes 1 to {}", PASSES.len()))?,
+        _ => return Err("usage: cargo xtask mutants [--from PASS]".to_owned()),
+    };
     if let Err(absent) = nightly::needs_subcommand("", "mutants") {
         return Ok(Outcome::Skipped(absent));
     }
     // Read before the hours that the passes take.
     let reasons = Reasons::read(REASONS)?;
     let mut settled: Vec<Pass> = Vec::new();
-    for pass in PASSES {
-        mutate(&pass, &settled)?;
+    for (number, pass) in (1..).zip(PASSES) {
+        if number >= first {
+            mutate(&pass, &settled)?;
+        }
         settled.push(pass);
     }
     let missed = read(settled.last().ok_or("no pass over the mutations")?, MISSED)?;

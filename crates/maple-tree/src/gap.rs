@@ -282,8 +282,8 @@ struct Search<'a> {
 struct Step<'t, T> {
     node: &'t Node<T>,
     range: IndexRange,
-    /// So many children have been looked at, from `end`.
-    seen: usize,
+    /// A bit for each child that is still to be looked at; none in a leaf.
+    left: u32,
 }
 
 impl Search<'_> {
@@ -294,11 +294,7 @@ impl Search<'_> {
     /// at the window's edge does.
     fn below<T>(&self, root: &Node<T>) -> Option<IndexRange> {
         let mut path: ArrayVec<Step<'_, T>, HEIGHT_MAX> = ArrayVec::new();
-        path.push(Step {
-            node: root,
-            range: IndexRange::FULL,
-            seen: 0,
-        });
+        path.push(self.step(root, IndexRange::FULL));
         while let Some(step) = path.last_mut() {
             if step.node.is_leaf() {
                 let found = self.in_leaf(LeafAt {
@@ -321,21 +317,30 @@ impl Search<'_> {
         None
     }
 
+    fn step<'t, T>(&self, node: &'t Node<T>, range: IndexRange) -> Step<'t, T> {
+        let left = if node.is_leaf() {
+            0
+        } else {
+            node.slots_with_gap(self.request.length)
+        };
+        Step { node, range, left }
+    }
+
     fn next_child<'t, T>(&self, step: &mut Step<'t, T>) -> Option<Step<'t, T>> {
         let Step { node, range, .. } = *step;
-        while step.seen < node.count() {
-            let slot = self.nth(step.seen, node.count());
-            step.seen += 1;
+        while step.left != 0 {
+            let slot = match self.end {
+                End::Lowest => step.left.trailing_zeros(),
+                End::Highest => step.left.ilog2(),
+            };
+            step.left &= !(1 << slot);
+            let slot = slot as usize;
             let child = IndexRange::new(
                 node.child_min(slot, range.first()),
                 node.pivot_or(slot, range.last()),
             )?;
-            if child.overlaps(self.request.window) && node.gap(slot) >= self.request.length.get() {
-                return Some(Step {
-                    node: node.child(slot),
-                    range: child,
-                    seen: 0,
-                });
+            if child.overlaps(self.request.window) {
+                return Some(self.step(node.child(slot), child));
             }
         }
         None

@@ -7,6 +7,7 @@
 //! child by one atomic store, and gaps because readers never look at them.
 
 use core::mem::ManuallyDrop;
+use core::num::NonZeroU64;
 use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -171,6 +172,19 @@ impl<T> Node<T> {
     pub(crate) fn gap(&self, slot: usize) -> u64 {
         debug_assert!(self.kind == Kind::Gaps && slot < self.count());
         self.index(Self::gap_word(slot))
+    }
+
+    /// A bit for each slot whose child has a gap of `length` or longer.
+    // PERF: one bit after the other, without a branch; which child it will be cannot be predicted.
+    #[inline]
+    pub(crate) fn slots_with_gap(&self, length: NonZeroU64) -> u32 {
+        debug_assert!(self.kind == Kind::Gaps);
+        // Gaps that are not in use are 0.
+        let gaps = self.indices::<GAP_SLOTS>(Self::gap_word(0));
+        let bits = gaps.iter().enumerate();
+        bits.fold(0, |bits, (slot, gap)| {
+            bits | u32::from(*gap >= length.get()) << slot
+        })
     }
 
     /// What is kept of the gaps below the child in `slot`; 0 where gaps are not kept.
