@@ -671,6 +671,7 @@ fn low_memory() {
     }
 }
 
+/// Once, the end of one thread's `setrlimit` was taken for the end of another's call.
 fn limits_beside_calls() {
     thread::scope(|scope| {
         scope.spawn(|| churn(5));

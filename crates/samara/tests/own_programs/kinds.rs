@@ -7,7 +7,8 @@ use libc::{
 };
 
 use super::{
-    ANON, PAGE, RW, advise, in_child, map, map_at, map_file, page, protect, remap, unmap, write,
+    ANON, PAGE, RW, advise, in_child, map, map_at, map_file, page, protect, read, remap, unmap,
+    write,
 };
 
 pub(super) fn droppable() {
@@ -220,8 +221,6 @@ pub(super) fn huge_reads() {
         map(PAGE, PROT_READ, ANON);
     });
 }
-
-/// Once, the end of one thread's `setrlimit` was taken for the end of another's call.
 
 pub(super) fn policies() {
     let room = map(64 * PAGE, PROT_NONE, ANON);
