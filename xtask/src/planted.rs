@@ -1,8 +1,11 @@
-//! Plants one mistake after another in the model and expects `samara trace` to find each.
+//! Plants one mistake after another in the model and expects `samara trace`, or `samara torture`,
+//! to find each.
 
 use crate::cargo::with_cfg;
 use crate::ci::{Checked, Outcome};
-use crate::run::{command, run};
+use crate::programs::path_of;
+use crate::run::{command, run, succeed, target};
+use std::fmt::Write as _;
 use std::process::Stdio;
 
 /// A mistake by its name, a program that meets the rule, and the call that must be named.
@@ -52,7 +55,57 @@ pub(crate) fn all() -> Checked {
             ));
         }
     }
-    models_own_test()
+    models_own_test()?;
+    tortured(&built)
+}
+
+/// The longest that torture may look for a mistake, in seconds.
+const PATIENCE: &str = "60";
+
+/// Each mistake is found by torture with one seed, and without a mistake the same is identical.
+fn tortured(built: &Built) -> Checked {
+    let listed = run(&mut command(&built.samara, &["torture", "--plant", "list"]))?;
+    let none = ["torture", "--seed", "1", "--calls", "20000"];
+    succeed(&mut command(&built.samara, &none))?;
+    let trace = path_of(&target().join("planted.trace"));
+    let mut table = String::new();
+    for line in listed.stdout.lines() {
+        let (name, rule) = line.split_once(' ').ok_or("a mistake without a rule")?;
+        let arguments = [
+            "torture",
+            "--plant",
+            name,
+            "--seed",
+            "1",
+            "--seconds",
+            PATIENCE,
+            "--save",
+            &trace,
+        ];
+        let ran = run(&mut command(&built.samara, &arguments))?;
+        if ran.status.code() != Some(1) {
+            return Err(format!(
+                "{name} ({rule}) is not found in {PATIENCE} seconds"
+            ));
+        }
+        let row = |title: &str| row_of(&ran.stderr, title).to_owned();
+        let (found, time) = (row("verdict"), row("time"));
+        let _ = writeln!(table, "{name:<18} {rule:<10} {time:>7}  {found}");
+    }
+    print!("{table}");
+    let found = table.lines().count();
+    if found < 25 {
+        return Err(format!("there are only {found} mistakes to plant"));
+    }
+    Ok(Outcome::Passed)
+}
+
+/// What a verdict says behind a title.
+fn row_of<'a>(verdict: &'a str, title: &str) -> &'a str {
+    let mut rows = verdict
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(title));
+    rows.next().unwrap_or_default().trim()
 }
 
 /// The test that `maple-mm` has of its planted mistakes.
@@ -128,5 +181,13 @@ mod tests {
             "first divergence, at comparison 7, process 1:\n  mmap(0x1000)\n    predicted";
         assert_eq!(divergence(verdict), "mmap(0x1000)");
         assert_eq!(divergence("identical at all 3 comparisons"), "");
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_title() {
+        let verdict = "samara: torture\n  time           1.5 s\n  verdict        DIVERGED\n";
+        assert_eq!(row_of(verdict, "time"), "1.5 s");
+        assert_eq!(row_of(verdict, "verdict"), "DIVERGED");
+        assert_eq!(row_of(verdict, "speed"), "");
     }
 }

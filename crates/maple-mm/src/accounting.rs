@@ -60,16 +60,17 @@ pub(crate) const fn is_data(flags: VmFlags) -> bool {
     flags.intersection(relevant).bits() == VmFlags::WRITE.bits()
 }
 
-const fn is_exec(flags: VmFlags) -> bool {
+fn is_exec(flags: VmFlags) -> bool {
     let relevant = VmFlags::EXEC
         .union(VmFlags::WRITE)
         .union(VmFlags::GROWSDOWN);
-    flags.intersection(relevant).bits() == VmFlags::EXEC.bits()
+    let is_code = flags.intersection(relevant).bits() == VmFlags::EXEC.bits();
+    is_code || planted!(CountCode) && flags.contains(VmFlags::EXEC)
 }
 
 impl Sums {
     /// The sums that `pages` pages with `flags` make, and nothing else.
-    pub(crate) const fn of(flags: VmFlags, pages: u64) -> Self {
+    pub(crate) fn of(flags: VmFlags, pages: u64) -> Self {
         let is_stack = flags.intersects(VmFlags::GROWSDOWN.union(VmFlags::SHADOW_STACK));
         Self {
             total_vm: pages,
@@ -203,12 +204,14 @@ impl<P: PageSide> AddressSpace<P> {
     pub(crate) fn may_expand(&self, flags: VmFlags, pages: u64) -> bool {
         let limits = self.limits;
         let total = self.tally.statistics.total_vm.saturating_add(pages);
-        if total > limits.address_space / PAGE_SIZE {
+        let least = u64::from(planted!(LimitAddressSpace));
+        if total > (limits.address_space / PAGE_SIZE).saturating_sub(least) {
             return false;
         }
         let data = self.tally.statistics.data_vm.saturating_add(pages);
         // LINUX: a soft data limit of 0 (Valgrind sets it) lets the hard limit count.
         !is_data(flags)
+            || planted!(LimitData)
             || data <= limits.data / PAGE_SIZE
             || (limits.data == 0 && data <= limits.data_max / PAGE_SIZE)
     }
@@ -241,7 +244,7 @@ impl<P: PageSide> AddressSpace<P> {
             .statistics
             .locked_vm
             .saturating_add(bytes / PAGE_SIZE);
-        locked <= self.limits.memlock / PAGE_SIZE
+        locked <= self.limits.memlock / PAGE_SIZE + u64::from(planted!(LimitLocked))
             || self.capabilities.contains(Capabilities::IPC_LOCK)
     }
 

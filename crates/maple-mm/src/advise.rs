@@ -265,6 +265,7 @@ fn advised_flags(vma: &Vma, advice: i32) -> Result<VmFlags, Errno> {
     let without = |flags| old - flags;
     Ok(match advice {
         MADV_NORMAL => without(VmFlags::RAND_READ | VmFlags::SEQ_READ),
+        MADV_SEQUENTIAL if planted!(Sequential) => old | VmFlags::SEQ_READ,
         MADV_SEQUENTIAL => without(VmFlags::RAND_READ) | VmFlags::SEQ_READ,
         MADV_RANDOM => without(VmFlags::SEQ_READ) | VmFlags::RAND_READ,
         MADV_DONTFORK => old | VmFlags::DONTCOPY,
@@ -319,6 +320,7 @@ fn check_content_advice(vma: &Vma, advice: i32) -> Result<(), Errno> {
     let frames = VmFlags::PFNMAP | VmFlags::HUGETLB;
     let is_refused = match advice {
         MADV_FREE => !vma.is_anonymous() || flags.intersects(VmFlags::LOCKED | frames),
+        MADV_DONTNEED if planted!(DontNeedLocked) => flags.contains(VmFlags::PFNMAP),
         MADV_DONTNEED => flags.intersects(VmFlags::LOCKED | VmFlags::PFNMAP),
         MADV_DONTNEED_LOCKED => flags.contains(VmFlags::PFNMAP),
         MADV_COLD | MADV_PAGEOUT => flags.intersects(VmFlags::LOCKED | frames),

@@ -55,7 +55,9 @@ impl<P: PageSide> AddressSpace<P> {
         let layout = &self.layout;
         let heap = addr.wrapping_sub(layout.start_brk);
         let data = layout.end_data.wrapping_sub(layout.start_data);
-        self.limits.data == u64::MAX || heap.wrapping_add(data) <= self.limits.data
+        self.limits.data == u64::MAX
+            || heap.wrapping_add(data) <= self.limits.data
+            || planted!(LimitBreak)
     }
 
     /// LINUX: something must be mapped in the part that goes away, beginning below the old break.
@@ -118,7 +120,7 @@ impl<P: PageSide> AddressSpace<P> {
         let start = self.layout.start_brk;
         let prev = self
             .vma_before(new.start)
-            .filter(|vma| vma.end() > start)
+            .filter(|vma| vma.end() > start || planted!(MergeHeap))
             .map(|vma| self.local(vma));
         let around = Neighbours {
             prev: prev.as_deref(),

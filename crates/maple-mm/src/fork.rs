@@ -162,10 +162,12 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
         let is_watched = flags.intersects(VmFlags::UFFD_ANY);
         if flags.intersects(UNLIKE) {
             self.tally = self.tally.minus(Tally::of(vma, vma.pages()));
-            if flags.contains(VmFlags::DONTCOPY) {
+            if flags.contains(VmFlags::DONTCOPY) && !planted!(ForkAll) {
                 return Ok(None);
             }
-            flags -= VmFlags::LOCKED_ANY;
+            if !planted!(ForkLocked) {
+                flags -= VmFlags::LOCKED_ANY;
+            }
             is_kept &= !flags.contains(VmFlags::WIPEONFORK);
             // INVARIANT: FK1; only the flags count.
             let inherited = vma

@@ -25,6 +25,17 @@
 
 extern crate alloc;
 
+/// Whether a rule was turned wrong on purpose: never, but in builds for the test of that.
+macro_rules! planted {
+    ($mistake:ident) => {{
+        #[cfg(planted_mistakes)]
+        let is_planted = crate::planted::is(crate::planted::Mistake::$mistake);
+        #[cfg(not(planted_mistakes))]
+        let is_planted = false;
+        is_planted
+    }};
+}
+
 pub mod abi;
 mod accounting;
 mod advise;

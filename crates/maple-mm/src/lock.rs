@@ -127,7 +127,7 @@ impl<P: PageSide> AddressSpace<P> {
             VmFlags::LOCKED
         };
         self.default_flags -= VmFlags::LOCKED_ANY;
-        if flags & MCL_FUTURE != 0 {
+        if flags & MCL_FUTURE != 0 && !planted!(LockFuture) {
             self.default_flags |= lock;
         }
         if flags & MCL_CURRENT != 0 {
@@ -191,7 +191,7 @@ impl<P: PageSide> AddressSpace<P> {
         }
         let holes = self.walk(addr..end, |_, part| {
             let is_locked = part.vma.flags().contains(VmFlags::LOCKED);
-            if flags & MS_INVALIDATE != 0 && is_locked {
+            if flags & MS_INVALIDATE != 0 && is_locked && !planted!(SyncBusy) {
                 Err(Errno::EBUSY)
             } else {
                 Ok(())
@@ -218,7 +218,9 @@ impl<P: PageSide> AddressSpace<P> {
             .saturating_add(len / PAGE_SIZE);
         if locked > limit && !self.capabilities.contains(Capabilities::IPC_LOCK) {
             // What is locked already does not count twice.
-            locked -= self.locked_pages(start..start.saturating_add(len));
+            if !planted!(LimitTwice) {
+                locked -= self.locked_pages(start..start.saturating_add(len));
+            }
             if locked > limit {
                 return Err(Errno::ENOMEM);
             }

@@ -201,7 +201,11 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Errno::EPERM);
         }
         if flags.contains(VmFlags::LOCKED) && !self.may_lock(place.len) {
-            return Err(Errno::EAGAIN);
+            return Err(if planted!(LockErrno) {
+                Errno::ENOMEM
+            } else {
+                Errno::EAGAIN
+            });
         }
         let is_explicit = is_explicitly_huge(request.flags);
         let page_offset = match file {
@@ -329,7 +333,7 @@ impl<P: PageSide> AddressSpace<P> {
         if has(MAP_LOCKED) {
             flags |= VmFlags::LOCKED;
         }
-        if has(MAP_STACK) && self.profile.transparent_huge_pages.is_yes() {
+        if has(MAP_STACK) && !planted!(StackFlag) && self.profile.transparent_huge_pages.is_yes() {
             flags |= VmFlags::NOHUGEPAGE;
         }
         if self.profile.soft_dirty.is_yes() {
@@ -345,7 +349,10 @@ impl<P: PageSide> AddressSpace<P> {
         place: &Place<'_>,
     ) -> Result<(), Errno> {
         let must_be_free = request.flags & MAP_FIXED_NOREPLACE != 0;
-        if must_be_free && self.vmas_in(addr..addr + place.len).next().is_some() {
+        if must_be_free
+            && !planted!(NoReplace)
+            && self.vmas_in(addr..addr + place.len).next().is_some()
+        {
             return Err(Errno::EEXIST);
         }
         Ok(())
@@ -553,7 +560,7 @@ fn shared_file_flags(access: FileAccess, flags: VmFlags) -> Result<VmFlags, Errn
         return Err(Errno::EACCES);
     }
     let shared = flags | VmFlags::SHARED | VmFlags::MAYSHARE;
-    Ok(if is_writable {
+    Ok(if is_writable || planted!(MayWrite) {
         shared
     } else {
         shared - (VmFlags::MAYWRITE | VmFlags::SHARED)

@@ -50,8 +50,8 @@ const fn ignored(profile: &LinuxProfile) -> VmFlags {
 }
 
 /// The flags a merged mapping has as soon as one of its parts has them.
-const fn sticky(profile: &LinuxProfile) -> VmFlags {
-    if profile.guard_flag.is_yes() {
+fn sticky(profile: &LinuxProfile) -> VmFlags {
+    if profile.guard_flag.is_yes() && !planted!(MergeGuard) {
         ignored(profile)
     } else {
         VmFlags::empty()
@@ -78,21 +78,34 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn is_mergeable(&self, neighbour: &Vma) -> bool {
+        if planted!(MergeRule) {
+            return false;
+        }
         let content = self.candidate.content;
         let differing = neighbour.flags() ^ content.flags;
-        #[cfg(planted_mistakes)]
-        let differing = crate::planted::merge_difference(differing);
         (differing - ignored(self.profile)).is_empty()
-            && neighbour.held().is_same(&content.held)
+            && self.has_same_backing(neighbour)
             && self.has_compatible_anon(neighbour.anon())
     }
 
+    fn has_same_backing(&self, neighbour: &Vma) -> bool {
+        let own = &self.candidate.content.held;
+        let is_file = own.backing().file().is_some() && neighbour.file().is_some();
+        if planted!(MergeFile) && is_file {
+            return true;
+        }
+        neighbour.held().is_same(own)
+    }
+
     fn has_compatible_anon(&self, neighbour: Anon) -> bool {
+        if planted!(MergeAnon) {
+            return true;
+        }
         let own = self.candidate.content.anon;
         match self.profile.anon_merge {
             AnonMergeRule::EitherSide => match (neighbour.is_faulted(), own.is_faulted()) {
-                (false, true) => !self.candidate.is_forked,
-                (true, false) => !neighbour.is_forked(),
+                (false, true) => !self.candidate.is_forked || planted!(MergeForked),
+                (true, false) => !neighbour.is_forked() || planted!(MergeForked),
                 _ => neighbour.id() == own.id(),
             },
             AnonMergeRule::NeighbourMustBeWritten => {
@@ -105,7 +118,8 @@ impl Rules<'_> {
     fn joins_prev(&self, prev: &Vma) -> bool {
         prev.end() == self.candidate.start
             && self.is_mergeable(prev)
-            && prev.page_offset_at(prev.end()) == self.candidate.content.page_offset
+            && (prev.page_offset_at(prev.end()) == self.candidate.content.page_offset
+                || planted!(MergeOffset))
     }
 
     fn joins_next(&self, next: &Vma) -> bool {
@@ -124,7 +138,10 @@ impl Rules<'_> {
         let next = around
             .next
             .filter(|next| self.joins_next(next))
-            .filter(|next| prev.is_none_or(|prev| prev.anon().is_compatible(next.anon())));
+            .filter(|next| {
+                prev.is_none_or(|prev| prev.anon().is_compatible(next.anon()))
+                    || planted!(MergeThree)
+            });
         match (prev, next) {
             (Some(_), Some(next)) if next.has_hooks() => Some(Joined::Prev),
             (Some(_), Some(_)) => Some(Joined::Both),

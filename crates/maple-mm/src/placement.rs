@@ -55,7 +55,7 @@ impl Place<'_> {
     }
 
     fn is_huge_aligned(&self, placement: HugePlacement) -> bool {
-        if placement == HugePlacement::Never {
+        if placement == HugePlacement::Never || planted!(HugeAlign) {
             return false;
         }
         match self.file.map(|file| file.kind) {
@@ -170,7 +170,8 @@ impl<P: PageSide> AddressSpace<P> {
         if place.len > self.layout.task_size {
             return Err(Errno::ENOMEM);
         }
-        if self.layout.direction == Direction::BottomUp || place.has(MAP_32BIT) {
+        let is_low = place.has(MAP_32BIT) && !planted!(Low);
+        if self.layout.direction == Direction::BottomUp || is_low {
             return self.place_bottom_up(place);
         }
         let hint = page_floor(place.addr);
@@ -217,7 +218,8 @@ impl<P: PageSide> AddressSpace<P> {
     /// the one below.
     fn is_hint_free(&self, hint: u64, len: u64, end: u64) -> bool {
         let gap = self.system.stack_guard_gap();
-        end.checked_sub(len).is_some_and(|highest| hint <= highest)
+        !planted!(Hint)
+            && end.checked_sub(len).is_some_and(|highest| hint <= highest)
             && self
                 .find_vma(hint)
                 .is_none_or(|vma| hint + len <= vma.guarded_start(gap))
@@ -243,9 +245,7 @@ impl<P: PageSide> AddressSpace<P> {
                 .map(|vma| vma.guarded_start(guard))
             {
                 Some(guarded) if guarded < end => high = guarded,
-                #[cfg(planted_mistakes)]
-                _ => return Some(crate::planted::gap_start(end - need.len) & !(need.align - 1)),
-                #[cfg(not(planted_mistakes))]
+                _ if planted!(GapRule) => return Some(end - need.len - PAGE_SIZE),
                 _ => return Some((end - need.len) & !(need.align - 1)),
             }
         }

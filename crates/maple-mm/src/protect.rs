@@ -6,7 +6,7 @@ use crate::abi::{
 };
 use crate::errno::Errno;
 use crate::flags::VmFlags;
-use crate::modify::{Change, Part};
+use crate::modify::{Change, Holes, Part};
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
@@ -123,6 +123,9 @@ impl<P: PageSide> AddressSpace<P> {
         range: core::ops::Range<u64>,
         access: VmFlags,
     ) -> Result<(), Errno> {
+        if planted!(ProtectHole) && self.walk(range.clone(), |_, _| Ok(()))? == Holes::Some {
+            return Err(Errno::ENOMEM);
+        }
         let mut at = range.start;
         while at < range.end {
             let vma = self.local_at(at).ok_or(Errno::ENOMEM)?;
@@ -179,7 +182,7 @@ impl<P: PageSide> AddressSpace<P> {
                 | VmFlags::HUGETLB
                 | VmFlags::SHARED
                 | VmFlags::NORESERVE;
-            if !old.intersects(never_charged) {
+            if !old.intersects(never_charged) && !planted!(ProtectAccount) {
                 change.charge = self.charge(pages)?;
                 change.flags |= VmFlags::ACCOUNT;
             }

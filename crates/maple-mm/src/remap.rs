@@ -189,7 +189,12 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// The mapping at the old address, and what is asked in its pages.
     fn checked_source(&self, request: &MremapRequest) -> Result<(Local, MremapRequest), Errno> {
-        let vma = self.local_at(request.addr).ok_or(Errno::EFAULT)?;
+        let hole = if planted!(RemapErrno) {
+            Errno::EINVAL
+        } else {
+            Errno::EFAULT
+        };
+        let vma = self.local_at(request.addr).ok_or(hole)?;
         if vma.flags().contains(VmFlags::SEALED) {
             return Err(Errno::EPERM);
         }
@@ -279,7 +284,10 @@ impl<P: PageSide> AddressSpace<P> {
             flags: MAP_FIXED,
             file: None,
         };
-        vma.end() - request.addr == request.old_len && is_free() && self.place(&whole).is_ok()
+        !planted!(GrowInPlace)
+            && vma.end() - request.addr == request.old_len
+            && is_free()
+            && self.place(&whole).is_ok()
     }
 
     fn grow_in_place(&mut self, request: &MremapRequest, vma: &Vma) -> Result<(), Errno> {
@@ -398,7 +406,7 @@ impl<P: PageSide> AddressSpace<P> {
         charge: Charge,
     ) -> Result<(), Errno> {
         let is_locked = vma.flags().contains(VmFlags::LOCKED);
-        let added = if is_locked {
+        let added = if is_locked && !planted!(CountStray) {
             Self::pages(request.new_len)
         } else {
             0
@@ -470,7 +478,11 @@ impl<P: PageSide> AddressSpace<P> {
             return Ok(edits);
         };
         edits.move_pages(request.moved());
-        let unlocked = vma.flags() - VmFlags::LOCKED_ANY;
+        let unlocked = if planted!(DontUnmapLocked) {
+            vma.flags()
+        } else {
+            vma.flags() - VmFlags::LOCKED_ANY
+        };
         if copy.contains(vma.start()) {
             let flags = copy.flags() - VmFlags::LOCKED_ANY;
             edits.put(copy.with_flags(flags))?;

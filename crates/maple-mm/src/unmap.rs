@@ -53,9 +53,10 @@ impl<P: PageSide> AddressSpace<P> {
     /// ```
     pub fn munmap(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
         let result = self.unmap(addr, len);
-        #[cfg(planted_mistakes)]
-        let result = result.map_err(crate::planted::errno);
-        result
+        match result {
+            Err(Errno::EINVAL) if planted!(Errno) => Err(Errno::EFAULT),
+            result => result,
+        }
     }
 
     pub(crate) fn unmap(&mut self, addr: u64, len: u64) -> Result<(), Errno> {
@@ -104,7 +105,7 @@ impl<P: PageSide> AddressSpace<P> {
         if cuts_start && cuts_end && self.may_split().is_err() {
             return Some(Errno::ENOMEM);
         }
-        if vma.flags().contains(VmFlags::SEALED) {
+        if vma.flags().contains(VmFlags::SEALED) && !planted!(Sealed) {
             return Some(Errno::EPERM);
         }
         let is_refused =

@@ -4,11 +4,11 @@
 mod common;
 
 use common::{map, page};
-use maple_mm::planted::{Mistake, set};
+use maple_mm::planted::{Mistake, Rule, set};
 use maple_mm::{AddressSpace, Errno, MmapRequest, abi::*};
 
 #[test]
-fn each_mistake_turns_one_rule_wrong() {
+fn a_mistake_turns_one_rule_wrong() {
     let mut space = AddressSpace::empty();
     let top = space.layout().mmap_base;
     set(Mistake::Errno);
@@ -21,4 +21,23 @@ fn each_mistake_turns_one_rule_wrong() {
     map(&mut space, 1, 2);
     assert!(space.vma_at(page(1)).unwrap().start() == page(1));
     assert_eq!(space.munmap(1, 4096), Err(Errno::EINVAL));
+}
+
+#[test]
+fn there_are_many_of_every_kind_and_each_has_a_name_of_its_own() {
+    let mut names: Vec<&str> = Mistake::ALL.iter().map(|mistake| mistake.name()).collect();
+    assert!(names.len() >= 25, "{}", names.len());
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Mistake::ALL.len());
+    for rule in [
+        Rule::Merge,
+        Rule::Placement,
+        Rule::Limit,
+        Rule::Flag,
+        Rule::Errno,
+    ] {
+        let of_kind = Mistake::ALL.iter().filter(|mistake| mistake.rule() == rule);
+        assert!(of_kind.count() >= 5, "{rule:?}");
+    }
 }

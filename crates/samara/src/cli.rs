@@ -93,11 +93,13 @@ Example:
   samara torture --seconds 60 --processes 2 --json torture.json
 
 After each call the result, the text of maps and the counters are compared, and VmFlags of all
-mappings after every fourth of a process. What diverges is made again in ever shorter sequences;
+mappings; of more than 32 mappings VmFlags only after every fourth call, and of more than 2000
+(--mix count) only the neighbourhood of a call, and all after every hundredth. What diverges is made again in ever shorter sequences;
 the shortest is printed and kept for `samara replay`. The same seed makes the same calls.
 Nothing is touched but processes of its own and a temporary file without a name; no process maps
 more than 64 MiB, and there are at most 4 for each of --processes.
-vm.max_map_count is the machine's, so it is left as it is; limits are those of setrlimit.
+vm.max_map_count is the machine's, so it is left as it is; --mix count makes as many mappings.
+All other limits are those of setrlimit.
 Exit status: 0 identical, 1 diverged, 2 could not run.")]
     Torture(TortureArgs),
     /// The process that `torture` tortures
@@ -123,7 +125,7 @@ pub(crate) struct TraceArgs {
     /// Also write the verdict as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Plant a mistake in the model: merge, gap or errno
+    /// Plant a mistake in the model
     #[cfg(planted_mistakes)]
     #[arg(long, hide = true)]
     pub(crate) plant: Option<String>,

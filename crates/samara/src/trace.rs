@@ -84,15 +84,25 @@ fn in_words(ended: Ended) -> String {
     }
 }
 
+/// Turns one rule of the model wrong, by its name.
 #[cfg(planted_mistakes)]
-pub(crate) fn plant(mistake: Option<&str>) -> Result<()> {
+pub(crate) fn plant(name: Option<&str>) -> Result<()> {
     use maple_mm::planted::{self, Mistake};
-    match mistake {
-        None => {}
-        Some("merge") => planted::set(Mistake::MergeRule),
-        Some("gap") => planted::set(Mistake::GapRule),
-        Some("errno") => planted::set(Mistake::Errno),
-        Some(other) => bail!("unknown mistake {other}: merge, gap or errno"),
+    let Some(name) = name else { return Ok(()) };
+    let mut all = Mistake::ALL.iter();
+    match all.find(|mistake| mistake.name() == name) {
+        Some(&mistake) => planted::set(mistake),
+        None => {
+            bail!("unknown mistake {name}; there are\n{}", mistakes());
+        }
     }
     Ok(())
+}
+
+/// The names of all mistakes and what kind of rule each turns wrong, a line each.
+#[cfg(planted_mistakes)]
+pub(crate) fn mistakes() -> String {
+    let line =
+        |mistake: &maple_mm::planted::Mistake| format!("{} {:?}\n", mistake.name(), mistake.rule());
+    maple_mm::planted::Mistake::ALL.iter().map(line).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use maple_mm::{AddressSpace, abi::HUGE_PAGE_SIZE};
+use maple_mm::{AddressSpace, Vma, abi::HUGE_PAGE_SIZE};
 
 use super::rng::Rng;
 use super::target::{PROTECTED, Purpose};
@@ -91,6 +91,22 @@ impl Chooser<'_> {
         let range = self.owned()?;
         let end = self.rng.pick(&[range.start, range.end]);
         Some(end.wrapping_add(self.rng.below(3).wrapping_sub(1).wrapping_mul(PAGE)))
+    }
+
+    /// A small hole, and the mapping below it: what fills it has two neighbours.
+    pub(crate) fn hole(&mut self) -> Option<(Range<u64>, &Vma)> {
+        const WIDEST: u64 = 16 * PAGE;
+        let pairs = || {
+            let upper = self.space.vmas().skip(1);
+            let pairs = self.space.vmas().zip(upper);
+            pairs.filter(|(below, above)| {
+                let gap = below.end()..above.start();
+                !gap.is_empty() && gap.end - gap.start <= WIDEST && !PROTECTED.contains(&gap.start)
+            })
+        };
+        let place = self.rng.below(pairs().count() as u64);
+        let (below, above) = pairs().nth(place as usize)?;
+        Some((below.end()..above.start(), below))
     }
 
     /// In the arena of huge pages; seldom within one.

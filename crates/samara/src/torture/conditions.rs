@@ -55,6 +55,8 @@ impl Conditions {
     pub(crate) fn draw(rng: &mut Rng, mix: Mix) -> Self {
         let turn = match mix {
             Mix::Limits => 2 + rng.below(4),
+            Mix::Count => 0,
+
             _ => rng.below(4),
         };
         let [memlock, data, stack, address_space] = match turn {

@@ -6,18 +6,22 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
 
+use crate::compare::{self, Comparison};
 use crate::engine::MmId;
 use crate::event::Counters;
+use crate::facts::Handles;
 use crate::mirror::Mirror;
 use crate::procfs;
 use crate::ptrace::Tid;
 use crate::verdict::{LinePair, differing_lines};
 
 /// How much is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// `maps` and the counters.
-    Usual,
+    /// The mappings around these ranges, and the counters.
+    Near(Vec<(u64, u64)>),
+    /// All of `maps`, and the counters.
+    Maps,
     /// The flags of every mapping, too.
     Whole,
 }
@@ -25,17 +29,19 @@ pub(crate) enum Depth {
 /// Open files of one process in `/proc`.
 #[derive(Debug)]
 pub(crate) struct Eyes {
-    maps: File,
+    handles: Handles,
     smaps: File,
     status: File,
 }
 
-/// What the kernel showed.
-#[derive(Clone, Debug, Default)]
+/// What the kernel showed, as far as it was looked at.
+#[derive(Debug, Default)]
 pub(crate) struct Seen {
-    pub(crate) maps: String,
+    pub(crate) maps: Option<String>,
     pub(crate) flags: Option<String>,
     pub(crate) counters: Option<Counters>,
+    /// Memory to read into.
+    bytes: Vec<u8>,
 }
 
 impl Eyes {
@@ -50,79 +56,105 @@ impl Eyes {
             File::open(&path).with_context(|| format!("cannot open {}", path.display()))
         };
         Ok(Self {
-            maps: open("maps")?,
+            handles: Handles::open(pid)?,
             smaps: open("smaps")?,
             status: open("status")?,
         })
     }
 
-    /// Looks, into what was seen before.
+    /// Looks, and gives where the model of the process shows something else.
     ///
     /// # Errors
     ///
     /// If the process is gone.
-    pub(crate) fn look(&self, depth: Depth, seen: &mut Seen) -> Result<()> {
-        let mut bytes = std::mem::take(&mut seen.maps).into_bytes();
-        read(&self.maps, &mut bytes)?;
-        seen.maps = String::from_utf8(bytes).context("maps is no text")?;
-        seen.flags = None;
-        let mut bytes = Vec::with_capacity(64 << 10);
-        if depth == Depth::Whole {
-            read(&self.smaps, &mut bytes)?;
-            let smaps = std::str::from_utf8(&bytes).context("smaps is no text")?;
-            seen.flags = Some(flags(smaps));
+    pub(crate) fn compare(
+        &self,
+        depth: &Depth,
+        (mirror, mm): (&Mirror, MmId),
+        seen: &mut Seen,
+    ) -> Result<Vec<LinePair>> {
+        (seen.maps, seen.flags) = (None, None);
+        match depth {
+            Depth::Near(near) => {
+                let compared = compare::neighbourhood(mirror, mm, &self.handles, near);
+                if let Comparison::Different { kernel, model, .. } = compared {
+                    return Ok(differing_lines(&kernel, &model));
+                }
+            }
+            Depth::Maps => {
+                let maps = read(&self.handles.maps, &mut seen.bytes)?;
+                seen.maps = Some(maps.to_owned());
+            }
+            Depth::Whole => {
+                let (maps, flags) = both(read(&self.smaps, &mut seen.bytes)?);
+                (seen.maps, seen.flags) = (Some(maps), Some(flags));
+            }
         }
-        read(&self.status, &mut bytes)?;
-        let status = std::str::from_utf8(&bytes).context("status is no text")?;
+        let status = read(&self.status, &mut seen.bytes)?;
         seen.counters = Some(counters(status).context("status lacks a counter")?);
-        Ok(())
+        Ok(differences(seen, mirror, mm))
     }
 }
 
 /// Reads a whole file from its beginning.
-fn read(file: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
-    const STEP: usize = 16 << 10;
-    let mut at = 0;
-    loop {
-        if bytes.len() < at + STEP {
-            bytes.resize(at + STEP, 0);
+fn read<'a>(file: &File, bytes: &'a mut Vec<u8>) -> Result<&'a str> {
+    let read = |bytes: &mut Vec<u8>| -> io::Result<usize> {
+        const STEP: usize = 16 << 10;
+        let mut at = 0;
+        loop {
+            if bytes.len() < at + STEP {
+                bytes.resize(at + STEP, 0);
+            }
+            match file.read_at(&mut bytes[at..], at as u64)? {
+                0 => return Ok(at),
+                more => at += more,
+            }
         }
-        match file.read_at(&mut bytes[at..], at as u64)? {
-            0 => break,
-            more => at += more,
-        }
-    }
-    bytes.truncate(at);
-    Ok(())
+    };
+    let len = read(bytes).context("a process to torture cannot be looked at")?;
+    std::str::from_utf8(&bytes[..len]).context("what the kernel shows is no text")
 }
 
-/// The words of each mapping's `VmFlags` behind its range; those of the gate are no mapping's.
-fn flags(smaps: &str) -> String {
-    let mut text = String::new();
-    for line in smaps.lines() {
-        if let Some(words) = line.strip_prefix("VmFlags: ") {
-            text.push(' ');
-            text.push_str(words.trim_end());
-            text.push('\n');
-        } else if line
-            .starts_with(|first: char| first.is_ascii_digit() || first.is_ascii_lowercase())
-        {
-            let range = line.split(' ').next().unwrap_or_default();
-            if range.starts_with("ffffffffff") {
-                break;
-            }
-            push_trimmed(&mut text, range);
+/// What `maps` would show, and the words of each mapping's `VmFlags` behind its range, from
+/// `smaps`. The gate is no mapping, and has no flags here.
+fn both(smaps: &str) -> (String, String) {
+    const WORDS: &str = "VmFlags: ";
+    let (mut maps, mut flags) = (
+        String::with_capacity(8 << 10),
+        String::with_capacity(4 << 10),
+    );
+    let mut rest = smaps;
+    // The lines between are as long in each mapping, unless a number is very large.
+    let mut usual = 0;
+    while let Some(head) = rest.find('\n') {
+        maps.push_str(&rest[..=head]);
+        let range = rest.split(' ').next().unwrap_or_default();
+        rest = &rest[head + 1..];
+        let is_there = rest
+            .get(usual..)
+            .is_some_and(|rest| rest.starts_with(WORDS));
+        if !is_there {
+            let Some(found) = rest.find(WORDS) else { break };
+            usual = found;
         }
+        let words = &rest[usual + WORDS.len()..];
+        let end = words.find('\n').unwrap_or(words.len());
+        if !range.starts_with("ffffffffff") {
+            push_trimmed(&mut flags, range);
+            flags.push(' ');
+            flags.push_str(words[..end].trim_end());
+            flags.push('\n');
+        }
+        rest = words.get(end + 1..).unwrap_or_default();
     }
-    text
+    (maps, flags)
 }
 
 /// Pushes a range, both ends without leading zeros.
 fn push_trimmed(text: &mut String, range: &str) {
     if let Some((start, end)) = range.split_once('-') {
-        let trimmed = |number: &'_ str| -> usize {
-            number.len() - number.trim_start_matches('0').len().max(1)
-        };
+        let trimmed =
+            |number: &str| -> usize { number.len() - number.trim_start_matches('0').len().max(1) };
         text.push_str(&start[trimmed(start)..]);
         text.push('-');
         text.push_str(&end[trimmed(end)..]);
@@ -130,8 +162,10 @@ fn push_trimmed(text: &mut String, range: &str) {
 }
 
 fn counters(status: &str) -> Option<Counters> {
-    let pages = |name: &str| -> Option<u64> {
-        let (_, rest) = status.split_once(name)?;
+    // In the order in which they stand.
+    let mut rest = status;
+    let mut pages = |name: &str| -> Option<u64> {
+        rest = rest.split_once(name)?.1;
         let number = rest.trim_start().split(' ').next()?;
         Some(number.parse::<u64>().ok()? / 4)
     };
@@ -145,10 +179,12 @@ fn counters(status: &str) -> Option<Counters> {
 }
 
 /// Where the model shows something else than the kernel did.
-pub(crate) fn differences(seen: &Seen, mirror: &Mirror, mm: MmId) -> Vec<LinePair> {
-    let model = mirror.text(mm).unwrap_or_default();
-    if model != seen.maps {
-        return differing_lines(&seen.maps, &model);
+fn differences(seen: &Seen, mirror: &Mirror, mm: MmId) -> Vec<LinePair> {
+    if let Some(kernel) = &seen.maps {
+        let model = mirror.text(mm).unwrap_or_default();
+        if model != *kernel {
+            return differing_lines(kernel, &model);
+        }
     }
     if let Some(kernel) = &seen.flags {
         let model = mirror.flags(mm).unwrap_or_default();
@@ -171,13 +207,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_and_counters_of_our_own_process_are_read() {
+    fn smaps_tells_what_maps_tells_and_flags() {
         let eyes = Eyes::open(std::process::id() as Tid).unwrap();
-        let mut seen = Seen::default();
-        eyes.look(Depth::Whole, &mut seen).unwrap();
-        let flags = seen.flags.unwrap();
+        let mut bytes = Vec::new();
+        let smaps = read(&eyes.smaps, &mut bytes).unwrap();
+        let (maps, flags) = both(smaps);
+        let heads = || {
+            smaps
+                .lines()
+                .filter(|line| line.contains('-') && !line.contains("kB"))
+        };
+        assert_eq!(
+            maps.lines().collect::<Vec<_>>(),
+            heads().collect::<Vec<_>>()
+        );
         assert!(flags.lines().all(|line| line.contains(" mr")), "{flags}");
-        assert!(flags.lines().count() + 1 >= seen.maps.lines().count());
-        assert!(seen.counters.unwrap().total > 100);
+        assert!(flags.lines().count() + 1 >= maps.lines().count());
+    }
+
+    #[test]
+    fn lines_of_another_length_are_found() {
+        let smaps = "1-2 r\nSize: 4 kB\nVmFlags: rd mr \n02-003 w\nSize: 40000 kB\nVmFlags: wr \n";
+        let (maps, flags) = both(smaps);
+        assert_eq!(maps, "1-2 r\n02-003 w\n");
+        assert_eq!(flags, "1-2 rd mr\n2-3 wr\n");
+    }
+
+    #[test]
+    fn counters_of_our_own_process_are_read() {
+        let status = procfs::read(std::process::id() as Tid, "status").unwrap();
+        assert!(counters(&status).unwrap().total > 100);
     }
 }

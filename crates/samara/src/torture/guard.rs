@@ -14,14 +14,21 @@ pub(crate) const MOST_MAPPED: u64 = 64 << 20;
 /// No call brings more in, in bytes.
 pub(crate) const MOST_BROUGHT_IN: u64 = 24 << 20;
 
-/// The pages of objects that shared memory is made of, as far as they are not files of the pool.
-pub(crate) type Objects = HashMap<FileId, u64>;
+/// What is known of a family besides its mappings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Grounds {
+    /// The pages of objects that shared memory is made of, as far as they are not files of the
+    /// pool.
+    pub(crate) objects: HashMap<FileId, u64>,
+    /// Pages that were mapped to have many mappings.
+    pub(crate) filled: u64,
+}
 
 /// Whether `call` may be made in an address space that stands like `space`.
-pub(crate) fn allows(space: &AddressSpace, objects: &Objects, call: &Call) -> bool {
+pub(crate) fn allows(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
     is_harmless(call)
-        && is_affordable(space, call)
-        && !depends_on_pages(space, objects, call)
+        && is_affordable(space, grounds, call)
+        && !depends_on_pages(space, grounds, call)
         && !waits_for_watcher(space, call)
 }
 
@@ -45,8 +52,8 @@ fn is_harmless(call: &Call) -> bool {
 }
 
 /// Whether the call stays within the memory that a process may have.
-fn is_affordable(space: &AddressSpace, call: &Call) -> bool {
-    let mapped = space.statistics().total_vm * PAGE;
+fn is_affordable(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
+    let mapped = space.statistics().total_vm.saturating_sub(grounds.filled) * PAGE;
     let populates = |len: u64| len <= MOST_BROUGHT_IN;
     match *call {
         Call::Mmap { len, flags, .. } => {
@@ -73,7 +80,7 @@ fn is_affordable(space: &AddressSpace, call: &Call) -> bool {
             advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
         } => populates(mapped_in(space, addr, len)),
         Call::Shmat { .. } => mapped < MOST_MAPPED,
-        Call::Mlockall { .. } => mapped <= MOST_BROUGHT_IN,
+        Call::Mlockall { .. } => grounds.filled == 0 && mapped <= MOST_BROUGHT_IN,
         _ => true,
     }
 }
@@ -87,7 +94,7 @@ fn mapped_in(space: &AddressSpace, addr: u64, len: u64) -> u64 {
 
 /// Whether the outcome depends on single pages, which the model does not have here: bringing in
 /// pages stops at the end of a file and at guard pages.
-fn depends_on_pages(space: &AddressSpace, objects: &Objects, call: &Call) -> bool {
+fn depends_on_pages(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
     let (addr, len) = match *call {
         // The kernel's copy routines refuse the first page.
         Call::Touch { addr, .. } if addr < PAGE => return true,
@@ -102,7 +109,7 @@ fn depends_on_pages(space: &AddressSpace, objects: &Objects, call: &Call) -> boo
     };
     // One page more on both sides, for rounding.
     let range = addr.saturating_sub(PAGE)..addr.saturating_add(len).saturating_add(PAGE);
-    space.vmas_in(range).any(|vma| has_odd_pages(vma, objects))
+    space.vmas_in(range).any(|vma| has_odd_pages(vma, grounds))
 }
 
 /// Whether the call brings pages in while somebody is to be told of missing ones, who never answers.
@@ -123,7 +130,7 @@ fn waits_for_watcher(space: &AddressSpace, call: &Call) -> bool {
 }
 
 /// Whether some pages of a mapping may be there and others not.
-fn has_odd_pages(vma: &Vma, objects: &Objects) -> bool {
+fn has_odd_pages(vma: &Vma, grounds: &Grounds) -> bool {
     let end_offset = vma.page_offset() + (vma.end() - vma.start()) / PAGE;
     vma.flags().contains(VmFlags::MAYBE_GUARD)
         || match vma.backing() {
@@ -131,7 +138,7 @@ fn has_odd_pages(vma: &Vma, objects: &Objects) -> bool {
             Backing::File(file) => {
                 let pages = match file.kind {
                     FileKind::SystemV { bytes } => Some(bytes.div_ceil(PAGE)),
-                    _ => objects.get(&file.id).copied(),
+                    _ => grounds.objects.get(&file.id).copied(),
                 };
                 end_offset > pages.unwrap_or(FILE_LEN / PAGE)
             }

@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, bail};
+use maple_mm::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ};
 use maple_mm::{AddressSpace, FileId, MapsLine};
 
 use super::conditions::{Conditions, Limit};
-use super::eyes::{Depth, Eyes, Seen, differences};
-use super::guard::{self, Objects};
+use super::eyes::{Depth, Eyes, Seen};
+use super::guard::{self, Grounds};
 use super::kinds::{self, Kinds};
 use super::target::{Member, PROTECTED, Pool, Purpose, Raw, Target};
 use crate::call::{Call, CallFile, CallKind, Touch, result_text};
@@ -38,6 +39,8 @@ pub(crate) enum Action {
     Fork(u32),
     Exit,
     Limit(Limit),
+    /// Mappings of one page each are made, until there are so many.
+    Fill(usize),
 }
 
 impl Step {
@@ -52,6 +55,7 @@ impl Step {
             }
             Action::Fork(child) => fold(2, child.into()),
             Action::Exit => 3,
+            Action::Fill(count) => fold(5, count as u64),
             Action::Limit(limit) => [limit.resource as u64, limit.soft, limit.hard]
                 .into_iter()
                 .fold(4, fold),
@@ -67,6 +71,7 @@ impl std::fmt::Display for Step {
             Action::Call(raw) => raw.fmt(f),
             Action::Fork(child) => write!(f, "fork() makes {child}"),
             Action::Exit => f.write_str("exit"),
+            Action::Fill(count) => write!(f, "calls that make {count} mappings"),
             Action::Limit(limit) => write!(f, "prlimit({:?}, {:#x})", limit.resource, limit.soft),
         }
     }
@@ -145,12 +150,20 @@ pub(crate) struct Life {
     watch: Watch,
     seen: Seen,
     has_hugetlb_pool: bool,
-    objects: Objects,
+    grounds: Grounds,
     kinds: Kinds,
 }
 
-/// Flags are compared after every so many calls of a process.
+/// The flags of so many mappings are compared after each call,
+pub(crate) const FEW: usize = 32;
+/// and of more after every so many.
 pub(crate) const FLAGS_EVERY: u32 = 4;
+/// Of even more only the neighbourhood of a call is compared,
+const MANY: usize = 2000;
+/// and everything after every so many.
+const ALL_EVERY: u32 = 100;
+/// Where many mappings are made.
+const FILLED: u64 = 0x40_0000_0000;
 
 impl Life {
     /// Starts a process, and its model.
@@ -182,7 +195,7 @@ impl Life {
             watch: Watch::Now,
             seen: Seen::default(),
             has_hugetlb_pool: system.hugetlb_pages > 0,
-            objects: Objects::new(),
+            grounds: Grounds::default(),
             kinds: Kinds::default(),
         };
         let place = life.place(0);
@@ -337,7 +350,7 @@ impl Life {
 
     /// A file's facts with the device, the inode and the name that `maps` shows.
     fn named(&mut self, facts: FileFacts, descriptor: u64) -> Result<FileFacts> {
-        let private = maple_mm::abi::MAP_PRIVATE;
+        let private = MAP_PRIVATE;
         let at = self.kernel(
             0,
             &Raw::new(libc::SYS_mmap, [0, 4096, 1, private, descriptor, 0]),
@@ -439,7 +452,7 @@ impl Life {
             Meaning::Nothing => Ok(false),
             Meaning::Call(call) => {
                 let space = self.space(number);
-                Ok(space.is_some_and(|space| guard::allows(space, &self.objects, &call)))
+                Ok(space.is_some_and(|space| guard::allows(space, &self.grounds, &call)))
             }
         }
     }
@@ -461,14 +474,46 @@ impl Life {
             Action::Fork(child) => self.fork(index, child),
             Action::Exit => self.exit(index),
             Action::Limit(limit) => self.limit(index, limit),
+            Action::Fill(count) => self.fill(index, count),
         }
+    }
+
+    /// Maps pages nobody can touch, and makes every second one readable.
+    fn fill(&mut self, index: usize, count: usize) -> Result<Outcome> {
+        let mm = self.sides[index].mm();
+        let missing = count.saturating_sub(self.mirror.vma_count(mm)) as u64;
+        if missing == 0 {
+            return Ok(Outcome::Skipped);
+        }
+        self.grounds.filled = missing;
+        for raws in filling(missing).chunks(64) {
+            let results = self.target.calls(&self.sides[index].member, raws);
+            let results = results.context("a process to torture ended")?;
+            for (raw, result) in raws.iter().zip(results) {
+                let Meaning::Call(call) = self.meaning(raw) else {
+                    continue;
+                };
+                let predicted = self.mirror.call(mm, &call);
+                let predicted = predicted.context("a process without a model")?;
+                self.recorder.event(&Event::Call { mm, call, result });
+                if predicted != result {
+                    let compared = Compared {
+                        call: Named::Call(call),
+                        predicted,
+                        result,
+                    };
+                    return self.compare(index, &compared);
+                }
+            }
+        }
+        self.compare(index, &Compared::look("many mappings"))
     }
 
     fn call(&mut self, index: usize, raw: &Raw, call: Call) -> Result<Outcome> {
         let mm = self.sides[index].mm();
         let space = self.mirror.space(mm).context("a process without a model")?;
         let is_others = kinds::watching(raw).is_some() && self.sides[index].number != 0;
-        if is_others || !guard::allows(space, &self.objects, &call) {
+        if is_others || !guard::allows(space, &self.grounds, &call) {
             return Ok(Outcome::Skipped);
         }
         let result = self.kernel(index, raw)?;
@@ -506,7 +551,9 @@ impl Life {
         else {
             return Ok(());
         };
-        self.objects.insert(FileId(known.id), len.div_ceil(4096));
+        self.grounds
+            .objects
+            .insert(FileId(known.id), len.div_ceil(4096));
         let maps = procfs::read(self.sides[index].member.pid, "maps")?;
         let mut lines = maps.lines().filter_map(|line| MapsLine::parse(line).ok());
         let Some(line) = lines.find(|line| line.start <= addr && addr < line.end) else {
@@ -583,25 +630,19 @@ impl Life {
     // ----- comparing -------------------------------------------------------------------------
 
     fn compare(&mut self, index: usize, compared: &Compared) -> Result<Outcome> {
-        let side = &mut self.sides[index];
+        let depth = self.depth(index, compared);
+        let side = &self.sides[index];
         let mm = side.mm();
-        side.since_whole += 1;
-        let depth = if side.since_whole >= FLAGS_EVERY || self.watch == Watch::Closely {
-            side.since_whole = 0;
-            Depth::Whole
-        } else {
-            Depth::Usual
-        };
-        side.eyes.look(depth, &mut self.seen)?;
-        let lines = differences(&self.seen, &self.mirror, mm);
+        let lines = side
+            .eyes
+            .compare(&depth, (&self.mirror, mm), &mut self.seen)?;
         if self.recorder.is_on() {
             self.record(mm);
         }
         if lines.is_empty() && compared.predicted == compared.result {
-            let broken = self
-                .mirror
-                .space(mm)
-                .and_then(|space| space.validate().err());
+            let space = self.mirror.space(mm);
+            let space = space.filter(|_| !matches!(depth, Depth::Near(_)));
+            let broken = space.and_then(|space| space.validate().err());
             return Ok(match broken {
                 None => Outcome::Same(compared.call.kind()),
                 Some(violation) => {
@@ -612,6 +653,27 @@ impl Life {
         let mut difference = self.difference(index, compared, result_text(compared.predicted));
         difference.lines = lines;
         Ok(Outcome::Diverged(difference))
+    }
+
+    /// How much of a process is compared this time.
+    fn depth(&mut self, index: usize, compared: &Compared) -> Depth {
+        let count = self.mirror.vma_count(self.sides[index].mm());
+        let side = &mut self.sides[index];
+        side.since_whole += 1;
+        let near = match compared.call {
+            Named::Call(call) if count > MANY => call.ranges(u64::try_from(compared.result).ok()),
+            _ => Vec::new(),
+        };
+        if !near.is_empty() && side.since_whole < ALL_EVERY {
+            return Depth::Near(near);
+        }
+        let is_due = count <= FEW || side.since_whole >= FLAGS_EVERY;
+        if is_due || self.watch == Watch::Closely {
+            side.since_whole = 0;
+            Depth::Whole
+        } else {
+            Depth::Maps
+        }
     }
 
     fn difference(&self, index: usize, compared: &Compared, predicted: String) -> Difference {
@@ -626,8 +688,9 @@ impl Life {
 
     /// Records what was seen, be it the same or not: a replay must find the same.
     fn record(&mut self, mm: MmId) {
-        let text = self.seen.maps.clone();
-        self.recorder.event(&Event::State { mm, text });
+        if let Some(text) = self.seen.maps.clone() {
+            self.recorder.event(&Event::State { mm, text });
+        }
         if let Some(text) = self.seen.flags.clone() {
             self.recorder.event(&Event::Flags { mm, text });
         }
@@ -677,6 +740,18 @@ impl Compared {
             result: 0,
         }
     }
+}
+
+/// The calls that make so many mappings: one, and every second page of it readable.
+fn filling(pages: u64) -> Vec<Raw> {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    let whole = [FILLED, pages * PAGE_SIZE, 0, flags, u64::MAX, 0];
+    let every_second = (1..pages).step_by(2).map(|page| {
+        let addr = FILLED + page * PAGE_SIZE;
+        Raw::new(libc::SYS_mprotect, [addr, PAGE_SIZE, PROT_READ])
+    });
+    let all = [Raw::new(libc::SYS_mmap, whole)].into_iter();
+    all.chain(every_second).collect()
 }
 
 /// A mapping of explicitly huge pages, of a pool that is empty.

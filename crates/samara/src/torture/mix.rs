@@ -33,6 +33,8 @@ pub(crate) enum Mix {
     Huge,
     /// Segments, shared files in another order, watched ranges, memory policies
     Kinds,
+    /// Nearly as many mappings as max_map_count allows; slow, and no part of `each`
+    Count,
 }
 
 /// How often something is done, relative to the rest.
@@ -46,7 +48,7 @@ pub(crate) struct Weights {
 }
 
 impl Mix {
-    /// Those that a life can have.
+    /// Those that lives go through.
     const OF_LIVES: [Self; 11] = [
         Self::All,
         Self::Maps,
@@ -69,12 +71,12 @@ impl Mix {
         }
     }
 
-    /// Its weights. A call of each group is made now and then in every mix.
+    /// Its weights. A call of each group is made now and then in every mix that `each` has.
     pub(crate) const fn weights(self) -> Weights {
         //            map file huge prot remap advise lock heap seal touch kinds
         let groups = match self {
-            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 40, 2, 180, 60],
-            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 60, 1, 180, 15],
+            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 50, 2, 180, 60],
+            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 100, 1, 180, 15],
             Self::Protect => [200, 20, 5, 500, 20, 40, 20, 10, 2, 180, 30],
             Self::Remap => [260, 50, 10, 60, 400, 40, 20, 10, 1, 180, 60],
             Self::Advise => [200, 50, 10, 60, 40, 500, 20, 10, 1, 120, 40],
@@ -84,13 +86,14 @@ impl Mix {
             Self::Limits => [360, 40, 10, 120, 120, 40, 120, 120, 1, 180, 30],
             Self::Huge => [80, 10, 400, 80, 160, 120, 40, 5, 1, 120, 20],
             Self::Kinds => [160, 120, 10, 120, 120, 40, 40, 5, 2, 120, 500],
+            Self::Count => [300, 20, 0, 300, 120, 120, 0, 10, 0, 60, 0],
         };
-        let (fork, exit) = if matches!(self, Self::Fork) {
-            (30, 28)
-        } else {
-            (3, 2)
+        let (fork, exit, limit) = match self {
+            Self::Fork => (30, 28, 2),
+            Self::Limits => (3, 2, 30),
+            Self::Count => (0, 0, 0),
+            _ => (3, 2, 2),
         };
-        let limit = if matches!(self, Self::Limits) { 30 } else { 2 };
         Weights {
             groups,
             fork,

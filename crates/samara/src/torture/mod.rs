@@ -70,7 +70,11 @@ pub(crate) fn run_child() -> Result<()> {
 /// Why no process could be tortured.
 pub(crate) fn run(args: &TortureArgs) -> Result<Status> {
     #[cfg(planted_mistakes)]
-    crate::trace::plant(args.plant.as_deref())?;
+    if args.plant.as_deref() == Some("list") {
+        return crate::print(&crate::trace::mistakes()).context("cannot write the list");
+    } else {
+        crate::trace::plant(args.plant.as_deref())?;
+    }
     let json = args.json.as_deref().map(OutputFile::create).transpose()?;
     let report = Run::new(args)?.lead()?;
     crate::seen(std::io::Write::write_all(
@@ -149,7 +153,7 @@ impl Run {
                 .map(|_| scope.spawn(|| self.work()))
                 .collect();
             let interrupted = self.watch(&signals, start, || {
-                threads.iter().all(|thread| thread.is_finished())
+                threads.iter().all(thread::ScopedJoinHandle::is_finished)
             });
             let mut led = Ok(interrupted);
             for thread in threads {
@@ -207,7 +211,7 @@ impl Run {
         while !self.is_over() {
             let number = self.next_life.fetch_add(1, Ordering::Relaxed);
             let calls = match self.calls {
-                Some(calls) => calls.saturating_sub(number * LIFE).min(LIFE),
+                Some(calls) => calls.saturating_sub(number.saturating_mul(LIFE)).min(LIFE),
                 None => LIFE,
             };
             if calls == 0 {
@@ -226,7 +230,7 @@ impl Run {
     }
 
     fn lead_life(&self, pool: &Pool, number: u64, calls: u64) -> Result<()> {
-        let mut sequence = Sequence::of_life(self.seed, number, self.mix);
+        let mut sequence = Sequence::of_life((self.seed, number), self.mix, &self.system);
         let recorder = Recorder::default();
         let mut life = Life::start(pool, &self.system, sequence.conditions(), recorder)?;
         let mut totals = Totals {
@@ -323,8 +327,8 @@ fn remove(path: &Path) {
 
 fn shrunk(met: &Met, found: Option<Found>, trace: Option<PathBuf>) -> Shrunk {
     let (steps, divergence) = match found {
-        None => (&met.steps, None),
-        Some(ref found) => (&found.steps, Some(found.difference.clone())),
+        None => (met.steps.clone(), None),
+        Some(Found { steps, difference }) => (steps, Some(difference)),
     };
     let shown = steps.iter().map(ToString::to_string).collect();
     let divergence = match divergence {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::life::FLAGS_EVERY;
+use super::life::{FEW, FLAGS_EVERY};
 use super::mix::Mix;
 use crate::call::CallKind;
 use crate::verdict::{Divergence, Status};
@@ -142,10 +142,13 @@ impl fmt::Display for Report {
         let calls = format!("{} ({})", totals.comparisons, kinds.join(", "));
         row(f, "calls", &calls)?;
         let compared = format!(
-            "result, maps and counters after each, VmFlags after every {FLAGS_EVERY}th of a process"
+            "result, maps and counters after each; VmFlags, too, or after every {FLAGS_EVERY}th \
+             where there are more than {FEW} mappings"
         );
         row(f, "compared", &compared)?;
         row(f, "peak VMAs", &totals.peak_vmas.to_string())?;
+        let time = self.milliseconds as f64 / 1000.0;
+        row(f, "time", &format!("{time:.1} s"))?;
         let speed = format!(
             "{} calls a second, {} a second of processor time",
             self.calls_per_second, self.calls_per_processor_second

@@ -8,6 +8,8 @@ use super::conditions::{Conditions, Limit, RESOURCES};
 use super::life::{Action, Life, Step};
 use super::mix::{Mix, Weights};
 use super::rng::Rng;
+use crate::event::SystemFacts;
+
 use nix::sys::resource::Resource;
 
 /// Draws the steps of one life.
@@ -17,16 +19,21 @@ pub(crate) struct Sequence {
     weights: Weights,
     conditions: Conditions,
     next_child: u32,
+    /// What comes before what is drawn.
+    first: Option<Action>,
     /// Calls that were drawn and not made, as the model does not know them.
     pub(crate) not_modelled: BTreeSet<&'static str>,
 }
 
 impl Sequence {
     /// That of the `number`th life of a run.
-    pub(crate) fn of_life(seed: u64, number: u64, mix: Mix) -> Self {
+    pub(crate) fn of_life((seed, number): (u64, u64), mix: Mix, system: &SystemFacts) -> Self {
         let mix = mix.of_life(number);
         let mut rng = Rng::of_life(seed, number);
+        let most = usize::try_from(system.max_map_count).unwrap_or(usize::MAX);
+        let full = most.saturating_sub(rng.below(8) as usize);
         Self {
+            first: (mix == Mix::Count).then_some(Action::Fill(full)),
             conditions: Conditions::draw(&mut rng, mix),
             rng,
             weights: mix.weights(),
@@ -42,6 +49,9 @@ impl Sequence {
 
     /// The next step of a life that stands like `life`.
     pub(crate) fn next(&mut self, life: &Life) -> Step {
+        if let Some(action) = self.first.take() {
+            return Step { by: 0, action };
+        }
         loop {
             if let Some(step) = self.draw(life) {
                 return step;

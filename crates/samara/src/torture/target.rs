@@ -75,13 +75,15 @@ impl fmt::Display for Raw {
                 write!(f, "{call} of descriptor {descriptor}")
             }
             Request::Memory(call, None) => call.fmt(f),
-            _ => {
-                let number = self.number;
-                write!(
+            _ => match self.number.cast_signed() {
+                libc::SYS_read => write!(f, "read({a}, {b:#x}, {c:#x})"),
+                libc::SYS_pwrite64 => write!(f, "pwrite64({a}, {b:#x}, {c:#x}, {d:#x})"),
+                libc::SYS_msync => write!(f, "msync({a:#x}, {b:#x}, {c:#x})"),
+                other => write!(
                     f,
-                    "call {number}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f6:#x})"
-                )
-            }
+                    "call {other}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f6:#x})"
+                ),
+            },
         }
     }
 }
@@ -265,6 +267,18 @@ impl Target {
     pub(crate) fn call(&mut self, member: &Member, raw: &Raw) -> io::Result<i64> {
         self.send(member.channel, raw, 0)?;
         self.answer(member.channel)
+    }
+
+    /// Makes a few calls in `member` one after another; their raw results.
+    ///
+    /// # Errors
+    ///
+    /// If the process is gone.
+    pub(crate) fn calls(&mut self, member: &Member, raws: &[Raw]) -> io::Result<Vec<i64>> {
+        for raw in raws {
+            self.send(member.channel, raw, 0)?;
+        }
+        raws.iter().map(|_| self.answer(member.channel)).collect()
     }
 
     fn send(&mut self, channel: usize, raw: &Raw, of_child: u64) -> io::Result<()> {

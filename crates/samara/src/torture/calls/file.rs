@@ -1,6 +1,6 @@
 //! Files: mapped privately and shared, in any part, by any descriptor; written back.
 
-use maple_mm::abi::*;
+use maple_mm::{VmFlags, abi::*};
 
 use super::map::{more_flags, place};
 use super::{Kind, ranged_with};
@@ -11,6 +11,10 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         weight: 6,
         make: mapped,
+    },
+    Kind {
+        weight: 2,
+        make: continued,
     },
     Kind {
         weight: 1,
@@ -33,6 +37,27 @@ fn mapped(chooser: &mut Chooser<'_>) -> Raw {
     let descriptor = chooser.any_descriptor();
     let arguments = [addr, len, protection, flags, descriptor, offset];
     Raw::new(libc::SYS_mmap, arguments)
+}
+
+/// Fills a hole with the next pages of a file, after those that lie below it.
+fn continued(chooser: &mut Chooser<'_>) -> Raw {
+    let more = chooser.hole().and_then(|(hole, below)| {
+        below.file()?;
+        let offset = below.page_offset().wrapping_mul(PAGE) + (below.end() - below.start());
+        let is_shared = below.flags().contains(VmFlags::MAYSHARE);
+        let kind = if is_shared { MAP_SHARED } else { MAP_PRIVATE };
+        let protection = below.flags().access().bits();
+        Some((hole, protection, kind | MAP_FIXED, offset))
+    });
+    let Some((hole, protection, flags, offset)) = more else {
+        return mapped(chooser);
+    };
+    let (addr, len) = (hole.start, hole.end - hole.start);
+    let descriptor = chooser.any_descriptor();
+    Raw::new(
+        libc::SYS_mmap,
+        [addr, len, protection, flags, descriptor, offset],
+    )
 }
 
 fn synced(chooser: &mut Chooser<'_>) -> Raw {

@@ -12,6 +12,10 @@ pub(super) const KINDS: &[Kind] = &[
         make: |chooser| anonymous(chooser),
     },
     Kind {
+        weight: 4,
+        make: filling,
+    },
+    Kind {
         weight: 12,
         make: |chooser| ranged(chooser, libc::SYS_munmap),
     },
@@ -80,6 +84,19 @@ fn anonymous(chooser: &mut Chooser<'_>) -> Raw {
         .pick(&[0, 0, 0, 0, 0, 0, 0, PAGE, 1, u64::MAX - 4095]);
     let arguments = [addr, len, protection, flags, u64::MAX, offset];
     Raw::new(libc::SYS_mmap, arguments)
+}
+
+/// Fills a hole with more of what lies below it.
+fn filling(chooser: &mut Chooser<'_>) -> Raw {
+    let more = chooser.hole().map(|(hole, below)| {
+        let protection = below.flags().access().bits();
+        [hole.start, hole.end - hole.start, protection]
+    });
+    let Some([addr, len, protection]) = more else {
+        return anonymous(chooser);
+    };
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    Raw::new(libc::SYS_mmap, [addr, len, protection, flags, u64::MAX, 0])
 }
 
 /// Empties an arena, so that there is room again.

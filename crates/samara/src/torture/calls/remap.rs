@@ -1,13 +1,34 @@
 //! Mappings grown, shrunk, moved, copied, and moved without what they held.
 
 use super::Kind;
-use crate::torture::chooser::Chooser;
+use crate::torture::chooser::{Chooser, PAGE};
 use crate::torture::target::Raw;
 
-pub(super) const KINDS: &[Kind] = &[Kind {
-    weight: 1,
-    make: remapped,
-}];
+pub(super) const KINDS: &[Kind] = &[
+    Kind {
+        weight: 8,
+        make: remapped,
+    },
+    Kind {
+        weight: 1,
+        make: returned,
+    },
+];
+
+/// Moves a mapping to where its offset says that it was made: it may join what stayed there.
+fn returned(chooser: &mut Chooser<'_>) -> Raw {
+    let Some(range) = chooser.owned() else {
+        return remapped(chooser);
+    };
+    let offset = chooser
+        .space
+        .vma_at(range.start)
+        .map(|vma| vma.page_offset());
+    let home = offset.unwrap_or(0).wrapping_mul(PAGE);
+    let len = range.end - range.start;
+    let flags = chooser.rng.pick(&[3, 3, 3, 7]);
+    Raw::new(libc::SYS_mremap, [range.start, len, len, flags, home])
+}
 
 fn remapped(chooser: &mut Chooser<'_>) -> Raw {
     let (mut addr, mut old_len) = (chooser.addr(), chooser.len());
