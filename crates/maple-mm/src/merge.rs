@@ -90,7 +90,8 @@ impl Rules<'_> {
 
     fn has_same_backing(&self, neighbour: &Vma) -> bool {
         let own = &self.candidate.content.held;
-        if planted!(MergeFile) && own.backing().file().is_some() && neighbour.file().is_some() {
+        let is_file = own.backing().file().is_some() && neighbour.file().is_some();
+        if planted!(MergeFile) && is_file {
             return true;
         }
         neighbour.held().is_same(own)

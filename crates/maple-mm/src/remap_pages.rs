@@ -119,6 +119,12 @@ impl<P: PageSide> AddressSpace<P> {
         if !(start | size).is_multiple_of(HUGE_PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
+        if self.map_count() > self.system.settings().max_map_count {
+            return Err(Errno::ENOMEM);
+        }
+        if self.default_flags.contains(VmFlags::LOCKED) && !self.may_lock(size) {
+            return Err(Errno::EAGAIN);
+        }
         self.unmap(start, size)?;
         let is_whole = page_offset.is_multiple_of(HUGE_PAGE_SIZE / PAGE_SIZE);
         Err(if is_whole {

@@ -65,8 +65,8 @@ impl<P: PageSide> AddressSpace<P> {
     /// # Errors
     ///
     /// - [`Errno::EINVAL`]: no or unknown bits in `mode`; a range that is empty, not made of
-    ///   pages, below the lowest address, beyond the end or without any mapping; memory of a kind
-    ///   that cannot be watched so; or a part of an explicitly huge page.
+    ///   pages, beyond the end or without any mapping; memory of a kind that cannot be watched so;
+    ///   or a part of an explicitly huge page.
     /// - [`Errno::EPERM`]: a mapping may never become writable.
     /// - [`Errno::EBUSY`]: another one watches a part of it.
     /// - [`Errno::ENOMEM`]: `max_map_count` is reached; what precedes is watched.
@@ -174,7 +174,6 @@ impl<P: PageSide> AddressSpace<P> {
     fn check_watched_range(&self, range: &core::ops::Range<u64>) -> Result<(), Errno> {
         let is_malformed = !is_page_aligned(range.start | range.end)
             || range.is_empty()
-            || range.start < self.system.lowest_address()
             || range.end > self.layout.task_size;
         if is_malformed {
             return Err(Errno::EINVAL);
@@ -253,7 +252,8 @@ fn can_be_watched(vma: &Vma, watcher: Userfaultfd, flags: VmFlags) -> bool {
     let is_shmem = vma.file().is_some_and(|file| file.kind == FileKind::Shmem);
     // A pool's pages are those of a file too.
     let is_of_file = is_shmem || vma.flags().contains(VmFlags::HUGETLB);
-    if vma.flags().contains(VmFlags::DROPPABLE) {
+    let is_special = vma.flags().intersects(VmFlags::SPECIAL) && !is_of_file;
+    if is_special || vma.flags().contains(VmFlags::DROPPABLE) {
         return false;
     }
     if flags.contains(VmFlags::UFFD_MINOR) && !is_of_file {

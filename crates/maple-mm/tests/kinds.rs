@@ -592,6 +592,39 @@ mod another_order {
     }
 
     #[test]
+    fn huge_pages_are_refused_before_and_after_the_range_is_emptied() {
+        const HUGE: u64 = HUGE_PAGE_SIZE;
+        let start = 16 * HUGE;
+        let huge = MmapRequest {
+            addr: start,
+            flags: MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB | MAP_NORESERVE,
+            ..MmapRequest::anonymous(2 * HUGE, RW)
+        };
+        let outcome = |size, page_offset, limit| {
+            let mut space = AddressSpace::empty();
+            space.mmap(huge.clone()).unwrap();
+            space.mlockall(MCL_FUTURE).unwrap();
+            space.set_limits(maple_mm::Limits {
+                memlock: limit,
+                ..maple_mm::Limits::default()
+            });
+            let refused = space.remap_file_pages(RemapPages {
+                start,
+                size,
+                prot: 0,
+                page_offset,
+                flags: 0,
+            });
+            (refused.unwrap_err(), space.vma_at(start).is_some())
+        };
+        let within = HUGE - PAGE_SIZE;
+        assert_eq!(outcome(within, 0, u64::MAX), (Errno::EINVAL, true));
+        assert_eq!(outcome(HUGE, 10, HUGE - 1), (Errno::EAGAIN, true));
+        assert_eq!(outcome(HUGE, 10, u64::MAX), (Errno::EINVAL, false));
+        assert_eq!(outcome(HUGE, 512, u64::MAX), (Errno::ENOMEM, false));
+    }
+
+    #[test]
     fn a_remapped_piece_of_a_segment_is_not_detached() {
         let mut space = AddressSpace::empty();
         let segment = Segment {

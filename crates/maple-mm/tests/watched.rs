@@ -6,9 +6,9 @@ mod common;
 
 use common::{file, flags, map, map_as, memory, of_file, page, ranges, write};
 use maple_mm::{
-    AddressSpace, Errno, File, FileAccess, FileId, FileRef, ForkStrategy, MmapRequest,
-    MremapRequest, Segment, SegmentAccess, Setup, UserfaultFeatures, Userfaultfd, VmFlags, VmaSpec,
-    abi::*,
+    AddressSpace, Backing, Errno, File, FileAccess, FileId, FileRef, ForkStrategy, MmapRequest,
+    MremapRequest, Segment, SegmentAccess, Setup, Special, UserfaultFeatures, Userfaultfd, VmFlags,
+    VmaSpec, abi::*,
 };
 
 const RW: u64 = PROT_READ | PROT_WRITE;
@@ -119,10 +119,16 @@ mod registration {
         refused(page(0)..page(0) + 100);
         refused(page(0)..page(0));
         refused(page(4)..page(6));
-        refused(0..page(2));
         refused(page(0)..0x7fff_ffff_f000 + PAGE_SIZE);
         assert_eq!(register(&mut space, ONE, 0..1, 0), Err(Errno::EINVAL));
         assert_eq!(register(&mut space, ONE, 0..1, 8), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn the_lowest_addresses_are_watched_too() {
+        let mut space = mapped(2);
+        space.uffd_register(ONE, 0..page(1), MISSING).unwrap();
+        assert_eq!(watched(&space), "0-1@1 1-2");
     }
 
     #[test]
@@ -252,6 +258,29 @@ mod kinds {
         assert_eq!(watched(&space), "0-2@1 2-4@1");
         unregister(&mut space, asynchronous, 0..4).unwrap();
         assert_eq!(watched(&space), "0-2 2-4");
+    }
+
+    #[test]
+    fn pages_of_the_kernels_own_are_never_watched() {
+        let asynchronous = Userfaultfd {
+            id: 1,
+            features: UserfaultFeatures::WP_ASYNC,
+        };
+        let vdso = VmaSpec {
+            start: page(0),
+            end: page(2),
+            flags: VmFlags::from_mnemonics("rd ex mr mw me de").unwrap(),
+            page_offset: 0,
+            backing: Backing::Special(Special::new("[vdso]").unwrap()),
+            written: false,
+        };
+        let mut space = AddressSpace::from_layout(Setup::default(), [vdso]).unwrap();
+        let refused = register(&mut space, asynchronous, 0..2, WP);
+        assert_eq!(refused, Err(Errno::EINVAL));
+        assert_eq!(
+            unregister(&mut space, asynchronous, 0..2),
+            Err(Errno::EINVAL)
+        );
     }
 
     #[test]

@@ -146,6 +146,22 @@ pub(crate) enum Call {
         len: u64,
         watcher: Option<WatcherFacts>,
     },
+    Mbind {
+        addr: u64,
+        len: u64,
+        mode: u64,
+        /// The mask that was passed.
+        nodes: u64,
+        /// The nodes with memory that the process may use.
+        allowed: u64,
+        flags: u64,
+    },
+    /// `set_mempolicy_home_node`; without a node that there is, or with flags, it is `EINVAL`.
+    SetHomeNode {
+        addr: u64,
+        len: u64,
+        home: Option<u32>,
+    },
     Msync {
         addr: u64,
         len: u64,
@@ -187,6 +203,8 @@ pub(crate) enum CallKind {
     Shmdt,
     RemapFilePages,
     Userfaultfd,
+    Mbind,
+    SetHomeNode,
     Msync,
     Touch,
     Prctl,
@@ -217,6 +235,8 @@ impl CallKind {
             Self::Shmdt => "shmdt",
             Self::RemapFilePages => "remap_file_pages",
             Self::Userfaultfd => "ioctl(userfaultfd)",
+            Self::Mbind => "mbind",
+            Self::SetHomeNode => "set_mempolicy_home_node",
             Self::Msync => "msync",
             Self::Touch => "touch",
             Self::Prctl => "prctl",
@@ -249,6 +269,8 @@ impl Call {
             Self::Shmdt { .. } => CallKind::Shmdt,
             Self::RemapFilePages { .. } => CallKind::RemapFilePages,
             Self::UffdRegister { .. } | Self::UffdUnregister { .. } => CallKind::Userfaultfd,
+            Self::Mbind { .. } => CallKind::Mbind,
+            Self::SetHomeNode { .. } => CallKind::SetHomeNode,
             Self::Msync { .. } => CallKind::Msync,
             Self::Touch { .. } => CallKind::Touch,
             Self::SetVmaName { .. } => CallKind::Prctl,
@@ -277,6 +299,8 @@ impl Call {
             | Self::Munlock { addr, len }
             | Self::Mseal { addr, len, .. }
             | Self::Msync { addr, len, .. }
+            | Self::Mbind { addr, len, .. }
+            | Self::SetHomeNode { addr, len, .. }
             | Self::SetVmaName { addr, len } => vec![span(addr, len)],
             Self::Mremap {
                 addr,
@@ -526,6 +550,20 @@ impl fmt::Display for Call {
                 let names = [(1, "MISSING"), (2, "WP"), (4, "MINOR")];
                 let mode = bits(mode, &names, "0");
                 write!(f, "ioctl(UFFDIO_REGISTER, {start:#x}, {len:#x}, {mode})")
+            }
+            Self::Mbind {
+                addr,
+                len,
+                mode,
+                nodes,
+                flags,
+                ..
+            } => write!(
+                f,
+                "mbind({addr:#x}, {len:#x}, {mode:#x}, nodes {nodes:#x}, {flags:#x})"
+            ),
+            Self::SetHomeNode { addr, len, home } => {
+                write!(f, "{name}({addr:#x}, {len:#x}, {home:?})")
             }
             Self::UffdUnregister { start, len, .. } => {
                 write!(f, "ioctl(UFFDIO_UNREGISTER, {start:#x}, {len:#x})")

@@ -150,6 +150,7 @@ pub(crate) fn capabilities(bits: u64) -> Capabilities {
         (capability::IPC_LOCK, Capabilities::IPC_LOCK),
         (capability::SYS_ADMIN, Capabilities::SYS_ADMIN),
         (capability::SYS_RESOURCE, Capabilities::SYS_RESOURCE),
+        (capability::SYS_NICE, Capabilities::SYS_NICE),
     ];
     pairs
         .into_iter()

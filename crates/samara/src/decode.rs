@@ -115,6 +115,13 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             page_offset: d,
             flags: e,
         },
+        libc::SYS_mbind => return mbind(tid, regs.arguments),
+        // Which nodes there are is asked later.
+        libc::SYS_set_mempolicy_home_node => Call::SetHomeNode {
+            addr: a,
+            len: b,
+            home: u32::try_from(c).ok().filter(|_| d == 0),
+        },
         libc::SYS_ioctl => return userfault_ioctl(tid, [a, b, c]),
         libc::SYS_fork => return Request::Fork,
         libc::SYS_vfork => {
@@ -162,6 +169,47 @@ fn is_modelled_huge(flags: u64) -> bool {
     let needed = libc::MAP_ANONYMOUS as u64 | libc::MAP_NORESERVE as u64;
     let size = flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK as u64;
     flags & needed == needed && matches!(size, 0 | 21)
+}
+
+/// Reads the mask of nodes. The kernel counts its bits one too few.
+fn mbind(tid: Tid, [addr, len, mode, mask, bits, flags]: [u64; 6]) -> Request {
+    const MOST_BITS: u64 = 4096 * 8;
+    let bits = bits.wrapping_sub(1);
+    let mut nodes = 0;
+    if bits != 0 && mask != 0 {
+        if bits > MOST_BITS {
+            return Request::NotModelled("mbind with a mask of more than a page");
+        }
+        for place in 0..bits.div_ceil(64) {
+            let Some(word) = read_word(tid, mask.wrapping_add(8 * place)) else {
+                return Request::NotModelled("mbind with a mask that cannot be read");
+            };
+            let word = word & low_bits(bits - 64 * place);
+            match (place, word) {
+                (0, word) => nodes = word,
+                (_, 0) => {}
+                _ => return Request::NotModelled("mbind to more than 64 nodes"),
+            }
+        }
+    }
+    let call = Call::Mbind {
+        addr,
+        len,
+        mode: mode & 0xffff_ffff,
+        nodes,
+        allowed: 0,
+        flags: flags & 0xffff_ffff,
+    };
+    Request::Memory(call, None)
+}
+
+/// The lowest `count` bits of a word.
+pub(crate) const fn low_bits(count: u64) -> u64 {
+    if count >= 64 {
+        u64::MAX
+    } else {
+        (1 << count) - 1
+    }
 }
 
 /// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: a range, then the mode.
@@ -307,8 +355,6 @@ fn program_addresses(tid: Tid, [map, size, unused]: [u64; 3]) -> Request {
 
 fn name_of(number: c_long) -> &'static str {
     match number {
-        libc::SYS_mbind => "mbind",
-        libc::SYS_set_mempolicy_home_node => "set_mempolicy_home_node",
         libc::SYS_io_setup => "io_setup",
         libc::SYS_io_destroy => "io_destroy",
         libc::SYS_arch_prctl => "arch_prctl",

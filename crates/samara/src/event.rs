@@ -137,9 +137,10 @@ pub(crate) mod capability {
     pub(crate) const IPC_LOCK: u64 = 1 << 14;
     pub(crate) const SYS_RAWIO: u64 = 1 << 17;
     pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+    pub(crate) const SYS_NICE: u64 = 1 << 23;
     pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
     /// All that matter.
-    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN | SYS_RESOURCE;
+    pub(crate) const MEMORY: u64 = IPC_LOCK | SYS_RAWIO | SYS_ADMIN | SYS_NICE | SYS_RESOURCE;
 }
 
 /// Why an address space is read from the kernel instead of being predicted.

@@ -235,6 +235,56 @@ pub(crate) fn same_open_file(a: &OwnedFd, b: &OwnedFd) -> nix::Result<bool> {
     Errno::result(order).map(|order| order == 0)
 }
 
+/// A System V segment that ends with this value and the last process that has it attached, however
+/// either ends.
+#[derive(Debug)]
+pub(crate) struct HeldSegment {
+    id: i32,
+    attached: *const libc::c_void,
+}
+
+// SAFETY: the memory is never read or written, only detached, once, by whoever drops the value.
+unsafe impl Send for HeldSegment {}
+
+// SAFETY: as for `Send`: a shared reference only gives the number.
+unsafe impl Sync for HeldSegment {}
+
+impl HeldSegment {
+    /// Makes one of `bytes` bytes with these permissions.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn new(bytes: usize, mode: u32) -> nix::Result<Self> {
+        let flags = mode.cast_signed() | libc::IPC_CREAT;
+        // SAFETY: a system call with integer arguments.
+        let id = Errno::result(unsafe { libc::shmget(libc::IPC_PRIVATE, bytes, flags) })?;
+        // SAFETY: the kernel chooses an address where nothing is.
+        let attached = unsafe { libc::shmat(id, std::ptr::null(), libc::SHM_RDONLY) };
+        let is_attached = attached.addr() != usize::MAX;
+        // SAFETY: marks the segment that was just made; what is attached stays.
+        let removed = unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+        if !is_attached {
+            return Err(Errno::last());
+        }
+        let held = Self { id, attached };
+        Errno::result(removed)?;
+        Ok(held)
+    }
+
+    /// Its identifier.
+    pub(crate) const fn id(&self) -> i32 {
+        self.id
+    }
+}
+
+impl Drop for HeldSegment {
+    fn drop(&mut self) {
+        // SAFETY: the address is where the segment was attached, and nothing points into it.
+        let _: i32 = unsafe { libc::shmdt(self.attached) };
+    }
+}
+
 /// What was asked of our own address space as a whole; a program inherits it.
 pub(crate) fn own_process() -> Process {
     let ask = |option: u32| {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use maple_mm::{
-    Access, AddressSpace, Backing, File, FileId, FileRef, KeyedProtection, LinuxProfile, MmapFile,
-    MmapRequest, MremapRequest, Process, RemapPages, System, VmFlags, VmaRef,
+    Access, AddressSpace, Backing, BindRequest, File, FileId, FileRef, KeyedProtection,
+    LinuxProfile, MmapFile, MmapRequest, MremapRequest, Process, RemapPages, System, VmFlags,
+    VmaRef,
 };
 
 use crate::call::{Call, CallFile, Touch};
@@ -365,6 +366,25 @@ impl Mirror {
             } => nothing(convert::watcher(watcher).and_then(|watcher| {
                 space.uffd_register(watcher, start..start.wrapping_add(len), mode)
             })),
+            Call::Mbind {
+                addr,
+                len,
+                mode,
+                nodes,
+                allowed,
+                flags,
+            } => nothing(space.mbind(BindRequest {
+                addr,
+                len,
+                mode,
+                nodes,
+                allowed,
+                flags,
+            })),
+            Call::SetHomeNode { addr, len, home } => {
+                let home = home.ok_or(maple_mm::Errno::EINVAL);
+                nothing(home.and_then(|home| space.set_home_node(addr, len, home)))
+            }
             Call::UffdUnregister {
                 start,
                 len,

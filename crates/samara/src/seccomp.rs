@@ -69,8 +69,9 @@ pub(crate) const PRCTL_MEMORY: &[u32] = &[
 ];
 
 /// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: they set VMA flags, splitting and merging.
-pub(crate) const USERFAULT_IOCTLS: &[u32] = &[UFFDIO_REGISTER, 0x8010_aa01];
+pub(crate) const USERFAULT_IOCTLS: &[u32] = &[UFFDIO_REGISTER, UFFDIO_UNREGISTER];
 pub(crate) const UFFDIO_REGISTER: u32 = 0xc020_aa00;
+pub(crate) const UFFDIO_UNREGISTER: u32 = 0x8010_aa01;
 
 /// `arch_prctl` operations that map something: the vdso variants and shadow stacks.
 pub(crate) const ARCH_PRCTL_MEMORY: &[u32] = &[0x2001, 0x2002, 0x2003, 0x5001, 0x5002];

@@ -1,10 +1,11 @@
-//! System V segments and userfaultfds, as `/proc` shows them to whoever asks for another process.
+//! System V segments, userfaultfds and nodes of memory, as `/proc` shows them to whoever asks for another process.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::call::{CallSegment, SegmentFacts, WatcherFacts};
+use crate::call::{Call, CallSegment, SegmentFacts, WatcherFacts};
+use crate::decode;
 use crate::procfs;
 use crate::ptrace::Tid;
 
@@ -187,6 +188,66 @@ pub(crate) fn is_open(tids: impl IntoIterator<Item = Tid>, id: u64) -> bool {
     })
 }
 
+/// A call on memory policies with the nodes that it depends on, asked by the thread `tid`.
+///
+/// # Errors
+///
+/// Why that cannot be known.
+pub(crate) fn with_nodes(tid: Tid, call: Call) -> Result<Call, &'static str> {
+    Ok(match call {
+        Call::Mbind {
+            addr,
+            len,
+            mode,
+            nodes,
+            flags,
+            ..
+        } => Call::Mbind {
+            addr,
+            len,
+            mode,
+            nodes,
+            allowed: allowed_nodes(tid).ok_or("mbind where nodes are not known")?,
+            flags,
+        },
+        Call::SetHomeNode { addr, len, home } => {
+            let online = nodes_file("online").ok_or("mbind where nodes are not known")?;
+            let is_there = |home: &u32| online.checked_shr(*home).is_some_and(|bits| bits & 1 != 0);
+            Call::SetHomeNode {
+                addr,
+                len,
+                home: home.filter(is_there),
+            }
+        }
+        call => call,
+    })
+}
+
+/// The nodes with memory that a process may use, of the first 64.
+pub(crate) fn allowed_nodes(tid: Tid) -> Option<u64> {
+    let status = procfs::read(tid, "status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Mems_allowed_list:"))?;
+    Some(parse_nodes(line)? & nodes_file("has_memory")?)
+}
+
+fn nodes_file(name: &str) -> Option<u64> {
+    parse_nodes(&fs::read_to_string(format!("/sys/devices/system/node/{name}")).ok()?)
+}
+
+/// A list such as `0-2,5`.
+fn parse_nodes(list: &str) -> Option<u64> {
+    let mut nodes = 0;
+    for part in list.trim().split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let end = last.checked_add(1)?;
+        nodes |= decode::low_bits(end) & !decode::low_bits(first);
+    }
+    Some(nodes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,5 +298,14 @@ mod tests {
         let info = "pos:\t0\npending:\t0\ntotal:\t0\nAPI:\taa:80008000:1ffff\n";
         assert_eq!(parse_features(info), Some(0x8000_8000));
         assert_eq!(parse_features("pos:\t0\n"), None);
+    }
+
+    #[test]
+    fn lists_of_nodes_are_read() {
+        assert_eq!(parse_nodes("0\n"), Some(1));
+        assert_eq!(parse_nodes("\t0-2,5"), Some(0b10_0111));
+        assert_eq!(parse_nodes("0-63"), Some(u64::MAX));
+        assert_eq!(parse_nodes("\n"), Some(0));
+        assert_eq!(parse_nodes("x"), None);
     }
 }

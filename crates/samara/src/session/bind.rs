@@ -40,6 +40,9 @@ impl Session {
             (Call::UffdRegister { .. } | Call::UffdUnregister { .. }, Some(fd)) => {
                 self.bind_watcher(place, call, fd)
             }
+            (Call::Mbind { .. } | Call::SetHomeNode { .. }, _) => {
+                segments::with_nodes(place.tid, call)
+            }
             (Call::RemapFilePages { .. } | Call::Madvise { .. }, _) => {
                 self.learn_seals(&call);
                 Ok(call)

@@ -54,6 +54,7 @@ impl Session {
         const LOWEST: u64 = 1 << 20;
         let asks = match *call {
             Call::Mlock { .. } | Call::Mlock2 { .. } | Call::Mlockall { .. } => true,
+            Call::Mbind { flags, .. } => flags & maple_mm::abi::MPOL_MF_MOVE_ALL != 0,
             Call::Mmap { addr, flags, .. } => {
                 flags & libc::MAP_LOCKED as u64 != 0
                     || flags & libc::MAP_FIXED as u64 != 0 && addr < LOWEST

@@ -24,6 +24,8 @@ pub(crate) struct Chooser<'a> {
     pub(crate) space: &'a AddressSpace,
     /// The open files, and what each is good for.
     pub(crate) descriptors: &'a [(Purpose, u64)],
+    /// The userfaultfds of the process that makes the call.
+    pub(crate) watchers: Vec<u64>,
 }
 
 impl Chooser<'_> {

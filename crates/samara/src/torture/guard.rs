@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use maple_mm::{AddressSpace, AdvisedRange, Backing, FileId, VmFlags, Vma, abi::*};
+use maple_mm::{AddressSpace, AdvisedRange, Backing, FileId, FileKind, VmFlags, Vma, abi::*};
 
 use super::target::{FILE_LEN, PROTECTED};
 use crate::call::Call;
@@ -30,6 +30,7 @@ pub(crate) fn allows(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bo
     is_harmless(call)
         && is_affordable(space, grounds, call)
         && !depends_on_pages(space, grounds, call)
+        && !waits_for_watcher(space, call)
 }
 
 /// Whether the call keeps away from the executor's own pages.
@@ -39,6 +40,7 @@ fn is_harmless(call: &Call) -> bool {
             Some(addr)
         }
         Call::Mremap { new_addr, .. } => Some(new_addr),
+        Call::Shmat { addr, .. } if addr != 0 => Some(addr),
         _ => None,
     };
     // Lengths of explicitly huge mappings are rounded up.
@@ -78,6 +80,7 @@ fn is_affordable(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
             len,
             advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
         } => populates(mapped_in(space, addr, len)),
+        Call::Shmat { .. } => mapped < MOST_MAPPED,
         Call::Mlockall { .. } => grounds.filled == 0 && mapped <= MOST_BROUGHT_IN,
         Call::Process(ProcessCall::Advise { ranges, advice }) => {
             let all = ranges.as_slice().iter();
@@ -131,6 +134,23 @@ fn has_odd_range(space: &AddressSpace, grounds: &Grounds, range: AdvisedRange) -
     space.vmas_in(range).any(|vma| has_odd_pages(vma, grounds))
 }
 
+/// Whether the call brings pages in while somebody is to be told of missing ones, who never answers.
+fn waits_for_watcher(space: &AddressSpace, call: &Call) -> bool {
+    let brings_in = match *call {
+        Call::Madvise { advice, .. } => {
+            matches!(advice, MADV_POPULATE_READ | MADV_POPULATE_WRITE)
+        }
+        Call::Touch { .. }
+        | Call::Mlock { .. }
+        | Call::Mlock2 { .. }
+        | Call::Mlockall { .. }
+        | Call::Mremap { .. } => true,
+        _ => false,
+    };
+    let waits = VmFlags::UFFD_MISSING | VmFlags::UFFD_MINOR;
+    brings_in && space.vmas().any(|vma| vma.flags().intersects(waits))
+}
+
 /// Whether some pages of a mapping may be there and others not.
 fn has_odd_pages(vma: &Vma, grounds: &Grounds) -> bool {
     let end_offset = vma.page_offset() + (vma.end() - vma.start()) / PAGE;
@@ -138,7 +158,10 @@ fn has_odd_pages(vma: &Vma, grounds: &Grounds) -> bool {
         || match vma.backing() {
             Backing::Anonymous => false,
             Backing::File(file) => {
-                let pages = grounds.objects.get(&file.id).copied();
+                let pages = match file.kind {
+                    FileKind::SystemV { bytes } => Some(bytes.div_ceil(PAGE)),
+                    _ => grounds.objects.get(&file.id).copied(),
+                };
                 end_offset > pages.unwrap_or(FILE_LEN / PAGE)
             }
             Backing::Special(_) => true,

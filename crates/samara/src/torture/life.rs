@@ -9,6 +9,7 @@ use maple_mm::{AddressSpace, AdvisedRange, FileId, MapsLine, abi};
 use super::conditions::{Conditions, Limit};
 use super::eyes::{Depth, Eyes, Seen};
 use super::guard::{self, Grounds};
+use super::kinds::{self, Kinds};
 use super::target::{Member, PROTECTED, Pool, Purpose, Raw, Target};
 use crate::call::{Call, CallFile, CallKind, Touch, result_text};
 use crate::decode::{self, AnonymousNames, Request};
@@ -102,6 +103,8 @@ pub(crate) struct Difference {
 enum Meaning {
     Call(Call),
     NotModelled(&'static str),
+    /// It is not about memory.
+    Nothing,
 }
 
 /// One process and what the kernel shows of it.
@@ -150,6 +153,7 @@ pub(crate) struct Life {
     seen: Seen,
     has_hugetlb_pool: bool,
     grounds: Grounds,
+    kinds: Kinds,
 }
 
 /// The flags of so many mappings are compared after each call,
@@ -195,11 +199,15 @@ impl Life {
             seen: Seen::default(),
             has_hugetlb_pool: system.hugetlb_pages > 0,
             grounds: Grounds::default(),
+            kinds: Kinds::default(),
         };
         let place = life.place(0);
         let layout = facts::at_exec(place, &mut Nothing)?.layout;
         life.clear(&layout)?;
+        life.learn_watchers()?;
         conditions.impose(&mut life.target, &life.sides[0].member)?;
+        let pid = life.sides[0].member.pid;
+        life.kinds.learn_segments(pid, pool.segments())?;
         life.learn(&Event::PredictReads)?;
         life.learn(&Event::System(*system))?;
         life.learn_files(pool)?;
@@ -245,6 +253,15 @@ impl Life {
         &self.descriptors
     }
 
+    /// The userfaultfds that process `number` has for itself.
+    pub(crate) fn watchers(&self, number: u32) -> Vec<u64> {
+        if number == 0 {
+            self.kinds.watchers().collect()
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Whether there is room for one more process.
     pub(crate) fn may_fork(&self) -> bool {
         self.target.may_fork()
@@ -272,10 +289,18 @@ impl Life {
         self.mirror.apply(event)
     }
 
+    /// The first process makes its userfaultfds, while it may.
+    fn learn_watchers(&mut self) -> Result<()> {
+        let mut kinds = std::mem::take(&mut self.kinds);
+        kinds.make_watchers(|raw| self.kernel(0, raw))?;
+        self.kinds = kinds;
+        Ok(())
+    }
+
     fn kernel(&mut self, index: usize, raw: &Raw) -> Result<i64> {
         let member = &self.sides[index].member;
         self.target
-            .call(member, raw)
+            .call(member, &self.kinds.real(raw))
             .context("a process to torture ended")
     }
 
@@ -360,6 +385,9 @@ impl Life {
     /// What `raw` means to the model.
     fn meaning(&self, raw: &Raw) -> Meaning {
         let number = raw.number.cast_signed();
+        if let Some(pointing) = self.kinds.pointing(raw) {
+            return pointing.map_or(Meaning::Nothing, Meaning::Call);
+        }
         let [a, b, c, ..] = raw.args;
         let touch = |purpose, addr, how| {
             let known = self.files.iter().find(|known| known.descriptor == a);
@@ -389,7 +417,7 @@ impl Life {
             result: 0,
         };
         match decode::request(0, &registers, AnonymousNames::Absent) {
-            Request::Memory(call, None) => Meaning::Call(call),
+            Request::Memory(call, None) => Meaning::Call(self.kinds.bind(call)),
             Request::Memory(call, Some(descriptor)) => Meaning::Call(self.bind(call, descriptor)),
             Request::NotModelled(_) if number == libc::SYS_mmap && !self.has_hugetlb_pool => {
                 // Nobody has pages that could be promised, so it is known who gets any.
@@ -431,6 +459,7 @@ impl Life {
     pub(crate) fn would_make(&self, number: u32, raw: &Raw) -> Result<bool, &'static str> {
         match self.meaning(raw) {
             Meaning::NotModelled(name) => Err(name),
+            Meaning::Nothing => Ok(false),
             Meaning::Call(call) => {
                 let space = self.space(number);
                 Ok(space.is_some_and(|space| guard::allows(space, &self.grounds, &call)))
@@ -450,7 +479,7 @@ impl Life {
         match step.action {
             Action::Call(raw) => match self.meaning(&raw) {
                 Meaning::Call(call) => self.call(index, &raw, call),
-                Meaning::NotModelled(_) => Ok(Outcome::Skipped),
+                Meaning::NotModelled(_) | Meaning::Nothing => Ok(Outcome::Skipped),
             },
             Action::Fork(child) => self.fork(index, child),
             Action::Exit => self.exit(index),
@@ -493,7 +522,8 @@ impl Life {
     fn call(&mut self, index: usize, raw: &Raw, call: Call) -> Result<Outcome> {
         let mm = self.sides[index].mm();
         let space = self.mirror.space(mm).context("a process without a model")?;
-        if !guard::allows(space, &self.grounds, &call) {
+        let is_others = kinds::watching(raw).is_some() && self.sides[index].number != 0;
+        if is_others || !guard::allows(space, &self.grounds, &call) {
             return Ok(Outcome::Skipped);
         }
         let result = self.kernel(index, raw)?;

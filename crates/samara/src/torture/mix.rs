@@ -31,6 +31,8 @@ pub(crate) enum Mix {
     Limits,
     /// Explicitly huge memory
     Huge,
+    /// Segments, shared files in another order, watched ranges, memory policies
+    Kinds,
     /// Nearly as many mappings as max_map_count allows; slow, and no part of `each`
     Count,
     /// What concerns the address space as a whole
@@ -49,7 +51,7 @@ pub(crate) struct Weights {
 
 impl Mix {
     /// Those that lives go through.
-    const OF_LIVES: [Self; 11] = [
+    const OF_LIVES: [Self; 12] = [
         Self::All,
         Self::Maps,
         Self::Protect,
@@ -61,6 +63,7 @@ impl Mix {
         Self::Limits,
         Self::Huge,
         Self::Process,
+        Self::Kinds,
     ];
 
     /// The mix of the `number`th life of a run.
@@ -73,20 +76,21 @@ impl Mix {
 
     /// Its weights. A call of each group is made now and then in every mix that `each` has.
     pub(crate) const fn weights(self) -> Weights {
-        //            map file huge prot remap advise lock heap seal touch process
+        //            map file huge prot remap advise lock heap seal touch process kinds
         let groups = match self {
-            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 50, 2, 180, 20],
-            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 100, 1, 180, 5],
-            Self::Protect => [200, 20, 5, 500, 20, 40, 20, 10, 2, 180, 5],
-            Self::Remap => [260, 50, 10, 60, 400, 40, 20, 10, 1, 180, 5],
-            Self::Advise => [200, 50, 10, 60, 40, 500, 20, 10, 1, 120, 5],
-            Self::Lock => [220, 20, 5, 60, 60, 40, 400, 40, 1, 150, 5],
-            Self::Fork => [240, 30, 10, 120, 100, 140, 30, 20, 1, 300, 20],
-            Self::Files => [100, 500, 5, 120, 80, 60, 20, 5, 1, 160, 5],
-            Self::Count => [300, 20, 0, 300, 120, 120, 0, 10, 0, 60, 0],
-            Self::Limits => [360, 40, 10, 120, 120, 40, 120, 120, 1, 180, 20],
-            Self::Process => [260, 40, 5, 120, 60, 60, 40, 120, 1, 160, 200],
-            Self::Huge => [80, 10, 400, 80, 160, 120, 40, 5, 1, 120, 5],
+            Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 50, 2, 180, 20, 60],
+            Self::Maps => [600, 20, 5, 80, 20, 20, 10, 100, 1, 180, 5, 15],
+            Self::Protect => [200, 20, 5, 500, 20, 40, 20, 10, 2, 180, 5, 30],
+            Self::Remap => [260, 50, 10, 60, 400, 40, 20, 10, 1, 180, 5, 60],
+            Self::Advise => [200, 50, 10, 60, 40, 500, 20, 10, 1, 120, 5, 40],
+            Self::Lock => [220, 20, 5, 60, 60, 40, 400, 40, 1, 150, 5, 30],
+            Self::Fork => [240, 30, 10, 120, 100, 140, 30, 20, 1, 300, 20, 40],
+            Self::Files => [100, 500, 5, 120, 80, 60, 20, 5, 1, 160, 5, 80],
+            Self::Count => [300, 20, 0, 300, 120, 120, 0, 10, 0, 60, 0, 0],
+            Self::Limits => [360, 40, 10, 120, 120, 40, 120, 120, 1, 180, 20, 30],
+            Self::Process => [260, 40, 5, 120, 60, 60, 40, 120, 1, 160, 200, 20],
+            Self::Huge => [80, 10, 400, 80, 160, 120, 40, 5, 1, 120, 5, 20],
+            Self::Kinds => [160, 120, 10, 120, 120, 40, 40, 5, 2, 120, 5, 500],
         };
         let (fork, exit, limit) = match self {
             Self::Fork => (30, 28, 2),

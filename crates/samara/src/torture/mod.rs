@@ -12,6 +12,7 @@ mod conditions;
 mod executor;
 mod eyes;
 mod guard;
+mod kinds;
 mod life;
 mod mix;
 mod report;

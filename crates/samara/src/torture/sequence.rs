@@ -87,6 +87,7 @@ impl Sequence {
             rng: &mut self.rng,
             space: life.space(by)?,
             descriptors: life.descriptors(),
+            watchers: life.watchers(by),
         };
         let raw = group.draw(&mut chooser);
         match life.would_make(by, &raw) {

@@ -11,11 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::executor::{FIRST_DESCRIPTOR, MESSAGES, MOST_DESCRIPTORS, PAYLOAD_WORDS, WORDS};
+use super::kinds;
 use crate::decode::{self, AnonymousNames, Request};
+use crate::kernel::HeldSegment;
 use crate::ptrace::{Registers, Tid};
 
 /// How many processes one family may have at once.
@@ -64,6 +67,9 @@ impl fmt::Display for Raw {
             result: 0,
         };
         let [a, b, c, d, e, f6] = self.args;
+        if let Some(call) = kinds::watching(self) {
+            return write!(f, "{call} of descriptor {a}");
+        }
         match decode::request(0, &registers, AnonymousNames::Absent) {
             Request::Memory(call, Some(descriptor)) => {
                 write!(f, "{call} of descriptor {descriptor}")
@@ -97,6 +103,7 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 pub(crate) struct Pool {
     files: Vec<(Purpose, OwnedFd)>,
+    segments: Vec<HeldSegment>,
 }
 
 impl Pool {
@@ -120,19 +127,37 @@ impl Pool {
         );
         let (second, duplicate) = (again(&both())?, regular.try_clone()?);
         let directory = File::open("/").context("cannot open /")?;
-        let other = [regular, duplicate, reading, second, writing, directory];
+        let sealed = sealed_file()?;
+        let other = [
+            regular, duplicate, reading, second, writing, directory, sealed,
+        ];
         let mut files = vec![
             (Purpose::Zero, zero.into()),
             (Purpose::Memory, memory.into()),
         ];
         files.extend(other.map(|file| (Purpose::Other, file.into())));
-        Ok(Self { files })
+        let segments = kinds::hold_segments().context("cannot make System V segments")?;
+        Ok(Self { files, segments })
+    }
+
+    /// The System V segments.
+    pub(crate) fn segments(&self) -> &[HeldSegment] {
+        &self.segments
     }
 
     /// What each is good for, and its descriptor here.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Purpose, &OwnedFd)> {
         self.files.iter().map(|(purpose, file)| (*purpose, file))
     }
+}
+
+/// A file in memory that may not be written through new mappings.
+fn sealed_file() -> Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = File::from(memfd_create(c"sealed", flags)?);
+    file.set_len(FILE_LEN)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_FUTURE_WRITE))?;
+    Ok(file)
 }
 
 /// A file on a disk that has no name any more.

@@ -510,6 +510,26 @@ fn call(source: &mut Source<'_>) -> Wired<Call> {
                 watcher: watcher(source)?,
             }
         }
+        19 => {
+            let [addr, len, mode, nodes, allowed, flags] = source.numbers()?;
+            Call::Mbind {
+                addr,
+                len,
+                mode,
+                nodes,
+                allowed,
+                flags,
+            }
+        }
+        20 => {
+            let [addr, len, home] = source.numbers()?;
+            let home = home.checked_sub(1).map(u32::try_from).transpose();
+            Call::SetHomeNode {
+                addr,
+                len,
+                home: home.map_err(|_| "a number is out of range")?,
+            }
+        }
         10 => Call::Mlockall {
             flags: source.number()?,
         },

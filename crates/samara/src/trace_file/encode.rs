@@ -392,6 +392,19 @@ fn call(sink: &mut Sink, call: &Call) {
             tagged(sink, 18, &[start, len]);
             self::watcher(sink, watcher);
         }
+        Call::Mbind {
+            addr,
+            len,
+            mode,
+            nodes,
+            allowed,
+            flags,
+        } => tagged(sink, 19, &[addr, len, mode, nodes, allowed, flags]),
+        Call::SetHomeNode { addr, len, home } => {
+            // One more than the node, so that 0 is none.
+            let home = home.map_or(0, |home| u64::from(home) + 1);
+            tagged(sink, 20, &[addr, len, home]);
+        }
         Call::Touch { addr, how } => {
             let how = match how {
                 Touch::Read => 0,

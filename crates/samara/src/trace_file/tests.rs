@@ -180,6 +180,24 @@ fn calls() -> Vec<Call> {
             }),
         },
         Call::Shmdt { addr },
+        Call::Mbind {
+            addr,
+            len,
+            mode: 2,
+            nodes: 1,
+            allowed: 3,
+            flags: 4,
+        },
+        Call::SetHomeNode {
+            addr,
+            len,
+            home: None,
+        },
+        Call::SetHomeNode {
+            addr,
+            len,
+            home: Some(u32::MAX),
+        },
         Call::RemapFilePages {
             start: addr,
             size: len,

@@ -8,6 +8,7 @@ mod advise;
 mod file;
 mod heap;
 mod huge;
+mod kinds;
 mod lock;
 mod map;
 mod process;
@@ -40,11 +41,12 @@ pub(crate) enum Group {
     Seal,
     Touch,
     Process,
+    Kinds,
 }
 
 impl Group {
     /// All groups.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Map,
         Self::File,
         Self::Huge,
@@ -56,6 +58,7 @@ impl Group {
         Self::Seal,
         Self::Touch,
         Self::Process,
+        Self::Kinds,
     ];
 
     const fn kinds(self) -> &'static [Kind] {
@@ -71,6 +74,7 @@ impl Group {
             Self::Seal => seal::KINDS,
             Self::Touch => touch::KINDS,
             Self::Process => process::KINDS,
+            Self::Kinds => kinds::KINDS,
         }
     }
 
