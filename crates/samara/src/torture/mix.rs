@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn lives_go_through_all_mixes_by_turns() {
-        let turns: Vec<Mix> = (0..11).map(|life| Mix::Each.of_life(life)).collect();
+        let turns: Vec<Mix> = (0..12).map(|life| Mix::Each.of_life(life)).collect();
         assert_eq!(turns, Mix::OF_LIVES);
         assert_eq!(Mix::Lock.of_life(3), Mix::Lock);
     }
