@@ -94,7 +94,7 @@ Example:
 
 After each call the result, the text of maps and the counters are compared, and VmFlags of all
 mappings; of more than 32 mappings VmFlags only after every fourth call, and of more than 2000
-(--mix count) only the neighbourhood of a call, and all after every hundredth. What diverges is made again in ever shorter sequences;
+(--mix count) only the neighbourhood of a call, and all after every 200th. What diverges is made again in ever shorter sequences;
 the shortest is printed and kept for `samara replay`. The same seed makes the same calls.
 Nothing is touched but processes of its own and a temporary file without a name; no process maps
 more than 64 MiB, and there are at most 4 for each of --processes.
@@ -151,6 +151,10 @@ pub(crate) struct ReplayArgs {
     /// Print every recorded event on standard output
     #[arg(long, conflicts_with = "json")]
     pub(crate) list: bool,
+    /// Plant a mistake in the model
+    #[cfg(planted_mistakes)]
+    #[arg(long, hide = true)]
+    pub(crate) plant: Option<String>,
 }
 
 /// `samara show`
