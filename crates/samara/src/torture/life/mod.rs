@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, bail};
 use maple_mm::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ};
-use maple_mm::{AddressSpace, FileId, MapsLine};
+use maple_mm::{AddressSpace, File, FileId, MapsLine};
 
 use super::conditions::{Conditions, Limit};
 use super::eyes::{Depth, Eyes, Seen};
@@ -15,6 +15,7 @@ use super::guard::{self, Grounds};
 use super::step::{Action, Compared, Difference, Named, Outcome, Step};
 use super::target::{Member, Pool, Purpose, Raw, Target};
 use crate::call::{Call, CallKind, result_text};
+use crate::convert;
 use crate::engine::{MmId, Place};
 use crate::event::{Cause, Event, FileFacts, SystemFacts};
 use crate::facts;
@@ -303,26 +304,52 @@ impl Life {
     fn learn_object(&mut self, index: usize, result: i64, len: u64) -> Result<()> {
         let mm = self.sides[index].mm();
         let addr = result.cast_unsigned();
-        let known = self.mirror.file_at(mm, addr);
-        let Some(known) =
-            known.filter(|file| Mirror::is_shared_anonymous(file.id) && file.inode == 0)
-        else {
+        let is_new = |file: &FileFacts| Mirror::is_shared_anonymous(file.id) && file.inode == 0;
+        let known = self.mirror.file_at(mm, addr).filter(is_new);
+        if let Some(known) = known {
+            self.grounds
+                .objects
+                .insert(FileId(known.id), len.div_ceil(PAGE_SIZE));
+            // Its name is the model's to know.
+            let name = known.name.clone();
+            if let Some(shown) = self.shown_at(index, addr, known)? {
+                let facts = FileFacts { name, ..shown };
+                self.learn(&Event::SharedInode { mm, addr, facts })?;
+            }
+        } else if self.recorder.is_on() && result > 0 {
+            self.record_object(index, addr)?;
+        }
+        Ok(())
+    }
+
+    /// Records the inode of shared memory that the model has elsewhere, if it has it at all: it is
+    /// wrong there, and a better model shall not be.
+    fn record_object(&mut self, index: usize, addr: u64) -> Result<()> {
+        const NAME: &str = "/dev/zero (deleted)";
+        let mm = self.sides[index].mm();
+        if self.mirror.file_at(mm, addr).is_some() {
             return Ok(());
-        };
-        self.grounds
-            .objects
-            .insert(FileId(known.id), len.div_ceil(4096));
+        }
+        let any = convert::file_facts(&File::shared_anonymous(FileId(0))?);
+        if let Some(facts) = self.shown_at(index, addr, any)?
+            && facts.name == NAME
+        {
+            self.recorder.event(&Event::SharedInode { mm, addr, facts });
+        }
+        Ok(())
+    }
+
+    /// A file's facts with the device, the inode and the name that the kernel shows at `addr`.
+    fn shown_at(&self, index: usize, addr: u64, facts: FileFacts) -> Result<Option<FileFacts>> {
         let maps = procfs::read(self.sides[index].member.pid, "maps")?;
         let mut lines = maps.lines().filter_map(|line| MapsLine::parse(line).ok());
-        let Some(line) = lines.find(|line| line.start <= addr && addr < line.end) else {
-            return Ok(());
-        };
-        let facts = FileFacts {
+        let line = lines.find(|line| line.start <= addr && addr < line.end);
+        Ok(line.map(|line| FileFacts {
             device: line.device,
             inode: line.inode,
-            ..known
-        };
-        self.learn(&Event::SharedInode { mm, addr, facts })
+            name: line.name.to_owned(),
+            ..facts
+        }))
     }
 
     fn fork(&mut self, index: usize, number: u32) -> Result<Outcome> {
