@@ -88,6 +88,15 @@ fn tortured(built: &Built) -> Checked {
                 "{name} ({rule}) is not found in {PATIENCE} seconds"
             ));
         }
+        // What was kept is what the kernel did: only the mistaken model says something else.
+        let replays = [(&["--plant", name][..], 1), (&[], 0)];
+        for (plant, expected) in replays {
+            let arguments = [&["replay", &trace], plant].concat();
+            let replayed = run(&mut command(&built.samara, &arguments))?;
+            if replayed.status.code() != Some(expected) {
+                return Err(format!("{name}: the trace kept does not show it"));
+            }
+        }
         let row = |title: &str| row_of(&ran.stderr, title).to_owned();
         let (found, time) = (row("verdict"), row("time"));
         let _ = writeln!(table, "{name:<18} {rule:<10} {time:>7}  {found}");

@@ -93,13 +93,14 @@ Example:
   samara torture --seconds 60 --processes 2 --json torture.json
 
 After each call the result, the text of maps and the counters are compared, and VmFlags of all
-mappings; of more than 32 mappings VmFlags only after every fourth call, and of more than 2000
-(--mix count) only the neighbourhood of a call, and all after every hundredth. What diverges is made again in ever shorter sequences;
-the shortest is printed and kept for `samara replay`. The same seed makes the same calls.
+mappings; of more than 32 mappings VmFlags only after every fourth call and at the end, of more
+than 2000 (--mix count) only the neighbourhood of a call, and all after every 200th.
+What diverges is made again in ever shorter sequences; the shortest is printed and kept for
+`samara replay`. The same seed makes the same calls.
 Nothing is touched but processes of its own and a temporary file without a name; no process maps
-more than 64 MiB, and there are at most 4 for each of --processes.
-vm.max_map_count is the machine's, so it is left as it is; --mix count makes as many mappings.
-All other limits are those of setrlimit.
+more than 64 MiB (--mix count: 320 MiB, of which few pages are touched), and there are at most 4
+for each of --processes. vm.max_map_count is the machine's, so it is left as it is; --mix count
+makes as many mappings. All other limits are those of setrlimit.
 Exit status: 0 identical, 1 diverged, 2 could not run.")]
     Torture(TortureArgs),
     /// The process that `torture` tortures
@@ -151,6 +152,10 @@ pub(crate) struct ReplayArgs {
     /// Print every recorded event on standard output
     #[arg(long, conflicts_with = "json")]
     pub(crate) list: bool,
+    /// Plant a mistake in the model
+    #[cfg(planted_mistakes)]
+    #[arg(long, hide = true)]
+    pub(crate) plant: Option<String>,
 }
 
 /// `samara show`

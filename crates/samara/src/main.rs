@@ -93,6 +93,8 @@ fn seen(written: io::Result<()>) -> io::Result<Status> {
 const BUILT_IN: &[u8] = include_bytes!("../assets/built-in.trace");
 
 fn replay(args: &ReplayArgs) -> Result<Status> {
+    #[cfg(planted_mistakes)]
+    trace::plant(args.plant.as_deref())?;
     let (input, name): (Box<dyn Read>, _) = match &args.file {
         None => (Box::new(BUILT_IN), "the built-in run".to_owned()),
         Some(path) => {

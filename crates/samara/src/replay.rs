@@ -87,10 +87,21 @@ impl Replay {
             }
             event => {
                 self.count(&event);
-                self.mirror.apply(&event)?;
+                let applied = self.mirror.apply(&event);
+                // What the model has put elsewhere cannot be told of; the state tells.
+                let is_lost = matches!(event, Event::SharedInode { .. }) && self.has_strayed();
+                if !is_lost {
+                    applied?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether the last call ended in another way than predicted.
+    fn has_strayed(&self) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|(_, compared)| compared.predicted != compared.result)
     }
 
     fn count(&mut self, event: &Event) {

@@ -73,7 +73,7 @@ impl Eyes {
         (mirror, mm): (&Mirror, MmId),
         seen: &mut Seen,
     ) -> Result<Vec<LinePair>> {
-        (seen.maps, seen.flags) = (None, None);
+        (seen.maps, seen.flags, seen.counters) = (None, None, None);
         match depth {
             Depth::Near(near) => {
                 let compared = compare::neighbourhood(mirror, mm, &self.handles, near);

@@ -19,6 +19,7 @@ mod report;
 mod rng;
 mod sequence;
 mod shrink;
+mod step;
 mod target;
 
 use std::path::{Path, PathBuf};
@@ -42,10 +43,11 @@ use crate::recorder::Recorder;
 use crate::spawn::processor_time;
 use crate::verdict::{Divergence, Status};
 use conditions::Conditions;
-use life::{Life, Outcome, Step};
+use life::Life;
 use report::{Report, Shrunk, Totals, rate};
 use sequence::Sequence;
 use shrink::{Found, Stage};
+use step::{Outcome, Step};
 use target::Pool;
 
 /// No life is longer, in calls.
@@ -236,27 +238,32 @@ impl Run {
             ..Totals::default()
         };
         let mut steps = Vec::new();
+        let mut outcome = Outcome::Skipped;
         while totals.comparisons < calls && !self.is_over() {
             let step = sequence.next(&life);
             steps.push(step);
-            totals.sequence = (totals.sequence.rotate_left(5) ^ step.fingerprint())
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            match life.step(&step)? {
+            totals.add_step(&step);
+            outcome = life.step(&step)?;
+            match &outcome {
                 Outcome::Skipped => {}
-                Outcome::Same(kind) => totals.count(kind),
-                Outcome::Diverged(_) => {
-                    self.stop.store(true, Ordering::Relaxed);
-                    let met = Met {
-                        life: number,
-                        mix: self.mix.of_life(number),
-                        conditions: sequence.conditions().clone(),
-                        steps: std::mem::take(&mut steps),
-                    };
-                    self.met.lock().get_or_insert(met);
-                }
+                Outcome::Same(kind) => totals.count(*kind),
+                Outcome::Diverged(_) => break,
             }
             self.compared.fetch_add(1, Ordering::Relaxed);
             totals.peak_vmas = totals.peak_vmas.max(life.peak_vmas());
+        }
+        if !matches!(outcome, Outcome::Diverged(_)) {
+            outcome = life.look()?;
+        }
+        if matches!(outcome, Outcome::Diverged(_)) {
+            self.stop.store(true, Ordering::Relaxed);
+            let met = Met {
+                life: number,
+                mix: self.mix.of_life(number),
+                conditions: sequence.conditions().clone(),
+                steps,
+            };
+            self.met.lock().get_or_insert(met);
         }
         totals.not_made = sequence
             .not_modelled

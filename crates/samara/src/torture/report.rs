@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::life::{FEW, FLAGS_EVERY};
 use super::mix::Mix;
+use super::step::Step;
 use crate::call::CallKind;
 use crate::verdict::{Divergence, Status};
 
@@ -30,6 +31,12 @@ impl Totals {
     pub(crate) fn count(&mut self, kind: CallKind) {
         *self.calls.entry(kind).or_default() += 1;
         self.comparisons += 1;
+    }
+
+    /// Remembers a step in the number that tells sequences apart.
+    pub(crate) fn add_step(&mut self, step: &Step) {
+        let mixed = self.sequence.rotate_left(5) ^ step.fingerprint();
+        self.sequence = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     /// Adds what other lives showed.

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::calls::Group;
 use super::chooser::{Chooser, PAGE};
 use super::conditions::{Conditions, Limit, RESOURCES};
-use super::life::{Action, Life, Step};
+use super::life::Life;
 use super::mix::{Mix, Weights};
 use super::rng::Rng;
+use super::step::{Action, Step};
 use crate::event::SystemFacts;
 
 use nix::sys::resource::Resource;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::conditions::Conditions;
-use super::life::{Difference, Life, Outcome, Step};
+use super::life::Life;
+use super::step::{Difference, Outcome, Step};
 use super::target::Pool;
 use crate::event::SystemFacts;
 use crate::recorder::Recorder;

@@ -1,111 +1,31 @@
 //! One life: a family of processes and their models, and calls made in both one after another.
 
+mod birth;
+mod meaning;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, bail};
 use maple_mm::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ};
-use maple_mm::{AddressSpace, AdvisedRange, FileId, MapsLine, abi};
+use maple_mm::{AddressSpace, File, FileId, MapsLine};
 
 use super::conditions::{Conditions, Limit};
 use super::eyes::{Depth, Eyes, Seen};
 use super::guard::{self, Grounds};
 use super::kinds::{self, Kinds};
-use super::target::{Member, PROTECTED, Pool, Purpose, Raw, Target};
-use crate::call::{Call, CallFile, CallKind, Touch, result_text};
-use crate::decode::{self, AnonymousNames, Request};
+use super::step::{Action, Compared, Difference, Named, Outcome, Step};
+use super::target::{Member, Pool, Purpose, Raw, Target};
+use crate::call::{Call, CallKind, result_text};
+use crate::convert;
 use crate::engine::{MmId, Place};
-use crate::event::{Cause, Event, FileFacts, LayoutFacts, SystemFacts};
-use crate::facts::{self, Memory};
-use crate::files::{FileTable, Identified};
+use crate::event::{Cause, Event, FileFacts, SystemFacts};
+use crate::facts;
 use crate::kernel;
 use crate::mirror::Mirror;
-use crate::process_call::{ADDRESSES, ProcessCall, Ranges};
-use crate::procfs::{self, MapLine};
-use crate::ptrace::{Registers, Tid};
+use crate::procfs;
 use crate::recorder::Recorder;
-use crate::verdict::LinePair;
-
-/// One thing that happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    /// The number of the process, by when it was forked.
-    pub(crate) by: u32,
-    pub(crate) action: Action,
-}
-
-/// What happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    Call(Raw),
-    /// The child gets this number.
-    Fork(u32),
-    Exit,
-    Limit(Limit),
-    /// Mappings of one page each are made, until there are so many.
-    Fill(usize),
-}
-
-impl Step {
-    /// A number that differs where steps do.
-    pub(crate) fn fingerprint(&self) -> u64 {
-        let fold =
-            |sum: u64, word: u64| (sum.rotate_left(7) ^ word).wrapping_mul(0xd134_2543_de82_ef95);
-        let words = match self.action {
-            Action::Call(raw) => {
-                let words = [raw.number].into_iter().chain(raw.args).chain(raw.payload);
-                words.fold(1, fold)
-            }
-            Action::Fork(child) => fold(2, child.into()),
-            Action::Exit => 3,
-            Action::Fill(count) => fold(5, count as u64),
-            Action::Limit(limit) => [limit.resource as u64, limit.soft, limit.hard]
-                .into_iter()
-                .fold(4, fold),
-        };
-        fold(words, self.by.into())
-    }
-}
-
-impl std::fmt::Display for Step {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: ", self.by)?;
-        match self.action {
-            Action::Call(raw) => raw.fmt(f),
-            Action::Fork(child) => write!(f, "fork() makes {child}"),
-            Action::Exit => f.write_str("exit"),
-            Action::Fill(count) => write!(f, "calls that make {count} mappings"),
-            Action::Limit(limit) => write!(f, "prlimit({:?}, {:#x})", limit.resource, limit.soft),
-        }
-    }
-}
-
-/// How a step ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The model and the kernel agree; what kind of call it was.
-    Same(CallKind),
-    /// It could not be made: there is no such process, or the call is not made where things stand.
-    Skipped,
-    Diverged(Difference),
-}
-
-/// Where the model and the kernel do not agree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Difference {
-    pub(crate) pid: Tid,
-    pub(crate) call: String,
-    pub(crate) predicted: String,
-    pub(crate) actual: String,
-    pub(crate) lines: Vec<LinePair>,
-}
-
-/// What a call means to the model.
-enum Meaning {
-    Call(Call),
-    NotModelled(&'static str),
-    /// It is not about memory.
-    Nothing,
-}
+use birth::Nothing;
+use meaning::{Known, Meaning};
 
 /// One process and what the kernel shows of it.
 #[derive(Debug)]
@@ -121,14 +41,6 @@ impl Side {
     const fn mm(&self) -> MmId {
         MmId(self.number)
     }
-}
-
-/// A file of the pool as the model knows it.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    purpose: Purpose,
-    descriptor: u64,
-    file: CallFile,
 }
 
 /// How often flags are compared.
@@ -163,7 +75,9 @@ pub(crate) const FLAGS_EVERY: u32 = 4;
 /// Of even more only the neighbourhood of a call is compared,
 const MANY: usize = 2000;
 /// and everything after every so many.
-const ALL_EVERY: u32 = 100;
+const ALL_EVERY: u32 = 200;
+/// A neighbourhood of so many bytes is not small.
+const WIDE: u64 = 1 << 26;
 /// Where many mappings are made.
 const FILLED: u64 = 0x40_0000_0000;
 
@@ -229,6 +143,22 @@ impl Life {
         self.watch = Watch::Closely;
     }
 
+    /// Compares everything of every process.
+    ///
+    /// # Errors
+    ///
+    /// If a process is gone.
+    pub(crate) fn look(&mut self) -> Result<Outcome> {
+        for index in 0..self.sides.len() {
+            self.sides[index].since_whole = ALL_EVERY;
+            let outcome = self.compare(index, &Compared::look("the end"))?;
+            if matches!(outcome, Outcome::Diverged(_)) {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Same(CallKind::Fork))
+    }
+
     /// Completes the recording.
     ///
     /// # Errors
@@ -289,169 +219,11 @@ impl Life {
         self.mirror.apply(event)
     }
 
-    /// The first process makes its userfaultfds, while it may.
-    fn learn_watchers(&mut self) -> Result<()> {
-        let mut kinds = std::mem::take(&mut self.kinds);
-        kinds.make_watchers(|raw| self.kernel(0, raw))?;
-        self.kinds = kinds;
-        Ok(())
-    }
-
     fn kernel(&mut self, index: usize, raw: &Raw) -> Result<i64> {
         let member = &self.sides[index].member;
         self.target
             .call(member, &self.kinds.real(raw))
             .context("a process to torture ended")
-    }
-
-    // ----- the beginning ---------------------------------------------------------------------
-
-    /// Unmaps what the executor does not need: all but its two pages, the stack, and what is the
-    /// kernel's own.
-    fn clear(&mut self, layout: &LayoutFacts) -> Result<()> {
-        self.kernel(0, &Raw::new(libc::SYS_brk, [layout.start_brk]))?;
-        let maps = procfs::read(self.sides[0].member.pid, "maps")?;
-        let lines = maps.lines().filter_map(MapLine::parse);
-        let is_needed = |line: &MapLine| {
-            PROTECTED.contains(&line.start) || line.name.starts_with('[') && line.name != "[heap]"
-        };
-        for line in lines.filter(|line| !is_needed(line)) {
-            let range = [line.start, line.end - line.start];
-            let result = self.kernel(0, &Raw::new(libc::SYS_munmap, range))?;
-            if result != 0 {
-                bail!(
-                    "{:#x} cannot be unmapped: {}",
-                    line.start,
-                    result_text(result)
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the pool's files known, each mapped once to see how the kernel names it.
-    fn learn_files(&mut self, pool: &Pool) -> Result<()> {
-        use std::os::fd::AsRawFd;
-        let mut table = FileTable::new(1);
-        for (index, (purpose, file)) in pool.iter().enumerate() {
-            let descriptor = Target::descriptor(index);
-            self.descriptors.push((purpose, descriptor));
-            let file = match table.identify(std::process::id() as Tid, file.as_raw_fd()) {
-                Identified::New(facts) => {
-                    let facts = self.named(facts, descriptor)?;
-                    self.learn(&Event::File(facts.clone()))?;
-                    CallFile::Open(facts.id)
-                }
-                Identified::Known(id) => CallFile::Open(id),
-                Identified::Bad => CallFile::Bad,
-                Identified::NotModelled(why) => bail!("a file of the pool is not modelled: {why}"),
-            };
-            self.files.push(Known {
-                purpose,
-                descriptor,
-                file,
-            });
-        }
-        Ok(())
-    }
-
-    /// A file's facts with the device, the inode and the name that `maps` shows.
-    fn named(&mut self, facts: FileFacts, descriptor: u64) -> Result<FileFacts> {
-        let private = MAP_PRIVATE;
-        let at = self.kernel(
-            0,
-            &Raw::new(libc::SYS_mmap, [0, 4096, 1, private, descriptor, 0]),
-        )?;
-        if at < 0 {
-            // It is not open for reading, or can't be mapped.
-            return Ok(facts);
-        }
-        let at = at.cast_unsigned();
-        let maps = procfs::read(self.sides[0].member.pid, "maps")?;
-        self.kernel(0, &Raw::new(libc::SYS_munmap, [at, 4096]))?;
-        let mut lines = maps.lines().filter_map(|line| MapsLine::parse(line).ok());
-        let line = lines.find(|line| line.start <= at && at < line.end);
-        let line = line.context("a mapping is not in maps")?;
-        Ok(FileFacts {
-            device: line.device,
-            inode: line.inode,
-            name: line.name.to_owned(),
-            ..facts
-        })
-    }
-
-    // ----- steps -----------------------------------------------------------------------------
-
-    /// What `raw` means to the model.
-    fn meaning(&self, raw: &Raw) -> Meaning {
-        let number = raw.number.cast_signed();
-        if let Some(pointing) = self.kinds.pointing(raw) {
-            return pointing.map_or(Meaning::Nothing, Meaning::Call);
-        }
-        let [a, b, c, ..] = raw.args;
-        let touch = |purpose, addr, how| {
-            let known = self.files.iter().find(|known| known.descriptor == a);
-            match known {
-                Some(known) if known.purpose == purpose => Meaning::Call(Call::Touch { addr, how }),
-                _ => Meaning::NotModelled("a call on a file of another kind"),
-            }
-        };
-        match number {
-            libc::SYS_read => return touch(Purpose::Zero, b, Touch::Write),
-            libc::SYS_pwrite64 => return touch(Purpose::Memory, b, Touch::Read),
-            libc::SYS_msync => {
-                return Meaning::Call(Call::Msync {
-                    addr: a,
-                    len: b,
-                    flags: c & 0xffff_ffff,
-                });
-            }
-            _ => {}
-        }
-        if let Some(call) = with_payload(raw) {
-            return Meaning::Call(Call::Process(call));
-        }
-        let registers = Registers {
-            number: raw.number,
-            arguments: raw.args,
-            result: 0,
-        };
-        match decode::request(0, &registers, AnonymousNames::Absent) {
-            Request::Memory(call, None) => Meaning::Call(self.kinds.bind(call)),
-            Request::Memory(call, Some(descriptor)) => Meaning::Call(self.bind(call, descriptor)),
-            Request::NotModelled(_) if number == libc::SYS_mmap && !self.has_hugetlb_pool => {
-                // Nobody has pages that could be promised, so it is known who gets any.
-                Meaning::Call(unreserved(raw))
-            }
-            Request::NotModelled(name) => Meaning::NotModelled(name),
-            _ => Meaning::NotModelled("a call of another kind"),
-        }
-    }
-
-    /// Replaces a descriptor by the identity of its open file.
-    fn bind(&self, call: Call, descriptor: i32) -> Call {
-        let Call::Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            offset,
-            ..
-        } = call
-        else {
-            return call;
-        };
-        let is_it = |known: &&Known| i32::try_from(known.descriptor) == Ok(descriptor);
-        let known = self.files.iter().find(is_it);
-        let file = known.map_or(CallFile::Bad, |known| known.file);
-        Call::Mmap {
-            addr,
-            len,
-            prot,
-            flags,
-            offset,
-            file,
-        }
     }
 
     /// Whether `raw` would be made by process `number` as things stand; the name of a call that
@@ -555,26 +327,52 @@ impl Life {
     fn learn_object(&mut self, index: usize, result: i64, len: u64) -> Result<()> {
         let mm = self.sides[index].mm();
         let addr = result.cast_unsigned();
-        let known = self.mirror.file_at(mm, addr);
-        let Some(known) =
-            known.filter(|file| Mirror::is_shared_anonymous(file.id) && file.inode == 0)
-        else {
+        let is_new = |file: &FileFacts| Mirror::is_shared_anonymous(file.id) && file.inode == 0;
+        let known = self.mirror.file_at(mm, addr).filter(is_new);
+        if let Some(known) = known {
+            self.grounds
+                .objects
+                .insert(FileId(known.id), len.div_ceil(PAGE_SIZE));
+            // Its name is the model's to know.
+            let name = known.name.clone();
+            if let Some(shown) = self.shown_at(index, addr, known)? {
+                let facts = FileFacts { name, ..shown };
+                self.learn(&Event::SharedInode { mm, addr, facts })?;
+            }
+        } else if self.recorder.is_on() && result > 0 {
+            self.record_object(index, addr)?;
+        }
+        Ok(())
+    }
+
+    /// Records the inode of shared memory that the model has elsewhere, if it has it at all: it is
+    /// wrong there, and a better model shall not be.
+    fn record_object(&mut self, index: usize, addr: u64) -> Result<()> {
+        const NAME: &str = "/dev/zero (deleted)";
+        let mm = self.sides[index].mm();
+        if self.mirror.file_at(mm, addr).is_some() {
             return Ok(());
-        };
-        self.grounds
-            .objects
-            .insert(FileId(known.id), len.div_ceil(4096));
+        }
+        let any = convert::file_facts(&File::shared_anonymous(FileId(0))?);
+        if let Some(facts) = self.shown_at(index, addr, any)?
+            && facts.name == NAME
+        {
+            self.recorder.event(&Event::SharedInode { mm, addr, facts });
+        }
+        Ok(())
+    }
+
+    /// A file's facts with the device, the inode and the name that the kernel shows at `addr`.
+    fn shown_at(&self, index: usize, addr: u64, facts: FileFacts) -> Result<Option<FileFacts>> {
         let maps = procfs::read(self.sides[index].member.pid, "maps")?;
         let mut lines = maps.lines().filter_map(|line| MapsLine::parse(line).ok());
-        let Some(line) = lines.find(|line| line.start <= addr && addr < line.end) else {
-            return Ok(());
-        };
-        let facts = FileFacts {
+        let line = lines.find(|line| line.start <= addr && addr < line.end);
+        Ok(line.map(|line| FileFacts {
             device: line.device,
             inode: line.inode,
-            ..known
-        };
-        self.learn(&Event::SharedInode { mm, addr, facts })
+            name: line.name.to_owned(),
+            ..facts
+        }))
     }
 
     fn fork(&mut self, index: usize, number: u32) -> Result<Outcome> {
@@ -675,7 +473,13 @@ impl Life {
             _ => Vec::new(),
         };
         if !near.is_empty() && side.since_whole < ALL_EVERY {
-            return Depth::Near(near);
+            // To ask for each of very many mappings takes longer than to read all of them.
+            let is_wide = near.iter().any(|(start, end)| end - start > WIDE);
+            return if is_wide {
+                Depth::Maps
+            } else {
+                Depth::Near(near)
+            };
         }
         let is_due = count <= FEW || side.since_whole >= FLAGS_EVERY;
         if is_due || self.watch == Watch::Closely {
@@ -710,48 +514,6 @@ impl Life {
     }
 }
 
-/// What is compared, by its name.
-#[derive(Clone, Copy, Debug)]
-enum Named {
-    Call(Call),
-    Look(&'static str),
-}
-
-impl Named {
-    const fn kind(&self) -> CallKind {
-        match self {
-            Self::Call(call) => call.kind(),
-            Self::Look(_) => CallKind::Fork,
-        }
-    }
-}
-
-impl std::fmt::Display for Named {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Call(call) => call.fmt(f),
-            Self::Look(what) => f.write_str(what),
-        }
-    }
-}
-
-/// A prediction and what came of it.
-struct Compared {
-    call: Named,
-    predicted: i64,
-    result: i64,
-}
-
-impl Compared {
-    const fn look(what: &'static str) -> Self {
-        Self {
-            call: Named::Look(what),
-            predicted: 0,
-            result: 0,
-        }
-    }
-}
-
 /// The calls that make so many mappings: one, and every second page of it readable.
 fn filling(pages: u64) -> Vec<Raw> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
@@ -762,62 +524,4 @@ fn filling(pages: u64) -> Vec<Raw> {
     });
     let all = [Raw::new(libc::SYS_mmap, whole)].into_iter();
     all.chain(every_second).collect()
-}
-
-/// A mapping of explicitly huge pages, of a pool that is empty.
-fn unreserved(raw: &Raw) -> Call {
-    let [addr, len, prot, flags, _, offset] = raw.args;
-    Call::Mmap {
-        addr,
-        len,
-        prot,
-        flags,
-        offset,
-        file: if crate::call::maps_a_file(flags) {
-            CallFile::Bad
-        } else {
-            CallFile::Anonymous
-        },
-    }
-}
-
-/// Answers for a process that has no files mapped and wrote what is private.
-struct Nothing;
-
-impl Memory for Nothing {
-    fn file(&mut self, _: Place, _: &MapLine) -> u64 {
-        0
-    }
-
-    fn is_written(&mut self, _: Place, _: &MapLine) -> bool {
-        true
-    }
-
-    fn page_offset(&self, _: MmId, _: &MapLine) -> Option<u64> {
-        None
-    }
-}
-
-/// A call whose arguments lie in memory, as `calls::process` makes it.
-fn with_payload(raw: &Raw) -> Option<ProcessCall> {
-    let [a, b, c, d, ..] = raw.args;
-    match raw.number.cast_signed() {
-        libc::SYS_process_madvise => {
-            let words = raw.payload.chunks_exact(2).take(c as usize);
-            let list: Vec<AdvisedRange> = words
-                .map(|words| AdvisedRange {
-                    addr: words[0],
-                    len: words[1],
-                })
-                .collect();
-            let ranges = Ranges::new(&list)?;
-            let advice = d as i32;
-            Some(ProcessCall::Advise { ranges, advice })
-        }
-        libc::SYS_prctl if (a, b) == (abi::PR_SET_MM.into(), abi::PR_SET_MM_MAP) => {
-            let (addresses, _) = raw.payload.split_first_chunk::<ADDRESSES>()?;
-            Some(ProcessCall::Addresses(*addresses))
-        }
-        _ => None,
-    }
 }
