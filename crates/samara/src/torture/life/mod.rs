@@ -335,7 +335,7 @@ impl Life {
                 .insert(FileId(known.id), len.div_ceil(PAGE_SIZE));
             // Its name is the model's to know.
             let name = known.name.clone();
-            if let Some(shown) = self.shown_at(index, addr, known)? {
+            if let Some(shown) = self.shown_at(index, addr, &known)? {
                 let facts = FileFacts { name, ..shown };
                 self.learn(&Event::SharedInode { mm, addr, facts })?;
             }
@@ -354,7 +354,7 @@ impl Life {
             return Ok(());
         }
         let any = convert::file_facts(&File::shared_anonymous(FileId(0))?);
-        if let Some(facts) = self.shown_at(index, addr, any)?
+        if let Some(facts) = self.shown_at(index, addr, &any)?
             && facts.name == NAME
         {
             self.recorder.event(&Event::SharedInode { mm, addr, facts });
@@ -363,7 +363,7 @@ impl Life {
     }
 
     /// A file's facts with the device, the inode and the name that the kernel shows at `addr`.
-    fn shown_at(&self, index: usize, addr: u64, facts: FileFacts) -> Result<Option<FileFacts>> {
+    fn shown_at(&self, index: usize, addr: u64, facts: &FileFacts) -> Result<Option<FileFacts>> {
         let maps = procfs::read(self.sides[index].member.pid, "maps")?;
         let mut lines = maps.lines().filter_map(|line| MapsLine::parse(line).ok());
         let line = lines.find(|line| line.start <= addr && addr < line.end);
@@ -371,7 +371,7 @@ impl Life {
             device: line.device,
             inode: line.inode,
             name: line.name.to_owned(),
-            ..facts
+            ..facts.clone()
         }))
     }
 
