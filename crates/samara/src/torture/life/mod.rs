@@ -348,14 +348,14 @@ impl Life {
     /// Records the inode of shared memory that the model has elsewhere, if it has it at all: it is
     /// wrong there, and a better model shall not be.
     fn record_object(&mut self, index: usize, addr: u64) -> Result<()> {
-        const NAME: &str = "/dev/zero (deleted)";
+        const NAMES: [&str; 2] = ["/dev/zero (deleted)", "/anon_hugepage (deleted)"];
         let mm = self.sides[index].mm();
         if self.mirror.file_at(mm, addr).is_some() {
             return Ok(());
         }
         let any = convert::file_facts(&File::shared_anonymous(FileId(0))?);
         if let Some(facts) = self.shown_at(index, addr, &any)?
-            && facts.name == NAME
+            && NAMES.contains(&facts.name.as_str())
         {
             self.recorder.event(&Event::SharedInode { mm, addr, facts });
         }
