@@ -63,7 +63,8 @@ const LONGER: &[&str] = &[
 ];
 
 /// The first is over all mutations, built in the shortest time: most are noticed at once. Each of
-/// the others is over what those before it did not settle, and worth more time on each mutation.
+/// the others is over what those before it neither settled nor missed with a reason listed, and
+/// worth more time on each mutation.
 const PASSES: [Pass; 3] = [
     Pass {
         nodes: Nodes::Small,
@@ -127,11 +128,12 @@ pub(crate) fn survivors(words: &[&str]) -> Checked {
     let mut settled: Vec<Pass> = Vec::new();
     for (number, pass) in (1..).zip(PASSES) {
         if number >= first {
-            mutate(&pass, &settled)?;
+            mutate(&pass, &settled, &reasons)?;
         }
         settled.push(pass);
     }
-    let missed = read(settled.last().ok_or("no pass over the mutations")?, MISSED)?;
+    let last = settled.last().ok_or("no pass over the mutations")?;
+    let missed = read(last, MISSED)? + &explained(&settled, &reasons)?;
     let places: BTreeSet<String> = missed.lines().map(without_place).collect();
     println!("\nsurvivors:");
     match reasons.print(&places) {
@@ -140,11 +142,12 @@ pub(crate) fn survivors(words: &[&str]) -> Checked {
     }
 }
 
-/// Carries out `pass`, over what none of those `before` it settled.
-fn mutate(pass: &Pass, before: &[Pass]) -> Result<(), String> {
+/// Carries out `pass`, over what none of those `before` it settled and has no reason among
+/// `reasons`.
+fn mutate(pass: &Pass, before: &[Pass], reasons: &Reasons) -> Result<(), String> {
     let place = target().join(pass.place);
     fs::create_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
-    leave_out(before, &place.join(LISTS))?;
+    leave_out(before, reasons, &place.join(LISTS))?;
     // Tests that fail anyway would notice everything. They may take longer than a mutation's.
     succeed(cargo(pass, "test").args(pass.tests))?;
     let mut cargo = cargo(pass, "mutants");
@@ -177,15 +180,15 @@ fn cargo(pass: &Pass, subcommand: &str) -> Command {
     cargo
 }
 
-/// Makes the lists at `lists` those of a run that settled what the passes `before` did, and
-/// nothing else.
-fn leave_out(before: &[Pass], lists: &Path) -> Result<(), String> {
+/// Makes the lists at `lists` those of a run that settled what the passes `before` did and what
+/// has a reason, and nothing else.
+fn leave_out(before: &[Pass], reasons: &Reasons, lists: &Path) -> Result<(), String> {
     let wrong = |error: std::io::Error| format!("{}: {error}", lists.display());
     if lists.exists() {
         fs::remove_dir_all(lists).map_err(wrong)?;
     }
     fs::create_dir_all(lists).map_err(wrong)?;
-    let mut settled = String::new();
+    let mut settled = explained(before, reasons)?;
     let mut unviable = String::new();
     for pass in before {
         for list in pass.settles {
@@ -195,6 +198,26 @@ fn leave_out(before: &[Pass], lists: &Path) -> Result<(), String> {
     }
     fs::write(lists.join(CAUGHT), settled).map_err(wrong)?;
     fs::write(lists.join(UNVIABLE), unviable).map_err(wrong)
+}
+
+/// What has a reason among that which a pass left open, one a line.
+fn explained(passes: &[Pass], reasons: &Reasons) -> Result<String, String> {
+    let mut explained = String::new();
+    for pass in passes {
+        for list in [MISSED, ENDLESS] {
+            let listed = |line: &&str| reasons.of(&without_place(line)).is_some();
+            let open = if pass.settles.contains(&list) {
+                String::new()
+            } else {
+                read(pass, list)?
+            };
+            for line in open.lines().filter(listed) {
+                explained += line;
+                explained += "\n";
+            }
+        }
+    }
+    Ok(explained)
 }
 
 /// A list that `cargo-mutants` wrote in `pass`.
