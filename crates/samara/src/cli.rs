@@ -17,12 +17,12 @@ and checks that the model and the kernel agree to the last byte.
 
 It runs any program, follows its threads, forks and execs, predicts the result of
 every mmap, munmap, mprotect, mremap, brk, madvise, mlock and fork (the address,
-the error, which mappings split and which merge), and after each one compares the
-model with the kernel's /proc/PID/maps.
+the error, which mappings split and merge), and compares /proc/PID/maps after each.
 
 Try:
   samara trace -- ls -l                    trace a program; the verdict follows its output
   samara trace -- sh -c 'ls | sort'        forks, execs and pipes are followed
+  samara trace --pid 1234                  one that runs already, until Ctrl-C
   samara trace --record run.trace -- ls    keep the run ...
   samara replay run.trace                  ... and check it again, without a kernel
   samara replay                            check a run that is built in
@@ -51,10 +51,13 @@ pub(crate) enum Command {
 Example:
   samara trace -- sh -c 'ls -l /usr/bin | sort | head -3'
   samara trace --record run.trace --json verdict.json -- python3 script.py
+  samara trace --pid 1234    (until it ends or Ctrl-C lets it go)
 
 The program's input, output and signals are its own; the verdict goes to standard error.
 Exit status: 0 identical, 1 diverged, 2 could not run.
-Without the right to install a seccomp filter, setuid programs run without privilege.")]
+Without the right to install a seccomp filter, setuid programs run without privilege.
+A process that is joined stops at each of its system calls, as no filter can be given to it; what
+it did before is not known, so borders between mappings that are alike are learned there.")]
     Trace(TraceArgs),
     /// Check a recorded run, without a kernel
     #[command(after_help = "\
@@ -130,9 +133,12 @@ pub(crate) struct TraceArgs {
     #[cfg(planted_mistakes)]
     #[arg(long, hide = true)]
     pub(crate) plant: Option<String>,
+    /// Mirror a process that runs already, until it ends or Ctrl-C lets it go
+    #[arg(long, value_name = "PID", conflicts_with = "program")]
+    pub(crate) pid: Option<i32>,
     /// The program and its arguments
     #[arg(
-        required = true,
+        required_unless_present = "pid",
         trailing_var_arg = true,
         allow_hyphen_values = true,
         value_name = "PROGRAM"

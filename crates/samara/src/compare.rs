@@ -114,9 +114,68 @@ pub(crate) fn renamed(kernel: &str, model: &str) -> Option<Vec<MapLine>> {
     }
 }
 
+/// Whether nothing differs but where mappings that are alike touch.
+pub(crate) fn differ_in_borders(kernel: &str, model: &str) -> bool {
+    match (without_borders(kernel), without_borders(model)) {
+        (Some(kernel), Some(model)) => kernel == model,
+        _ => false,
+    }
+}
+
+/// The mappings, those that touch and could be one as one.
+fn without_borders(text: &str) -> Option<Vec<MapLine>> {
+    let mut joined: Vec<MapLine> = Vec::new();
+    for line in text.lines() {
+        let line = MapLine::parse(line)?;
+        match joined.last_mut() {
+            Some(last) if is_continued(last, &line) => last.end = line.end,
+            _ => joined.push(line),
+        }
+    }
+    Some(joined)
+}
+
+fn is_continued(line: &MapLine, next: &MapLine) -> bool {
+    let offset = if line.has_file() {
+        line.offset.wrapping_add(line.end - line.start)
+    } else {
+        line.offset
+    };
+    let continued = MapLine {
+        start: line.end,
+        end: next.end,
+        offset,
+        ..line.clone()
+    };
+    continued == *next
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_border_is_where_mappings_that_are_alike_touch() {
+        let one = "1000-3000 rw-p 00000000 00:00 0 \n";
+        let two = "1000-2000 rw-p 00000000 00:00 0 \n2000-3000 rw-p 00000000 00:00 0 \n";
+        assert!(differ_in_borders(one, two));
+        assert!(!differ_in_borders(
+            one,
+            &two.replace("2000-3000 rw", "2000-3000 r-")
+        ));
+        assert!(!differ_in_borders(
+            one,
+            &two.replace("2000-3000", "2000-4000")
+        ));
+        let file = "1000-3000 r--p 00005000 fe:00 7      /a\n";
+        let pages =
+            "1000-2000 r--p 00005000 fe:00 7      /a\n2000-3000 r--p 00006000 fe:00 7      /a\n";
+        assert!(differ_in_borders(file, pages));
+        assert!(!differ_in_borders(
+            file,
+            &pages.replace("6000 fe", "7000 fe")
+        ));
+    }
 
     #[test]
     fn a_deleted_file_is_a_rename_and_a_moved_mapping_is_not() {

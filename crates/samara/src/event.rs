@@ -148,6 +148,8 @@ pub(crate) mod capability {
 pub(crate) enum Cause {
     /// A new program.
     Exec,
+    /// It had been running for a while when it was joined.
+    Join,
     /// A call that is not modelled, or a divergence.
     Resync,
 }
@@ -245,6 +247,11 @@ pub(crate) enum Event {
         mm: MmId,
         addr: u64,
     },
+    /// The break of a process that was joined: within a page it shows only when it is asked for.
+    Break {
+        mm: MmId,
+        addr: u64,
+    },
     /// The shared anonymous mapping at `addr` has this inode.
     SharedInode {
         mm: MmId,
@@ -327,6 +334,7 @@ impl fmt::Display for Event {
             }
             Self::Write { mm, addr } => write!(f, "mm {}: write seen at {addr:#x}", mm.0),
             Self::LowBase { mm, addr } => write!(f, "mm {}: low search from {addr:#x}", mm.0),
+            Self::Break { mm, addr } => write!(f, "mm {}: the break is {addr:#x}", mm.0),
             Self::SharedInode { mm, addr, facts } => {
                 write!(
                     f,

@@ -135,6 +135,31 @@ pub(crate) fn at_exec(place: Place, memory: &mut impl Memory) -> Result<StartFac
     )
 }
 
+/// The address space of a program that has been running for a while, and stands still.
+///
+/// Its break is taken for the end of the heap: within a page only a call tells it.
+///
+/// # Errors
+///
+/// If the process is gone, or its `/proc` files can't be read.
+pub(crate) fn at_join(place: Place, memory: &mut impl Memory) -> Result<StartFacts> {
+    let facts = at_exec(place, memory)?;
+    let maps = procfs::read(place.tid, "maps")?;
+    let heap = maps.lines().filter_map(MapLine::parse);
+    let end = heap
+        .filter(|line| line.name == "[heap]")
+        .map(|line| line.end);
+    let brk = end.max().unwrap_or(facts.layout.start_brk);
+    Ok(StartFacts {
+        cause: Cause::Join,
+        layout: LayoutFacts {
+            brk,
+            ..facts.layout
+        },
+        ..facts
+    })
+}
+
 /// An address space in the middle of a run; what `/proc` does not tell of its layout is known.
 ///
 /// # Errors

@@ -235,6 +235,18 @@ pub(crate) fn same_open_file(a: &OwnedFd, b: &OwnedFd) -> nix::Result<bool> {
     Errno::result(order).map(|order| order == 0)
 }
 
+/// Whether two tasks use the same address space.
+///
+/// # Errors
+///
+/// `ESRCH` if one is gone, `EPERM` if we may not look, `ENOSYS` on a kernel without `kcmp`.
+pub(crate) fn same_memory(a: Tid, b: Tid) -> nix::Result<bool> {
+    const KCMP_VM: i32 = 1;
+    // SAFETY: a system call with integer arguments.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_VM, 0, 0) };
+    Errno::result(order).map(|order| order == 0)
+}
+
 /// A System V segment that ends with this value and the last process that has it attached, however
 /// either ends.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Samara: mirrors a running program's address spaces and compares them with the kernel's.
 
+mod attach;
 mod call;
 mod cli;
 mod compare;

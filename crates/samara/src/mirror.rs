@@ -103,6 +103,14 @@ impl Mirror {
                 };
                 space.set_layout(layout);
             }
+            Event::Break { mm, addr } => {
+                let space = &mut self.mirrored_mut(*mm)?.space;
+                let layout = maple_mm::Layout {
+                    brk: *addr,
+                    ..space.layout().clone()
+                };
+                space.set_layout(layout);
+            }
             Event::Write { mm, addr } => self.write(*mm, *addr)?,
             Event::SharedInode { mm, addr, facts } => self.shared_inode(*mm, *addr, facts)?,
             Event::Call { mm, call, .. } => {

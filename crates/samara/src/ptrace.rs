@@ -10,7 +10,7 @@
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
@@ -28,8 +28,10 @@ pub(crate) type Tid = i32;
 pub(crate) enum Stop {
     /// Before a call the filter chose; the tag is [`seccomp::NATIVE`] or [`seccomp::FOREIGN`].
     Entry(u32),
-    /// After a call.
-    Exit,
+    /// Before a call that does not matter, where there is no filter.
+    OtherCall,
+    /// After a call, with its result; `None` if the thread was killed meanwhile.
+    Exit(Option<i64>),
     /// A fork, vfork or clone has made the task of this id.
     NewTask(Tid),
     /// The thread runs a new program; it was known under this id before.
@@ -51,7 +53,7 @@ pub(crate) enum Stop {
 pub(crate) enum Until {
     /// To the next traced call or event.
     NextCall,
-    /// To the end of the call it stands at.
+    /// To the end of the call it stands at, or to the entry of the next.
     CallEnd,
 }
 
@@ -151,15 +153,37 @@ pub(crate) fn start_failure(started: &Started) -> Option<(StartStep, Errno)> {
     Some((step, Errno::from_raw(i32::from(message[1]))))
 }
 
+/// For a program that we start: it has our filter, and does not outlive us.
 fn options() -> Options {
-    Options::PTRACE_O_TRACESECCOMP
-        | Options::PTRACE_O_TRACESYSGOOD
+    Options::PTRACE_O_TRACESECCOMP | Options::PTRACE_O_EXITKILL | common_options()
+}
+
+fn common_options() -> Options {
+    Options::PTRACE_O_TRACESYSGOOD
         | Options::PTRACE_O_TRACEFORK
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACECLONE
         | Options::PTRACE_O_TRACEEXEC
         | Options::PTRACE_O_TRACEEXIT
-        | Options::PTRACE_O_EXITKILL
+}
+
+/// Begins to trace a thread that runs, and outlives us.
+///
+/// # Errors
+///
+/// `EPERM` if we may not, or another tracer does already; `ESRCH` if it is gone.
+pub(crate) fn seize(tid: Tid) -> nix::Result<()> {
+    ptrace::seize(Pid::from_raw(tid), common_options())
+}
+
+/// Makes a thread stop soon, wherever it is. One that was killed meanwhile is not an error.
+pub(crate) fn interrupt(tid: Tid) {
+    let _ = ptrace::interrupt(Pid::from_raw(tid));
+}
+
+/// Lets a stopped thread run on untraced, delivering `signal` unless it is 0.
+pub(crate) fn detach(tid: Tid, signal: i32) {
+    raw_request(libc::PTRACE_DETACH, tid, signal.into());
 }
 
 fn cloexec_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
@@ -273,6 +297,44 @@ pub(crate) fn leave_requests_to_the_program(program: Tid) {
 /// The first process of the traced program.
 static PROGRAM: AtomicI32 = AtomicI32::new(0);
 
+/// Takes requests to end for requests to let the process go that was joined. Ends a wait that
+/// had begun just before one came, too.
+pub(crate) fn take_requests_for_us() {
+    let actions = [
+        (Signal::SIGALRM, SigHandler::Handler(note_alarm)),
+        (Signal::SIGINT, SigHandler::SigAction(note_own_request)),
+        (Signal::SIGTERM, SigHandler::SigAction(note_own_request)),
+        (Signal::SIGHUP, SigHandler::SigAction(note_own_request)),
+    ];
+    for (signal, handler) in actions {
+        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handlers only store to atomics and set the alarm, which a handler may.
+        let _ = unsafe { nix::sys::signal::sigaction(signal, &action) };
+    }
+}
+
+extern "C" fn note_own_request(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {
+    IS_ASKED_TO_LET_GO.store(true, Ordering::Relaxed);
+    wake_in_a_second();
+}
+
+/// A wait that had begun just before the alarm gets another one.
+extern "C" fn note_alarm(_: c_int) {
+    wake_in_a_second();
+}
+
+static IS_ASKED_TO_LET_GO: AtomicBool = AtomicBool::new(false);
+
+/// Whether somebody asked us to let the joined process go.
+pub(crate) fn is_asked_to_let_go() -> bool {
+    IS_ASKED_TO_LET_GO.load(Ordering::Relaxed)
+}
+
+/// Makes a [`wait`] end in a second at the latest.
+pub(crate) fn wake_in_a_second() {
+    nix::unistd::alarm::set(1);
+}
+
 fn pass_request_on() {
     // ORDERING: pairs with the `Release` in `note_request`.
     let signal = REQUEST.swap(0, Ordering::Acquire);
@@ -304,25 +366,33 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-/// Waits for the next stop or end of any traced thread. `None` when no thread is left.
+/// How a [`wait`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Stopped(Tid, Stop),
+    /// A signal for us came.
+    Interrupted,
+    /// No thread is traced any more.
+    NoneLeft,
+}
+
+/// Waits for the next stop or end of any traced thread.
 ///
 /// # Errors
 ///
 /// An errno of `waitpid` other than "no children".
-pub(crate) fn wait() -> io::Result<Option<(Tid, Stop)>> {
+pub(crate) fn wait() -> io::Result<Waited> {
     let mut status = 0;
-    loop {
-        pass_request_on();
-        // SAFETY: `status` is a valid place for the result.
-        let tid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
-        if tid > 0 {
-            return Ok(Some((tid, decode(tid, status))));
-        }
-        match Errno::last() {
-            Errno::EINTR => {}
-            Errno::ECHILD => return Ok(None),
-            error => return Err(error.into()),
-        }
+    pass_request_on();
+    // SAFETY: `status` is a valid place for the result.
+    let tid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+    if tid > 0 {
+        return Ok(Waited::Stopped(tid, decode(tid, status)));
+    }
+    match Errno::last() {
+        Errno::EINTR => Ok(Waited::Interrupted),
+        Errno::ECHILD => Ok(Waited::NoneLeft),
+        error => Err(error.into()),
     }
 }
 
@@ -336,7 +406,7 @@ fn decode(tid: Tid, status: i32) -> Stop {
     let signal = libc::WSTOPSIG(status);
     let message = || ptrace::getevent(Pid::from_raw(tid)).unwrap_or(0);
     match status >> 16 {
-        0 if signal == libc::SIGTRAP | 0x80 => Stop::Exit,
+        0 if signal == libc::SIGTRAP | 0x80 => call_stop(tid),
         0 => Stop::Signal(signal),
         libc::PTRACE_EVENT_SECCOMP => Stop::Entry(message() as u32),
         libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
@@ -345,6 +415,24 @@ fn decode(tid: Tid, status: i32) -> Stop {
         libc::PTRACE_EVENT_EXEC => Stop::Exec(message() as Tid),
         libc::PTRACE_EVENT_EXIT => Stop::Ending,
         _ => Stop::Group(signal),
+    }
+}
+
+/// What a thread stopped for at a call.
+fn call_stop(tid: Tid) -> Stop {
+    let Ok(info) = ptrace::syscall_info(Pid::from_raw(tid)) else {
+        return Stop::Exit(None);
+    };
+    match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: at an entry the kernel has filled this member.
+            let entry = unsafe { info.u.entry };
+            let tag = seccomp::tag(info.arch, entry.nr, &entry.args);
+            tag.map_or(Stop::OtherCall, Stop::Entry)
+        }
+        // SAFETY: at an exit the kernel has filled this member.
+        libc::PTRACE_SYSCALL_INFO_EXIT => Stop::Exit(Some(unsafe { info.u.exit }.sval)),
+        _ => Stop::Exit(None),
     }
 }
 

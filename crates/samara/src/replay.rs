@@ -125,6 +125,7 @@ impl Replay {
             Event::Limits { .. } | Event::Capabilities { .. } | Event::LowBase { .. } => {
                 verdict.learned.limits += 1;
             }
+            Event::Break { .. } => verdict.learned.history += 1,
             _ => {}
         }
     }
@@ -223,6 +224,7 @@ fn space_of(event: &Event) -> Option<MmId> {
         Event::Limits { mm, .. }
         | Event::Capabilities { mm, .. }
         | Event::LowBase { mm, .. }
+        | Event::Break { mm, .. }
         | Event::Write { mm, .. }
         | Event::WatcherClosed { mm, .. }
         | Event::SharedInode { mm, .. }

@@ -3,6 +3,8 @@
 //! Everything else runs at full speed. A small assembler with named labels keeps the jump
 //! offsets out of sight; the program is data here and installed by [`crate::ptrace`].
 
+use std::sync::LazyLock;
+
 use libc::{c_long, sock_filter};
 
 /// The tag a stop carries when a call came through a foreign entry (32-bit or x32).
@@ -143,12 +145,13 @@ fn when_new_limit(steps: &mut Vec<Step>) {
     steps.push(Step::JumpEqual(0, Label::Allow, Label::Trace));
 }
 
+const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
 /// Turns the steps into instructions, followed by the three ends.
 fn assemble(steps: &[Step]) -> Vec<sock_filter> {
-    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
-    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     let end = steps.len();
     // An offset counts from the instruction after the jump. The program is far shorter than the
     // 255 instructions a jump spans; the tests would see a wrong one.
@@ -181,35 +184,54 @@ fn assemble(steps: &[Step]) -> Vec<sock_filter> {
     program
 }
 
+/// What the filter says of a call, where the kernel does not run it: the tag, if it stops.
+pub(crate) fn tag(arch: u32, nr: u64, args: &[u64; 6]) -> Option<u32> {
+    static PROGRAM: LazyLock<Vec<sock_filter>> = LazyLock::new(program);
+    let verdict = run(&PROGRAM, &data(arch, nr as u32, args));
+    (verdict != RET_ALLOW).then_some(verdict & !RET_TRACE)
+}
+
+/// A `struct seccomp_data`; no step of ours looks at the address of the call.
+fn data(arch: u32, nr: u32, args: &[u64; 6]) -> [u8; 64] {
+    let mut memory = [0; 64];
+    memory[..4].copy_from_slice(&nr.to_le_bytes());
+    memory[4..8].copy_from_slice(&arch.to_le_bytes());
+    for (place, arg) in memory[16..].chunks_exact_mut(8).zip(args) {
+        place.copy_from_slice(&arg.to_le_bytes());
+    }
+    memory
+}
+
+/// Runs a filter of [`assemble`] as the kernel would. It ends: jumps lead forward.
+fn run(program: &[sock_filter], memory: &[u8; 64]) -> u32 {
+    let mut accumulator = 0;
+    let mut at = 0;
+    while let Some(step) = program.get(at) {
+        at += 1;
+        at += match u32::from(step.code) {
+            LOAD => {
+                let from = step.k as usize;
+                let word = memory
+                    .get(from..from + 4)
+                    .and_then(|word| word.try_into().ok());
+                accumulator = word.map_or(0, u32::from_le_bytes);
+                0
+            }
+            EQUAL if accumulator == step.k => step.jt.into(),
+            AT_LEAST if accumulator >= step.k => step.jt.into(),
+            EQUAL | AT_LEAST => usize::from(step.jf),
+            _ => return step.k,
+        };
+    }
+    RET_ALLOW
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Runs the filter as the kernel would.
     fn verdict(arch: u32, nr: i64, args: [u64; 6]) -> u32 {
-        let mut memory = Vec::new();
-        memory.extend((nr as u32).to_le_bytes());
-        memory.extend(arch.to_le_bytes());
-        memory.extend([0; 8]);
-        for arg in args {
-            memory.extend(arg.to_le_bytes());
-        }
-        let (program, mut at, mut accumulator) = (program(), 0, 0);
-        loop {
-            let step = program[at];
-            at += 1;
-            match u32::from(step.code) {
-                0x20 => {
-                    let from = step.k as usize;
-                    accumulator = u32::from_le_bytes(memory[from..from + 4].try_into().unwrap());
-                }
-                0x15 if accumulator == step.k => at += usize::from(step.jt),
-                0x35 if accumulator >= step.k => at += usize::from(step.jt),
-                0x15 | 0x35 => at += usize::from(step.jf),
-                0x06 => return step.k,
-                other => panic!("unknown instruction {other:#x}"),
-            }
-        }
+        run(&program(), &data(arch, nr as u32, &args))
     }
 
     fn native(nr: i64, args: [u64; 6]) -> u32 {

@@ -1,4 +1,4 @@
-//! `samara trace`: starts the program, follows it to its end, reports.
+//! `samara trace`: starts the program or joins a process, follows it to its end, reports.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,15 +6,16 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::attach;
 use crate::cli::TraceArgs;
 use crate::engine::{Ended, Engine};
 use crate::launch;
 use crate::output::OutputFile;
 use crate::progress::Progress;
-use crate::ptrace::{self, Privilege};
+use crate::ptrace::{self, Privilege, Tid};
 use crate::recorder::Recorder;
 use crate::session::{Outcome, Session};
-use crate::verdict::Status;
+use crate::verdict::{Status, Verdict};
 
 /// Runs a trace.
 ///
@@ -24,12 +25,23 @@ use crate::verdict::Status;
 pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
     #[cfg(planted_mistakes)]
     plant(args.plant.as_deref())?;
-    let program = launch::prepare(&args.program)?;
     let recorder = match &args.record {
         Some(path) => Recorder::create(path)?,
         None => Recorder::default(),
     };
     let json = args.json.as_deref().map(OutputFile::create).transpose()?;
+    let (verdict, recorded) = match args.pid {
+        Some(pid) => join(pid, recorder)?,
+        None => start(args, recorder)?,
+    };
+    crate::report(&verdict, json)?;
+    recorded?;
+    Ok(verdict.status())
+}
+
+/// Runs the program from its beginning to its end.
+fn start(args: &TraceArgs, recorder: Recorder) -> Result<(Verdict, Result<()>)> {
+    let program = launch::prepare(&args.program)?;
     let session = Session::new(shown(args), recorder, Progress::new())?;
     let privilege = launch::privilege();
     let path = Path::new(OsStr::from_bytes(program.path.as_bytes()));
@@ -41,25 +53,42 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
     ptrace::leave_keys_to_the_program();
     ptrace::leave_requests_to_the_program(started.tid);
     let (session, ended) = Engine::new(started.tid, session).run()?;
-    let Outcome {
-        mut verdict,
-        fatal,
-        recorded,
-    } = session.finish();
+    let outcome = session.finish();
     if let Some((step, error)) = ptrace::start_failure(&started) {
         bail!(launch::explain(step, error, path));
     }
-    if let Some(fatal) = fatal {
-        bail!(fatal);
-    }
-    verdict.ended = ended.map(in_words);
+    let (mut verdict, recorded) = concluded(outcome, ended)?;
     if privilege == Privilege::NoNew {
         let note = "run without the right to keep privileges: setuid programs ran as you";
         verdict.notes.push(note.to_owned());
     }
-    crate::report(&verdict, json)?;
-    recorded?;
-    Ok(verdict.status())
+    Ok((verdict, recorded))
+}
+
+/// Mirrors a process that runs already until it ends, or until we are asked to let it go.
+fn join(pid: Tid, recorder: Recorder) -> Result<(Verdict, Result<()>)> {
+    ptrace::raise_file_limit();
+    ptrace::take_requests_for_us();
+    let seized = attach::seize(pid)?;
+    let leader = seized.leader;
+    let session = Session::new(seized.shown, recorder, Progress::new())?;
+    let shares = |tid| attach::member(leader, tid);
+    let engine = Engine::join((leader, &seized.members), session, shares)?;
+    let (session, ended) = engine.run()?;
+    concluded(session.finish(), ended)
+}
+
+fn concluded(outcome: Outcome, ended: Option<Ended>) -> Result<(Verdict, Result<()>)> {
+    let Outcome {
+        mut verdict,
+        fatal,
+        recorded,
+    } = outcome;
+    if let Some(fatal) = fatal {
+        bail!(fatal);
+    }
+    verdict.ended = ended.map(in_words);
+    Ok((verdict, recorded))
 }
 
 /// The command in one line that fits a terminal.
@@ -81,6 +110,7 @@ fn in_words(ended: Ended) -> String {
             Ok(name) => format!("was killed by {name}"),
             Err(_) => format!("was killed by signal {signal}"),
         },
+        Ended::LetGo => "was let go, and runs on".to_owned(),
     }
 }
 

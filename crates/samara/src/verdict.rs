@@ -47,11 +47,13 @@ pub(crate) struct Learned {
     pub(crate) files: u64,
     pub(crate) renames: u64,
     pub(crate) limits: u64,
+    /// What happened before a process was joined.
+    pub(crate) history: u64,
 }
 
 impl Learned {
     pub(crate) const fn total(&self) -> u64 {
-        self.writes + self.stack_growths + self.files + self.renames + self.limits
+        self.writes + self.stack_growths + self.files + self.renames + self.limits + self.history
     }
 }
 
@@ -196,10 +198,16 @@ impl Verdict {
             files,
             renames,
             limits,
+            history,
         } = self.learned;
+        let past = if history == 0 {
+            String::new()
+        } else {
+            format!(", what came before {history}")
+        };
         format!(
             "{} facts (first writes {writes}, stack growth {stack_growths}, files {files}, \
-             renames {renames}, limits {limits})",
+             renames {renames}, limits {limits}{past})",
             self.learned.total()
         )
     }

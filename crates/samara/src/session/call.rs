@@ -20,10 +20,10 @@ const ORDINARY_VMAS: usize = 2000;
 const FULL_EVERY: u32 = 200;
 
 /// What was compared, for the report.
-struct Compared {
-    call: String,
-    predicted: i64,
-    result: i64,
+pub(super) struct Compared {
+    pub(super) call: String,
+    pub(super) predicted: i64,
+    pub(super) result: i64,
 }
 
 impl Session {
@@ -108,6 +108,7 @@ impl Session {
             self.learn_closed(mm);
             self.learn_writes(mm, &near);
             self.learn_low_base(mm, &call, result);
+            self.learn_break(mm, &call, result);
             predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
             self.learn_identity(mm, &call, result);
             seen = self.compare(mm, &near);
@@ -199,6 +200,9 @@ impl Session {
 
     /// Counts a comparison, and reports and repairs a divergence.
     fn conclude(&mut self, place: Place, compared: &Compared, seen: Comparison) {
+        if self.learn_borders(place, compared, &seen) {
+            return;
+        }
         let (text, lines) = match seen {
             Comparison::Gone => return,
             Comparison::Same(text) => (text, Vec::new()),

@@ -10,6 +10,7 @@
 mod bind;
 mod call;
 mod learn;
+mod past;
 mod start;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,7 @@ use crate::progress::Progress;
 use crate::ptrace::{self, Registers, Tid};
 use crate::recorder::Recorder;
 use crate::verdict::Verdict;
+use past::Past;
 
 /// An address space that is mirrored.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ struct Space {
     /// Of the task that made the call.
     pending: Option<(Tid, Pending)>,
     calls_since_full: u32,
+    past: Past,
 }
 
 /// What is under way inside an address space.
@@ -371,6 +374,24 @@ impl Watcher for Session {
             }
             None => self.verdict.processes += 1,
         }
+    }
+
+    fn joined(&mut self, place: Place) {
+        if !ptrace::is_64_bit(place.tid) {
+            self.fatal = Some(
+                "this is a 32-bit process; samara mirrors 64-bit x86 programs only".to_owned(),
+            );
+            return;
+        }
+        match self.begin_joined(place) {
+            Ok(()) => self.look(place, "the first look"),
+            Err(error) => self.fatal = Some(format!("{error:#}")),
+        }
+    }
+
+    fn let_go(&mut self, place: Place) {
+        self.look(place, "when it was let go");
+        self.look_closely(place, "when it was let go, smaps and status");
     }
 
     fn tick(&mut self) {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::Context;
 use maple_mm::Process;
 
+use super::past::Past;
 use super::{Pending, Session, Space};
 use crate::call::CallKind;
 use crate::compare::Comparison;
@@ -38,6 +39,26 @@ impl Session {
         Ok(())
     }
 
+    /// Mirrors a program that has been running for a while.
+    pub(super) fn begin_joined(&mut self, place: Place) -> anyhow::Result<()> {
+        let handles = Handles::open(place.tid)?;
+        let mut memory = Collector {
+            session: self,
+            handles: &handles,
+            exec_files: HashMap::new(),
+        };
+        let facts = facts::at_join(place, &mut memory)?;
+        self.install(place.tid, handles, facts)?;
+        let facts = facts::process(place.tid, 0)?;
+        self.has_personality = facts.personality != 0;
+        let mm = place.mm;
+        self.learn(&Event::Process { mm, facts });
+        if let Some(space) = self.spaces.get_mut(&mm) {
+            space.past = Past::Unknown;
+        }
+        Ok(())
+    }
+
     pub(super) fn install(
         &mut self,
         tid: Tid,
@@ -56,6 +77,7 @@ impl Session {
                 layout,
                 pending: None,
                 calls_since_full: 0,
+                past: Past::Known,
             },
         );
         Ok(())
@@ -70,6 +92,7 @@ impl Session {
             handles,
             tid,
             layout,
+            past,
             ..
         } = space;
         let mut memory = Collector {
@@ -84,6 +107,9 @@ impl Session {
             let facts = facts::process(place.tid, process.flags.bits())?;
             let mm = place.mm;
             self.learn(&Event::Process { mm, facts });
+            if let Some(space) = self.spaces.get_mut(&mm) {
+                space.past = past;
+            }
             Ok(())
         });
         if let Err(error) = done {
@@ -128,7 +154,7 @@ impl Session {
             .spaces
             .get(&place.mm)
             .context("the parent is not mirrored")?;
-        let layout = space.layout;
+        let (layout, past) = (space.layout, space.past);
         let handles = Handles::open(child.tid)?;
         self.mirror.fork(place.mm, child.mm)?;
         let space = Space {
@@ -137,6 +163,7 @@ impl Session {
             layout,
             pending: None,
             calls_since_full: 0,
+            past,
         };
         self.spaces.insert(child.mm, space);
         if self.learn_from_child(place, child, before) {

@@ -188,6 +188,10 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             addr: source.number()?,
         },
+        15 => Event::Break {
+            mm: mm(source)?,
+            addr: source.number()?,
+        },
         40 => Event::Process {
             mm: mm(source)?,
             facts: process(source)?,
@@ -334,6 +338,7 @@ fn start(source: &mut Source<'_>) -> Wired<StartFacts> {
     let cause = match source.byte()? {
         0 => Cause::Exec,
         1 => Cause::Resync,
+        2 => Cause::Join,
         _ => return Err("an unknown cause"),
     };
     let layout = layout(source)?;

@@ -76,6 +76,10 @@ impl<W: Write> Writer<W> {
                 sink.byte(13);
                 sink.numbers(&[mm.0.into(), *addr]);
             }
+            Event::Break { mm, addr } => {
+                sink.byte(15);
+                sink.numbers(&[mm.0.into(), *addr]);
+            }
             Event::SharedInode { mm, addr, facts } => {
                 sink.byte(7);
                 sink.numbers(&[mm.0.into(), *addr]);
@@ -251,6 +255,7 @@ fn start(sink: &mut Sink, facts: &StartFacts) {
     sink.byte(match facts.cause {
         Cause::Exec => 0,
         Cause::Resync => 1,
+        Cause::Join => 2,
     });
     layout(sink, &facts.layout);
     sink.numbers(&limit_values(&facts.limits));

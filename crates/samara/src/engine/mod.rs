@@ -5,12 +5,16 @@
 //! inside is held at its entry), a fork without `CLONE_VM` counts as such a call, a suspended
 //! vfork parent holds nothing, and signals and job control reach the program untouched.
 
+mod join;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 
 use crate::decode::Sharing;
-use crate::ptrace::{self, Registers, Stop, Tid, Until};
+use crate::ptrace::{self, Registers, Stop, Tid, Until, Waited};
 use crate::seccomp;
+
+pub(crate) use join::Member;
 
 /// An address space's identity: new at each exec and fork, shared by whoever shares memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +62,10 @@ pub(crate) trait Watcher {
     fn gone(&mut self, mm: MmId);
     /// A new task, thread or process.
     fn spawned(&mut self, sharing: Option<Sharing>);
+    /// A process that has been running for a while stands still to be looked at.
+    fn joined(&mut self, place: Place);
+    /// All that use the address space stand still, and will run on without being watched.
+    fn let_go(&mut self, place: Place);
     /// Something was let run: a moment to show progress.
     fn tick(&mut self) {}
 }
@@ -99,6 +107,8 @@ struct Space {
 pub(crate) enum Ended {
     Exited(i32),
     Killed(i32),
+    /// It was let go, and runs on.
+    LetGo,
 }
 
 /// The engine's state. See the module's description.
@@ -106,6 +116,9 @@ pub(crate) enum Ended {
 pub(crate) struct Engine<W> {
     watcher: W,
     root: Tid,
+    /// How far a task runs that is in no call that matters: a filter stops it before the next one,
+    /// or, where it has none, every call does.
+    onward: Until,
     ended: Option<Ended>,
     tasks: HashMap<Tid, Task>,
     spaces: HashMap<MmId, Space>,
@@ -117,15 +130,7 @@ pub(crate) struct Engine<W> {
 impl<W: Watcher> Engine<W> {
     /// Follows the seized task `root`, which has not run the program yet.
     pub(crate) fn new(root: Tid, watcher: W) -> Self {
-        let mut engine = Self {
-            watcher,
-            root,
-            ended: None,
-            tasks: HashMap::new(),
-            spaces: HashMap::new(),
-            early: HashSet::new(),
-            next_mm: 0,
-        };
+        let mut engine = Self::empty(root, watcher, Until::NextCall);
         let mm = engine.new_space();
         engine.add_task(
             root,
@@ -138,14 +143,38 @@ impl<W: Watcher> Engine<W> {
         engine
     }
 
-    /// Runs until no task is left; gives the watcher back and says how the program ended.
+    fn empty(root: Tid, watcher: W, onward: Until) -> Self {
+        Self {
+            watcher,
+            root,
+            onward,
+            ended: None,
+            tasks: HashMap::new(),
+            spaces: HashMap::new(),
+            early: HashSet::new(),
+            next_mm: 0,
+        }
+    }
+
+    /// Runs until no task is left, or until we are asked to let them go; gives the watcher back and
+    /// says how the program ended.
     ///
     /// # Errors
     ///
-    /// What `waitpid` says; the program is killed when this process ends.
+    /// What `waitpid` says. When this process ends then, a program that it started is killed and
+    /// one that it joined runs on.
     pub(crate) fn run(mut self) -> io::Result<(W, Option<Ended>)> {
-        while let Some((tid, stop)) = ptrace::wait()? {
-            self.handle(tid, stop);
+        loop {
+            match ptrace::wait()? {
+                Waited::Stopped(tid, stop) => self.handle(tid, stop),
+                Waited::Interrupted => {}
+                Waited::NoneLeft => break,
+            }
+            if ptrace::is_asked_to_let_go() {
+                self.let_all_go()?;
+                self.ended = Some(Ended::LetGo);
+                break;
+            }
             self.watcher.tick();
         }
         Ok((self.watcher, self.ended))
@@ -157,13 +186,14 @@ impl<W: Watcher> Engine<W> {
                 // A new task's first stop, before its maker's event.
                 Stop::Group(_) => _ = self.early.insert(tid),
                 Stop::Exited(_) | Stop::Killed(_) => _ = self.early.remove(&tid),
-                _ => ptrace::resume(tid, Until::NextCall, 0),
+                _ => ptrace::resume(tid, self.onward, 0),
             }
             return;
         }
         match stop {
             Stop::Entry(tag) => self.entry(tid, tag),
-            Stop::Exit => self.exit(tid),
+            Stop::Exit(result) => self.exit(tid, result),
+            Stop::OtherCall => ptrace::resume(tid, self.onward, 0),
             Stop::NewTask(child) => self.new_task(tid, child),
             Stop::Exec(former) => self.exec(tid, former),
             Stop::Ending => self.ending(tid),
@@ -188,7 +218,7 @@ impl<W: Watcher> Engine<W> {
     fn go(&self, tid: Tid, signal: i32) {
         let until = match self.tasks.get(&tid).map(|task| task.phase) {
             Some(Phase::Inside(_) | Phase::Observed) => Until::CallEnd,
-            _ => Until::NextCall,
+            _ => self.onward,
         };
         ptrace::resume(tid, until, signal);
     }
@@ -196,7 +226,7 @@ impl<W: Watcher> Engine<W> {
     fn entry(&mut self, tid: Tid, tag: u32) {
         let (Some(place), Some(registers)) = (self.place(tid), ptrace::registers(tid)) else {
             // Killed meanwhile; its end will be reported.
-            return ptrace::resume(tid, Until::NextCall, 0);
+            return ptrace::resume(tid, self.onward, 0);
         };
         let handling = self.watcher.classify(place, tag, &registers);
         match handling {
@@ -247,21 +277,28 @@ impl<W: Watcher> Engine<W> {
         self.admit(mm);
     }
 
-    fn exit(&mut self, tid: Tid) {
-        let Some(place) = self.place(tid) else { return };
-        let phase = self.tasks.get(&tid).map(|task| task.phase);
-        let result = ptrace::registers(tid).map(|registers| registers.result);
+    /// Tells of the end of the call that a task is in, if it matters; says where the task stood.
+    fn leave(&mut self, tid: Tid, result: Option<i64>) -> Option<(Place, Phase)> {
+        let place = self.place(tid)?;
+        let phase = self.tasks.get(&tid)?.phase;
         self.set_phase(tid, Phase::Running);
         match (phase, result) {
-            (Some(Phase::Inside(_) | Phase::Observed), Some(result)) => {
+            (Phase::Inside(_) | Phase::Observed, Some(result)) => {
                 self.watcher.leave(place, result);
             }
-            (Some(Phase::Inside(_) | Phase::Observed), None) => self.watcher.lost(place),
+            (Phase::Inside(_) | Phase::Observed, None) => self.watcher.lost(place),
             _ => {}
         }
+        Some((place, phase))
+    }
+
+    fn exit(&mut self, tid: Tid, result: Option<i64>) {
+        let Some((place, phase)) = self.leave(tid, result) else {
+            return;
+        };
         // The task runs on only after the others had no chance to change what was compared.
-        ptrace::resume(tid, Until::NextCall, 0);
-        if matches!(phase, Some(Phase::Inside(_))) {
+        ptrace::resume(tid, self.onward, 0);
+        if matches!(phase, Phase::Inside(_)) {
             self.release(tid, place.mm);
         }
     }
@@ -309,7 +346,7 @@ impl<W: Watcher> Engine<W> {
             }
         }
         self.set_phase(tid, Phase::Running);
-        ptrace::resume(tid, Until::NextCall, 0);
+        ptrace::resume(tid, self.onward, 0);
         if matches!(phase, Phase::Inside(_)) {
             self.release(tid, place.mm);
         }
@@ -337,6 +374,13 @@ impl<W: Watcher> Engine<W> {
     /// The other threads of the process are gone, and a thread that was not the leader has
     /// taken over the leader's id.
     fn exec(&mut self, tid: Tid, former: Tid) {
+        let place = self.replaced(tid, former);
+        self.watcher.exec(place, former);
+        self.go(tid, 0);
+    }
+
+    /// Knows the task that runs a new program, and none of the others of its process.
+    fn replaced(&mut self, tid: Tid, former: Tid) -> Place {
         let others: Vec<Tid> = self
             .tasks
             .iter()
@@ -355,8 +399,7 @@ impl<W: Watcher> Engine<W> {
                 phase: Phase::Running,
             },
         );
-        self.watcher.exec(Place { tid, mm }, former);
-        self.go(tid, 0);
+        Place { tid, mm }
     }
 
     fn ending(&mut self, tid: Tid) {
@@ -375,7 +418,7 @@ impl<W: Watcher> Engine<W> {
                 self.watcher.ending(place);
             }
         }
-        ptrace::resume(tid, Until::NextCall, 0);
+        ptrace::resume(tid, self.onward, 0);
     }
 
     fn gone(&mut self, tid: Tid, how: Ended) {
