@@ -133,52 +133,95 @@ impl<'a> MapsLine<'a> {
     }
 }
 
-/// Passes text on and counts it.
-struct Counting<'w, W: Write + ?Sized> {
-    out: &'w mut W,
-    written: usize,
+/// What stands before the name, put together without the machinery of [`core::fmt`]: whoever
+/// compares after each call makes this text more often than anything else.
+struct Columns {
+    bytes: [u8; Self::LONGEST],
+    len: usize,
 }
 
-impl<W: Write + ?Sized> Write for Counting<'_, W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.written += text.len();
-        self.out.write_str(text)
+impl Columns {
+    /// Three numbers of 16 digits, two of 8, one of 20, the access and 9 separators.
+    const LONGEST: usize = 3 * 16 + 2 * 8 + 20 + 4 + 9;
+
+    const fn new() -> Self {
+        Self {
+            bytes: [b' '; Self::LONGEST],
+            len: 0,
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    /// `number` in the given base, with zeros before it up to `least` digits.
+    fn number<const BASE: u64>(&mut self, number: u64, least: usize) {
+        let digits = number.checked_ilog(BASE).map_or(1, |log| log as usize + 1);
+        let end = self.len + digits.max(least);
+        let mut rest = number;
+        for place in self.bytes[self.len..end].iter_mut().rev() {
+            *place = b"0123456789abcdef"[(rest % BASE) as usize];
+            rest /= BASE;
+        }
+        self.len = end;
+    }
+
+    fn text(&self) -> Result<&str, fmt::Error> {
+        core::str::from_utf8(&self.bytes[..self.len]).map_err(|_| fmt::Error)
     }
 }
 
 impl MapsLine<'_> {
     fn write(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
-        let letter = |flag, letter| {
-            if self.flags.contains(flag) {
-                letter
-            } else {
-                '-'
-            }
+        const SPACES: &str =
+            "                                                                        ";
+        const {
+            assert!(
+                SPACES.len() == NAME_PADDING,
+                "as many as ever stand before a name"
+            )
         };
-        let mut out = Counting { out, written: 0 };
-        write!(
-            out,
-            "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
-            self.start,
-            self.end,
-            letter(VmFlags::READ, 'r'),
-            letter(VmFlags::WRITE, 'w'),
-            letter(VmFlags::EXEC, 'x'),
-            if self.flags.contains(VmFlags::MAYSHARE) {
-                's'
-            } else {
-                'p'
-            },
-            self.offset,
-            self.device.0,
-            self.device.1,
-            self.inode,
-        )?;
+        let columns = self.columns();
+        out.write_str(columns.text()?)?;
         if self.name.is_empty() {
             return Ok(());
         }
-        let padding = NAME_PADDING.saturating_sub(out.written);
-        write!(out, "{:padding$} {}", "", self.name)
+        out.write_str(&SPACES[columns.len.min(NAME_PADDING)..])?;
+        out.write_str(" ")?;
+        out.write_str(self.name)
+    }
+
+    fn columns(&self) -> Columns {
+        let mut columns = Columns::new();
+        columns.number::<16>(self.start, 8);
+        columns.byte(b'-');
+        columns.number::<16>(self.end, 8);
+        columns.byte(b' ');
+        let access = [
+            (VmFlags::READ, b'r', b'-'),
+            (VmFlags::WRITE, b'w', b'-'),
+            (VmFlags::EXEC, b'x', b'-'),
+            (VmFlags::MAYSHARE, b's', b'p'),
+        ];
+        for (flag, with, without) in access {
+            columns.byte(if self.flags.contains(flag) {
+                with
+            } else {
+                without
+            });
+        }
+        columns.byte(b' ');
+        columns.number::<16>(self.offset, 8);
+        columns.byte(b' ');
+        columns.number::<16>(self.device.0.into(), 2);
+        columns.byte(b':');
+        columns.number::<16>(self.device.1.into(), 2);
+        columns.byte(b' ');
+        columns.number::<10>(self.inode, 1);
+        columns.byte(b' ');
+        columns
     }
 }
 
