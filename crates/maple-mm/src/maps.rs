@@ -181,7 +181,7 @@ impl MapsLine<'_> {
             assert!(
                 SPACES.len() == NAME_PADDING,
                 "as many as ever stand before a name"
-            )
+            );
         };
         let columns = self.columns();
         out.write_str(columns.text()?)?;
