@@ -158,17 +158,26 @@ fn mmap(regs: &Registers) -> Request {
         file,
     };
     if flags & libc::MAP_HUGETLB as u64 != 0 && !is_modelled_huge(flags) {
-        return Request::NotModelled("mmap(MAP_HUGETLB)");
+        return Request::NotModelled("mmap(MAP_HUGETLB) of pages of 1 GiB");
     }
     Request::Memory(call, (file == CallFile::Bad).then_some(fd as i32))
 }
 
-/// Whether huge pages are asked for whose mapping does not depend on what others left in a pool:
-/// of 2 MiB, and not reserved.
+/// Whether the model knows such huge pages. Those of 1 GiB come from a pool of their own, which it
+/// has not; the sizes there are none of are refused. Files have pages of their own size.
 fn is_modelled_huge(flags: u64) -> bool {
-    let needed = libc::MAP_ANONYMOUS as u64 | libc::MAP_NORESERVE as u64;
-    let size = flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK as u64;
-    flags & needed == needed && matches!(size, 0 | 21)
+    crate::call::maps_a_file(flags) || size_of_huge(flags) != 30
+}
+
+/// The size of huge pages that is asked for, as a power of two; 0 for the machine's usual one.
+const fn size_of_huge(flags: u64) -> u64 {
+    flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK as u64
+}
+
+/// Whether a new mapping is to be promised huge pages of 2 MiB: then the machine's pool decides.
+pub(crate) fn takes_huge_pages(flags: u64) -> bool {
+    let asked = libc::MAP_HUGETLB as u64 | libc::MAP_ANONYMOUS as u64;
+    flags & (asked | libc::MAP_NORESERVE as u64) == asked && matches!(size_of_huge(flags), 0 | 21)
 }
 
 /// Reads the mask of nodes. The kernel counts its bits one too few.
