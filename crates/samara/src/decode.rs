@@ -183,12 +183,14 @@ pub(crate) fn takes_huge_pages(flags: u64) -> bool {
 /// Reads the mask of nodes. The kernel counts its bits one too few.
 fn mbind(tid: Tid, [addr, len, mode, mask, bits, flags]: [u64; 6]) -> Request {
     const MOST_BITS: u64 = 4096 * 8;
+    const NO_MODE: u64 = 0xffff_ffff;
     let bits = bits.wrapping_sub(1);
     let mut nodes = 0;
-    if bits != 0 && mask != 0 {
-        if bits > MOST_BITS {
-            return Request::NotModelled("mbind with a mask of more than a page");
-        }
+    let mut mode = mode & 0xffff_ffff;
+    if mask != 0 && bits > MOST_BITS {
+        // LINUX: refused unread, whatever else is asked for, just as a mode that there is not.
+        mode = NO_MODE;
+    } else if bits != 0 && mask != 0 {
         for place in 0..bits.div_ceil(64) {
             let Some(word) = read_word(tid, mask.wrapping_add(8 * place)) else {
                 return Request::NotModelled("mbind with a mask that cannot be read");
@@ -204,7 +206,7 @@ fn mbind(tid: Tid, [addr, len, mode, mask, bits, flags]: [u64; 6]) -> Request {
     let call = Call::Mbind {
         addr,
         len,
-        mode: mode & 0xffff_ffff,
+        mode,
         nodes,
         allowed: 0,
         flags: flags & 0xffff_ffff,

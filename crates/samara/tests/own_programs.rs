@@ -49,6 +49,10 @@ const PROGRAMS: &[Program] = &[
     ("another_order", kinds::another_order),
     ("watched", kinds::watched),
     ("policies", kinds::policies),
+    (
+        "a_mask_longer_than_a_page_is_refused",
+        kinds::a_mask_longer_than_a_page_is_refused,
+    ),
     ("forks", forks),
     ("threads", threads),
     ("spawns", spawns),

@@ -290,3 +290,23 @@ pub(super) fn policies() {
     });
     bind(0, 9, 0, 0);
 }
+
+/// A mask of nodes longer than a page is refused without being read, even for an empty range; but
+/// one that is not there has no length.
+pub(super) fn a_mask_longer_than_a_page_is_refused() {
+    const PAGE_OF_BITS: u64 = 8 * PAGE as u64;
+    let room = map(4 * PAGE, RW, ANON);
+    let masks = map(2 * PAGE, RW, ANON);
+    let bind = |mask: *mut u8, bits: u64| {
+        for (len, mode) in [(PAGE, 0), (PAGE, 2), (0, 0), (0, 9)] {
+            unsafe { libc::syscall(libc::SYS_mbind, room, len, mode, mask, bits, 0) };
+        }
+    };
+    // The length in bits is one more than there are.
+    bind(masks, PAGE_OF_BITS + 1);
+    for mask in [masks, ptr::null_mut(), ptr::without_provenance_mut(8)] {
+        for bits in [PAGE_OF_BITS + 2, 1 << 40, 0] {
+            bind(mask, bits);
+        }
+    }
+}
