@@ -158,28 +158,39 @@ fn mmap(regs: &Registers) -> Request {
         file,
     };
     if flags & libc::MAP_HUGETLB as u64 != 0 && !is_modelled_huge(flags) {
-        return Request::NotModelled("mmap(MAP_HUGETLB)");
+        return Request::NotModelled("mmap(MAP_HUGETLB) of pages of 1 GiB");
     }
     Request::Memory(call, (file == CallFile::Bad).then_some(fd as i32))
 }
 
-/// Whether huge pages are asked for whose mapping does not depend on what others left in a pool:
-/// of 2 MiB, and not reserved.
+/// Whether the model knows such huge pages. Those of 1 GiB come from a pool of their own, which it
+/// has not; the sizes there are none of are refused. Files have pages of their own size.
 fn is_modelled_huge(flags: u64) -> bool {
-    let needed = libc::MAP_ANONYMOUS as u64 | libc::MAP_NORESERVE as u64;
-    let size = flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK as u64;
-    flags & needed == needed && matches!(size, 0 | 21)
+    crate::call::maps_a_file(flags) || size_of_huge(flags) != 30
+}
+
+/// The size of huge pages that is asked for, as a power of two; 0 for the machine's usual one.
+const fn size_of_huge(flags: u64) -> u64 {
+    flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK as u64
+}
+
+/// Whether a new mapping is to be promised huge pages of 2 MiB: then the machine's pool decides.
+pub(crate) fn takes_huge_pages(flags: u64) -> bool {
+    let asked = libc::MAP_HUGETLB as u64 | libc::MAP_ANONYMOUS as u64;
+    flags & (asked | libc::MAP_NORESERVE as u64) == asked && matches!(size_of_huge(flags), 0 | 21)
 }
 
 /// Reads the mask of nodes. The kernel counts its bits one too few.
 fn mbind(tid: Tid, [addr, len, mode, mask, bits, flags]: [u64; 6]) -> Request {
     const MOST_BITS: u64 = 4096 * 8;
+    const NO_MODE: u64 = 0xffff_ffff;
     let bits = bits.wrapping_sub(1);
     let mut nodes = 0;
-    if bits != 0 && mask != 0 {
-        if bits > MOST_BITS {
-            return Request::NotModelled("mbind with a mask of more than a page");
-        }
+    let mut mode = mode & 0xffff_ffff;
+    if mask != 0 && bits > MOST_BITS {
+        // LINUX: refused unread, whatever else is asked for, just as a mode that there is not.
+        mode = NO_MODE;
+    } else if bits != 0 && mask != 0 {
         for place in 0..bits.div_ceil(64) {
             let Some(word) = read_word(tid, mask.wrapping_add(8 * place)) else {
                 return Request::NotModelled("mbind with a mask that cannot be read");
@@ -195,7 +206,7 @@ fn mbind(tid: Tid, [addr, len, mode, mask, bits, flags]: [u64; 6]) -> Request {
     let call = Call::Mbind {
         addr,
         len,
-        mode: mode & 0xffff_ffff,
+        mode,
         nodes,
         allowed: 0,
         flags: flags & 0xffff_ffff,

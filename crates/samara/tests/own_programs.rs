@@ -49,6 +49,10 @@ const PROGRAMS: &[Program] = &[
     ("another_order", kinds::another_order),
     ("watched", kinds::watched),
     ("policies", kinds::policies),
+    (
+        "a_mask_longer_than_a_page_is_refused",
+        kinds::a_mask_longer_than_a_page_is_refused,
+    ),
     ("forks", forks),
     ("threads", threads),
     ("spawns", spawns),
@@ -60,6 +64,10 @@ const PROGRAMS: &[Program] = &[
     ("low_memory", low_memory),
     ("huge", kinds::huge),
     ("huge_reads", kinds::huge_reads),
+    (
+        "an_empty_pool_promises_no_huge_page",
+        kinds::an_empty_pool_promises_no_huge_page,
+    ),
     ("limits_of_a_child", limits_of_a_child),
     ("limits_beside_calls", limits_beside_calls),
     ("many_mappings", many_mappings),

@@ -2,9 +2,11 @@
 
 use super::Session;
 use crate::call::{Call, CallFile};
+use crate::decode;
 use crate::engine::{MmId, Place};
 use crate::event::{Event, FileFacts};
 use crate::files::Identified;
+use crate::procfs;
 use crate::ptrace::Tid;
 use crate::segments;
 
@@ -23,6 +25,11 @@ impl Session {
     ) -> Result<Call, &'static str> {
         match (call, fd) {
             (Call::Mmap { .. }, Some(fd)) => self.bind_file(place, call, fd),
+            (Call::Mmap { flags, .. }, None)
+                if decode::takes_huge_pages(flags) && !self.lacks_huge_pages() =>
+            {
+                Err("mmap(MAP_HUGETLB) of a pool that others take from")
+            }
             (
                 Call::Shmat {
                     id, addr, flags, ..
@@ -49,6 +56,15 @@ impl Session {
             }
             _ => Ok(call),
         }
+    }
+
+    /// Whether the machine has no huge pages, in use or not, and makes none: then nobody is promised
+    /// any. With a pool it depends on what others have been.
+    fn lacks_huge_pages(&self) -> bool {
+        let is_zero = |name| procfs::sysctl(name) == Some(0);
+        self.system.is_some_and(|known| known.hugetlb_pages == 0)
+            && is_zero("vm/nr_hugepages")
+            && is_zero("vm/nr_overcommit_hugepages")
     }
 
     fn bind_file(&mut self, place: Place, call: Call, fd: i32) -> Result<Call, &'static str> {

@@ -1,6 +1,6 @@
 //! Programs that map memory of other kinds.
 
-use std::ptr;
+use std::{fs, ptr};
 
 use libc::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, c_int,
@@ -205,6 +205,44 @@ pub(super) fn huge() {
     protect(at, PAGE, PROT_READ);
 }
 
+/// Huge pages are promised when they are mapped, so a machine without any refuses, and what was
+/// to be replaced is gone by then. What is wrong with the request comes first.
+pub(super) fn an_empty_pool_promises_no_huge_page() {
+    const HUGE: usize = 2 << 20;
+    let is_zero = |name: &str| {
+        let setting = fs::read_to_string(format!("/proc/sys/vm/{name}"));
+        setting.is_ok_and(|text| text.trim() == "0")
+    };
+    if !is_zero("nr_hugepages") || !is_zero("nr_overcommit_hugepages") {
+        println!("skipped: this machine has huge pages, and others may take them");
+        return;
+    }
+    let room = map(8 * HUGE, RW, ANON);
+    let aligned = page(room, room.align_offset(HUGE) / PAGE);
+    for size in [0, 21, 16, 22] {
+        let huge = libc::MAP_HUGETLB | size << libc::MAP_HUGE_SHIFT;
+        for (len, flags) in [
+            (HUGE, ANON),
+            (5, ANON | libc::MAP_LOCKED),
+            (0, ANON),
+            (1 << 46, ANON),
+            (1 << 48, ANON),
+            (HUGE, MAP_SHARED | MAP_ANONYMOUS),
+            (HUGE, ANON | libc::MAP_GROWSDOWN),
+        ] {
+            map(len, RW, flags | huge);
+        }
+        for (at, offset) in [(page(aligned, 1), 0), (aligned, 4096), (aligned, 0)] {
+            let flags = ANON | MAP_FIXED | huge;
+            unsafe { libc::mmap(at.cast(), HUGE, RW, flags, -1, offset) };
+        }
+        let file = unsafe { libc::memfd_create(c"of small pages".as_ptr(), 0) };
+        for file in [file, -1] {
+            unsafe { libc::mmap(ptr::null_mut(), HUGE, RW, MAP_PRIVATE | huge, file, 0) };
+        }
+    }
+}
+
 /// A read of memory advised to be huge is a page of zeros, and yet marks the mapping as written.
 pub(super) fn huge_reads() {
     const HUGE: usize = 2 << 20;
@@ -251,4 +289,24 @@ pub(super) fn policies() {
         bind(0, 9, 0, 0);
     });
     bind(0, 9, 0, 0);
+}
+
+/// A mask of nodes longer than a page is refused without being read, even for an empty range; but
+/// one that is not there has no length.
+pub(super) fn a_mask_longer_than_a_page_is_refused() {
+    const PAGE_OF_BITS: u64 = 8 * PAGE as u64;
+    let room = map(4 * PAGE, RW, ANON);
+    let masks = map(2 * PAGE, RW, ANON);
+    let bind = |mask: *mut u8, bits: u64| {
+        for (len, mode) in [(PAGE, 0), (PAGE, 2), (0, 0), (0, 9)] {
+            unsafe { libc::syscall(libc::SYS_mbind, room, len, mode, mask, bits, 0) };
+        }
+    };
+    // The length in bits is one more than there are.
+    bind(masks, PAGE_OF_BITS + 1);
+    for mask in [masks, ptr::null_mut(), ptr::without_provenance_mut(8)] {
+        for bits in [PAGE_OF_BITS + 2, 1 << 40, 0] {
+            bind(mask, bits);
+        }
+    }
 }

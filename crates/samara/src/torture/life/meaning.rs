@@ -63,10 +63,6 @@ impl Life {
         match decode::request(0, &registers, AnonymousNames::Absent) {
             Request::Memory(call, None) => Meaning::Call(self.kinds.bind(call)),
             Request::Memory(call, Some(descriptor)) => Meaning::Call(self.bind(call, descriptor)),
-            Request::NotModelled(_) if number == libc::SYS_mmap && !self.has_hugetlb_pool => {
-                // Nobody has pages that could be promised, so it is known who gets any.
-                Meaning::Call(unreserved(raw))
-            }
             Request::NotModelled(name) => Meaning::NotModelled(name),
             _ => Meaning::NotModelled("a call of another kind"),
         }
@@ -96,23 +92,6 @@ impl Life {
             offset,
             file,
         }
-    }
-}
-
-/// A mapping of explicitly huge pages, of a pool that is empty.
-fn unreserved(raw: &Raw) -> Call {
-    let [addr, len, prot, flags, _, offset] = raw.args;
-    Call::Mmap {
-        addr,
-        len,
-        prot,
-        flags,
-        offset,
-        file: if crate::call::maps_a_file(flags) {
-            CallFile::Bad
-        } else {
-            CallFile::Anonymous
-        },
     }
 }
 

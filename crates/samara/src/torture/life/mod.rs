@@ -63,7 +63,6 @@ pub(crate) struct Life {
     recorder: Recorder,
     watch: Watch,
     seen: Seen,
-    has_hugetlb_pool: bool,
     grounds: Grounds,
     kinds: Kinds,
 }
@@ -111,7 +110,6 @@ impl Life {
             recorder,
             watch: Watch::Now,
             seen: Seen::default(),
-            has_hugetlb_pool: system.hugetlb_pages > 0,
             grounds: Grounds::default(),
             kinds: Kinds::default(),
         };
