@@ -247,7 +247,8 @@ fn is_known(profile: &LinuxProfile, advice: i32) -> bool {
         MADV_NORMAL..=MADV_DONTNEED | MADV_FREE..=MADV_DOFORK => true,
         MADV_MERGEABLE | MADV_UNMERGEABLE => profile.ksm.is_yes(),
         MADV_HUGEPAGE | MADV_NOHUGEPAGE | MADV_COLLAPSE => profile.transparent_huge_pages.is_yes(),
-        MADV_DONTDUMP..=MADV_DONTNEED_LOCKED | MADV_HWPOISON | MADV_SOFT_OFFLINE => true,
+        MADV_DONTDUMP..=MADV_DONTNEED_LOCKED => true,
+        MADV_HWPOISON | MADV_SOFT_OFFLINE => profile.memory_failure.is_yes(),
         MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => profile.guard_pages.is_yes(),
         _ => false,
     }

@@ -96,6 +96,8 @@ pub struct LinuxProfile {
     pub anon_vma_name: Configured,
     /// Sealing (`mseal`).
     pub mseal: Configured,
+    /// Pages that are taken out of use: `MADV_HWPOISON` and `MADV_SOFT_OFFLINE` are known.
+    pub memory_failure: Configured,
 }
 
 /// A Linux version, major and minor.
@@ -118,6 +120,7 @@ impl LinuxProfile {
         soft_dirty: Configured::No,
         anon_vma_name: Configured::No,
         mseal: Configured::Yes,
+        memory_failure: Configured::Yes,
     };
 
     /// Linux 6.13 to 6.15: guard pages, and advice of all kinds to oneself.

@@ -4,9 +4,9 @@ mod common;
 
 use common::{file, flags, map, map_as, memory, of_file, page, ranges, state, write};
 use maple_mm::{
-    Access, AddressSpace, Capabilities, Errno, File, FileAccess, FileId, FileKind, FileRef, Layout,
-    Limits, LinuxProfile, MmapFile, MmapRequest, Process, ProcessFlags, ProgramAddresses, Setup,
-    VmFlags, abi::*,
+    Access, AddressSpace, Capabilities, Configured, Errno, File, FileAccess, FileId, FileKind,
+    FileRef, Layout, Limits, LinuxProfile, MmapFile, MmapRequest, Process, ProcessFlags,
+    ProgramAddresses, Setup, VmFlags, abi::*,
 };
 
 const RW: u64 = PROT_READ | PROT_WRITE;
@@ -363,7 +363,7 @@ mod memory_merge {
             Err(Errno::EINVAL)
         );
         let mut space = of_profile(LinuxProfile {
-            ksm: maple_mm::Configured::No,
+            ksm: Configured::No,
             ..LinuxProfile::V6_18
         });
         for option in [PR_SET_MEMORY_MERGE, PR_GET_MEMORY_MERGE] {
@@ -593,4 +593,51 @@ fn an_unknown_option_is_refused() {
         ..memory(0, 1, RW)
     };
     assert_eq!(space.mmap(bad), Err(Errno::EBADF));
+}
+
+#[test]
+fn pages_are_taken_out_of_use_with_a_right_and_where_the_kernel_can() {
+    for advice in [MADV_HWPOISON, MADV_SOFT_OFFLINE] {
+        for (memory_failure, of_nothing, of_a_page) in [
+            (Configured::Yes, Ok(()), Err(Errno::EPERM)),
+            (Configured::No, Err(Errno::EINVAL), Err(Errno::EINVAL)),
+        ] {
+            let mut space = of_profile(LinuxProfile {
+                memory_failure,
+                ..LinuxProfile::V6_18
+            });
+            space.set_capabilities(Capabilities::empty());
+            map(&mut space, 0, 4);
+            let addr = page(0);
+            assert_eq!(space.madvise(addr, 0, advice), of_nothing);
+            assert_eq!(space.madvise(addr, PAGE_SIZE, advice), of_a_page);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_only_grows_is_not_shared_by_who_may_write_it() {
+    let append = FileAccess::APPEND_ONLY;
+    let all = FileAccess::READ | FileAccess::WRITE | append;
+    for (access, is_shared, prot, expected) in [
+        (FileAccess::READ | append, true, PROT_READ, true),
+        (FileAccess::READ | append, true, RW, false),
+        (all, true, PROT_READ, false),
+        (all, true, RW, false),
+        (all, false, RW, true),
+        (FileAccess::WRITE | append, false, PROT_READ, false),
+    ] {
+        let mut space = of_profile(LinuxProfile::V6_18);
+        let file = file(1, access);
+        let mut request = of_file(&file, 0..1, 0);
+        request.prot = prot;
+        if is_shared {
+            request.flags = request.flags & !MAP_PRIVATE | MAP_SHARED;
+        }
+        let found = space.mmap(request);
+        assert_eq!(found.is_ok(), expected, "{access:?} {prot} {is_shared}");
+        if !expected {
+            assert_eq!(found, Err(Errno::EACCES));
+        }
+    }
 }

@@ -81,6 +81,7 @@ pub(crate) const fn profile_facts(profile: &LinuxProfile) -> ProfileFacts {
         profile.soft_dirty.is_yes(),
         profile.anon_vma_name.is_yes(),
         profile.mseal.is_yes(),
+        profile.memory_failure.is_yes(),
     ];
     let (mut all, mut at) = (0, 0);
     while at < bits.len() {
@@ -131,6 +132,7 @@ pub(crate) fn probed_profile(base: LinuxProfile, facts: &ProfileFacts) -> LinuxP
         soft_dirty: configured(10),
         anon_vma_name: configured(11),
         mseal: configured(12),
+        memory_failure: configured(13),
     }
 }
 

@@ -7,8 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use libc::c_long;
 use maple_mm::abi::{
-    MADV_GUARD_INSTALL, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NORMAL, MAP_ANONYMOUS, MAP_FIXED,
-    MAP_PRIVATE, PR_SET_MEMORY_MERGE, PR_SET_THP_DISABLE, PR_SET_VMA, PROT_READ, PROT_WRITE,
+    MADV_GUARD_INSTALL, MADV_HUGEPAGE, MADV_HWPOISON, MADV_MERGEABLE, MADV_NORMAL, MAP_ANONYMOUS,
+    MAP_FIXED, MAP_PRIVATE, PR_SET_MEMORY_MERGE, PR_SET_THP_DISABLE, PR_SET_VMA, PROT_READ,
+    PROT_WRITE,
 };
 use maple_mm::{
     AnonMergeRule, Configured, HugePlacement, LinuxProfile, LinuxVersion, MergeAnyRule,
@@ -46,6 +47,7 @@ struct Answers {
     mergeable: i64,
     guard: i64,
     seal: i64,
+    poison: i64,
     exception: i64,
     own_advice: i64,
     moved: i64,
@@ -142,6 +144,7 @@ fn profile(base: LinuxProfile, answers: &Answers, smaps: &[SmapsEntry]) -> Linux
         soft_dirty: configured(has(PLAIN, "sd")),
         anon_vma_name: configured(answers.names == 0),
         mseal: configured(answers.seal != -i64::from(libc::ENOSYS)),
+        memory_failure: configured(answers.poison == 0),
         ..base
     }
 }
@@ -184,6 +187,7 @@ fn read_answers(from: &OwnedFd) -> Option<Answers> {
         mergeable: next(),
         guard: next(),
         seal: next(),
+        poison: next(),
         exception: next(),
         own_advice: next(),
         moved: next(),
@@ -256,6 +260,8 @@ fn make_calls() -> Answers {
         mergeable: advise(PLAIN + PAGE, MADV_MERGEABLE),
         guard: install_guard(),
         seal: call(libc::SYS_mseal, [PLAIN, 0, 0, 0, 0, 0]),
+        // Of nothing: whoever may do it takes no page out of use.
+        poison: call(libc::SYS_madvise, [PLAIN, 0, MADV_HWPOISON as u64, 0, 0, 0]),
         // A page between them moves the second off its boundary.
         huge_places: [huge(2 << 20), {
             huge(PAGE);
@@ -331,6 +337,7 @@ mod tests {
             ksm: probed.profile.ksm,
             soft_dirty: probed.profile.soft_dirty,
             anon_vma_name: probed.profile.anon_vma_name,
+            memory_failure: probed.profile.memory_failure,
             huge_placement: probed.profile.huge_placement,
             ..by_version
         };

@@ -64,13 +64,19 @@ pub(crate) struct SmapsEntry {
 ///
 /// # Errors
 ///
-/// The first mapping without a `VmFlags` line, or the first line before any mapping.
+/// The first mapping without a `VmFlags` line, or of pages of a size that is not modelled, or the
+/// first line before any mapping.
 pub(crate) fn parse_smaps(text: &str) -> Result<Vec<SmapsEntry>> {
     let mut entries: Vec<SmapsEntry> = Vec::new();
     for line in text.lines() {
         if let Some(flags) = line.strip_prefix("VmFlags:") {
             let entry = entries.last_mut().context("smaps begins with VmFlags")?;
             flags.trim().clone_into(&mut entry.flags);
+        } else if let Some(size) = line.strip_prefix("KernelPageSize:") {
+            let size = size.trim();
+            if !matches!(size, "4 kB" | "2048 kB") {
+                bail!("pages of {size} are not modelled");
+            }
         } else if let Some(line) = MapLine::parse(line) {
             entries.push(SmapsEntry {
                 line,
@@ -254,6 +260,15 @@ mod tests {
         ] {
             assert_eq!(MapLine::parse(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn pages_of_a_gigabyte_are_named() {
+        let text = "40000000-80000000 rw-p 00000000 00:0f 7 /anon_hugepage (deleted)\n\
+                    KernelPageSize:  1048576 kB\nVmFlags: rd wr mr mw me de ht\n";
+        let error = parse_smaps(text).unwrap_err().to_string();
+        assert_eq!(error, "pages of 1048576 kB are not modelled");
+        assert!(parse_smaps(&text.replace("1048576", "2048")).is_ok());
     }
 
     #[test]

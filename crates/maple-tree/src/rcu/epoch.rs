@@ -61,8 +61,11 @@ impl Deferred {
             unsafe { (self.free)(self.head) };
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(free)) {
-            // The panic was reported when it began. What it carries may panic as well.
-            core::mem::forget(panic);
+            // The panic was reported when it began. What it carries may panic as well; what
+            // that carries is left alone.
+            if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+                core::mem::forget(another);
+            }
         }
     }
 }
