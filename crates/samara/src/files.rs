@@ -243,6 +243,9 @@ fn access_of(flags: OFlag, descriptor: &OwnedFd) -> u8 {
     if fstatvfs(descriptor).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC)) {
         bits |= access::NO_EXEC;
     }
+    if kernel::is_append_only(descriptor) {
+        bits |= access::APPEND_ONLY;
+    }
     bits
 }
 

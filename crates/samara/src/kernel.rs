@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use maple_mm::{Process, ProcessFlags, abi};
@@ -233,6 +234,24 @@ pub(crate) fn same_open_file(a: &OwnedFd, b: &OwnedFd) -> nix::Result<bool> {
         )
     };
     Errno::result(order).map(|order| order == 0)
+}
+
+/// Whether nobody may write the file but at its end (`chattr +a`). Not said by every file system.
+pub(crate) fn is_append_only(file: &OwnedFd) -> bool {
+    let mut facts = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is an empty string, and `facts` has room for what is written.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            0,
+            facts.as_mut_ptr(),
+        )
+    };
+    // SAFETY: zeros are a valid value of its integers, whether or not the call wrote others.
+    let facts = unsafe { facts.assume_init() };
+    result == 0 && facts.stx_attributes & libc::STATX_ATTR_APPEND as u64 != 0
 }
 
 /// Whether two tasks use the same address space.

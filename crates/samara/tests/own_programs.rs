@@ -44,6 +44,7 @@ const PROGRAMS: &[Program] = &[
     ("moves", moves),
     ("files", files),
     ("droppable", kinds::droppable),
+    ("append_only_files", kinds::append_only_files),
     ("sealed_files", kinds::sealed_files),
     ("segments", kinds::segments),
     ("another_order", kinds::another_order),

@@ -1,5 +1,6 @@
 //! Programs that map memory of other kinds.
 
+use std::os::fd::AsRawFd;
 use std::{fs, ptr};
 
 use libc::{
@@ -37,6 +38,40 @@ pub(super) fn droppable() {
         let flags = libc::MAP_SHARED_VALIDATE as u64 | flag;
         unsafe { libc::syscall(libc::SYS_mmap, 0, PAGE, PROT_READ, flags, memory, 0) };
     }
+}
+
+/// Who may write such a file may not share it. Where the attribute can't be given, the file is one
+/// like any other.
+pub(super) fn append_only_files() {
+    const APPEND: u32 = 0x20;
+    let path = std::env::temp_dir().join(format!("samara-append-{}", std::process::id()));
+    fs::write(&path, vec![1; 4 * PAGE]).expect("a temporary file");
+    let open = |is_writable| {
+        let mut options = fs::OpenOptions::new();
+        let options = options.read(true).append(is_writable);
+        options.open(&path).expect("it opens")
+    };
+    let attributes = open(false);
+    let set = |flags: u32| unsafe {
+        let request = libc::FS_IOC_SETFLAGS;
+        libc::ioctl(attributes.as_raw_fd(), request, &raw const flags)
+    };
+    if set(APPEND) != 0 {
+        eprintln!("skipped: no append-only files here");
+    }
+    for is_writable in [false, true] {
+        let file = open(is_writable);
+        for (prot, flags) in [
+            (PROT_READ, MAP_SHARED),
+            (RW, MAP_SHARED),
+            (PROT_READ, MAP_PRIVATE),
+            (RW, MAP_PRIVATE),
+        ] {
+            map_file(file.as_raw_fd(), 2 * PAGE, prot, flags, 0);
+        }
+    }
+    set(0);
+    fs::remove_file(&path).expect("it is ours");
 }
 
 pub(super) fn sealed_files() {
