@@ -7,13 +7,6 @@ use crate::mirror::Mirror;
 use crate::observe;
 use crate::procfs::MapLine;
 
-/// How much was compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    Whole,
-    Neighbourhood,
-}
-
 /// The outcome of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
@@ -21,11 +14,8 @@ pub(crate) enum Comparison {
     Gone,
     /// Identical; with the whole text if that was compared.
     Same(Option<String>),
-    Different {
-        kernel: String,
-        model: String,
-        extent: Extent,
-    },
+    /// The whole texts.
+    Different { kernel: String, model: String },
 }
 
 impl Comparison {
@@ -34,59 +24,50 @@ impl Comparison {
     }
 }
 
-/// Compares the mappings that overlap or touch `near`.
-pub(crate) fn neighbourhood(
+/// Whether the mappings that overlap or touch `near` are the same, but for their names. Says no
+/// where they are many: those are better compared as text.
+pub(crate) fn is_same_near(
     mirror: &Mirror,
     mm: MmId,
     handles: &Handles,
     near: &[(u64, u64)],
-) -> Comparison {
-    let (mut kernel, mut model) = (String::new(), String::new());
-    for &(start, end) in near {
-        let (start, end) = (start.saturating_sub(1), end.saturating_add(1));
-        for mapping in observe::mappings_in(handles, start, end) {
-            kernel.push_str(&line(&mapping));
-        }
-        for mapping in mirror.mappings_in(mm, start, end) {
-            model.push_str(&line(&mapping));
-        }
-    }
-    if kernel == model {
-        Comparison::Same(None)
-    } else {
-        let extent = Extent::Neighbourhood;
-        Comparison::Different {
-            kernel,
-            model,
-            extent,
-        }
-    }
+) -> bool {
+    neighbourhoods(near).into_iter().all(|(start, end)| {
+        let kernel = observe::mappings_in(handles, start, end);
+        are_few_and_same(kernel, mirror.mappings_in(mm, start, end))
+    })
 }
 
-fn line(mapping: &KernelMapping) -> String {
-    let letter = |bit: u32, letter: char, none: char| {
-        if mapping.access & (1 << bit) == 0 {
-            none
-        } else {
-            letter
+/// The ranges with what touches them, ascending and apart from each other.
+fn neighbourhoods(near: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut near: Vec<_> = near
+        .iter()
+        .map(|&(start, end)| (start.saturating_sub(1), end.saturating_add(1)))
+        .collect();
+    near.sort_unstable();
+    near.dedup_by(|next, last| {
+        let overlap = next.0 <= last.1;
+        if overlap {
+            last.1 = last.1.max(next.1);
         }
-    };
-    let access = [
-        letter(0, 'r', '-'),
-        letter(1, 'w', '-'),
-        letter(2, 'x', '-'),
-        letter(3, 's', 'p'),
-    ];
-    let access: String = access.into_iter().collect();
-    let KernelMapping {
-        start,
-        end,
-        offset,
-        device: (major, minor),
-        inode,
-        ..
-    } = mapping;
-    format!("{start:08x}-{end:08x} {access} {offset:08x} {major:02x}:{minor:02x} {inode}\n")
+        overlap
+    });
+    near
+}
+
+fn are_few_and_same(
+    kernel: impl Iterator<Item = KernelMapping>,
+    mut model: impl Iterator<Item = KernelMapping>,
+) -> bool {
+    const FEW: usize = 64;
+    let mut kernel = kernel.enumerate();
+    loop {
+        match (kernel.next(), model.next()) {
+            (None, None) => return true,
+            (Some((index, kernel)), Some(model)) if index < FEW && kernel == model => {}
+            _ => return false,
+        }
+    }
 }
 
 /// The kernel's lines whose file has another name than in the model, if names are all that
@@ -153,6 +134,43 @@ fn is_continued(line: &MapLine, next: &MapLine) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn mappings(count: u64) -> Vec<KernelMapping> {
+        let one = |index: u64| KernelMapping {
+            start: index << 12,
+            end: (index + 1) << 12,
+            access: index & 1,
+            offset: 0,
+            device: (0, 0),
+            inode: 0,
+        };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn neighbours_that_differ_lack_or_are_many_are_not_taken_for_the_same() {
+        let same = |kernel: &[KernelMapping], model: &[KernelMapping]| {
+            are_few_and_same(kernel.iter().cloned(), model.iter().cloned())
+        };
+        let (few, many) = (mappings(64), mappings(65));
+        assert!(same(&few, &few) && same(&[], &[]));
+        assert!(!same(&many, &many));
+        assert!(!same(&few, &few[..63]) && !same(&few[..63], &few));
+        let mut other = few.clone();
+        other[63].access ^= 2;
+        assert!(!same(&few, &other));
+    }
+
+    #[test]
+    fn neighbourhoods_reach_one_byte_further_and_meet_once() {
+        let near = [(0x5000, 0x6000), (0x1000, 0x2000), (0x2000, 0x3000)];
+        assert_eq!(neighbourhoods(&near), [(0xfff, 0x3001), (0x4fff, 0x6001)]);
+        let ends = [(0, 0x1000), (u64::MAX - 0xfff, u64::MAX)];
+        assert_eq!(
+            neighbourhoods(&ends),
+            [(0, 0x1001), (u64::MAX - 0x1000, u64::MAX)]
+        );
+    }
 
     #[test]
     fn a_border_is_where_mappings_that_are_alike_touch() {

@@ -320,7 +320,7 @@ pub(crate) fn watcher(facts: Option<WatcherFacts>) -> Result<Userfaultfd, Errno>
     })
 }
 
-/// A mapping of the model as `PROCMAP_QUERY` would describe it, names of heap and stack left out.
+/// A mapping of the model as `PROCMAP_QUERY` would describe it.
 pub(crate) fn mapping(vma: &Vma) -> KernelMapping {
     let bit = |flag: VmFlags, bit: u32| u64::from(vma.flags().contains(flag)) << bit;
     let file = vma.file();
@@ -334,7 +334,6 @@ pub(crate) fn mapping(vma: &Vma) -> KernelMapping {
         offset: file.map_or(0, |_| vma.page_offset().wrapping_mul(4096)),
         device: file.map_or((0, 0), |file| file.device),
         inode: file.map_or(0, |file| file.inode),
-        name: vma.name().unwrap_or_default().to_owned(),
     }
 }
 

@@ -411,7 +411,6 @@ mod tests {
         let regs = Registers {
             number: number as u64,
             arguments,
-            result: 0,
         };
         request(0, &regs, AnonymousNames::Absent)
     }

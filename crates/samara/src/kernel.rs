@@ -85,7 +85,6 @@ pub(crate) struct KernelMapping {
     pub(crate) offset: u64,
     pub(crate) device: (u32, u32),
     pub(crate) inode: u64,
-    pub(crate) name: String,
 }
 
 /// The first page of `start..end` that holds private data of the process: present or swapped
@@ -154,17 +153,47 @@ fn first_page(
 ///
 /// What the kernel says; `ENOTTY` where it is older than 6.11.
 pub(crate) fn mapping_at(maps: &File, addr: u64) -> io::Result<Option<KernelMapping>> {
+    Ok(query_mapping(maps, addr, &mut [])?.map(|(mapping, _)| mapping))
+}
+
+/// As [`mapping_at`], with the mapping's name, which costs the kernel as much again.
+///
+/// # Errors
+///
+/// As [`mapping_at`].
+pub(crate) fn named_mapping_at(
+    maps: &File,
+    addr: u64,
+) -> io::Result<Option<(KernelMapping, String)>> {
     let mut name = vec![0_u8; 4096 + 64];
+    let found = query_mapping(maps, addr, &mut name)?;
+    Ok(found.map(|(mapping, length)| {
+        let name = String::from_utf8_lossy(&name[..length]).into_owned();
+        (mapping, name)
+    }))
+}
+
+/// The mapping, and how many bytes of `name` are its name.
+fn query_mapping(
+    maps: &File,
+    addr: u64,
+    name: &mut [u8],
+) -> io::Result<Option<(KernelMapping, usize)>> {
+    let name_addr = if name.is_empty() {
+        0
+    } else {
+        name.as_mut_ptr().expose_provenance() as u64
+    };
     let mut query = MapQuery {
         size: size_of::<MapQuery>() as u64,
         query_flags: QUERY_COVERING_OR_NEXT,
         query_addr: addr,
         vma_name_size: name.len() as u32,
-        vma_name_addr: name.as_mut_ptr().expose_provenance() as u64,
+        vma_name_addr: name_addr,
         ..MapQuery::default()
     };
-    // SAFETY: `query` is the structure this request takes and `vma_name_addr` points to
-    // `vma_name_size` bytes; both may be written and outlive the call.
+    // SAFETY: `query` is the structure this request takes, and `vma_name_addr` points to
+    // `vma_name_size` bytes or both are zero; all of it may be written and outlive the call.
     let result = unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
     match Errno::result(result) {
         Ok(_) => {}
@@ -174,15 +203,15 @@ pub(crate) fn mapping_at(maps: &File, addr: u64) -> io::Result<Option<KernelMapp
     let named = (query.vma_name_size as usize)
         .saturating_sub(1)
         .min(name.len());
-    Ok(Some(KernelMapping {
+    let mapping = KernelMapping {
         start: query.vma_start,
         end: query.vma_end,
         access: query.vma_flags & 0xf,
         offset: query.vma_offset,
         device: (query.dev_major, query.dev_minor),
         inode: query.inode,
-        name: String::from_utf8_lossy(&name[..named]).into_owned(),
-    }))
+    };
+    Ok(Some((mapping, named)))
 }
 
 /// A descriptor of ours for the open file behind descriptor `fd` of the thread `tid`.
@@ -358,10 +387,11 @@ mod tests {
     fn a_mapping_is_found_by_an_address_in_it() {
         let maps = File::open("/proc/self/maps").unwrap();
         let here = a_mapping_is_found_by_an_address_in_it as fn() as usize as u64;
-        let mapping = mapping_at(&maps, here).unwrap().unwrap();
+        let (mapping, name) = named_mapping_at(&maps, here).unwrap().unwrap();
         assert!((mapping.start..mapping.end).contains(&here));
         assert_eq!(mapping.access & 0b101, 0b101);
-        assert!(mapping.name.contains("samara"), "{mapping:?}");
+        assert!(name.contains("samara"), "{name}");
+        assert_eq!(mapping_at(&maps, here).unwrap(), Some(mapping));
         assert_eq!(mapping_at(&maps, u64::MAX - 4096).ok().flatten(), None);
     }
 

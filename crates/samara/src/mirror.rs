@@ -572,14 +572,15 @@ impl Mirror {
     }
 
     /// The mappings that overlap `start..end`, as the kernel would describe them.
-    pub(crate) fn mappings_in(&self, mm: MmId, start: u64, end: u64) -> Vec<KernelMapping> {
-        let Some(space) = self.space(mm) else {
-            return Vec::new();
-        };
-        space
-            .vmas_in(start..end)
-            .map(|vma| convert::mapping(vma))
-            .collect()
+    pub(crate) fn mappings_in(
+        &self,
+        mm: MmId,
+        start: u64,
+        end: u64,
+    ) -> impl Iterator<Item = KernelMapping> {
+        let space = self.space(mm);
+        let vmas = space.map(|space| space.vmas_in(start..end));
+        vmas.into_iter().flatten().map(|vma| convert::mapping(vma))
     }
 
     /// The end of the heap.

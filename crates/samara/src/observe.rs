@@ -1,6 +1,7 @@
 //! Looks at a live address space: its `maps`, which pages were written, where stacks begin.
 
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 
 use anyhow::Result;
 
@@ -14,14 +15,25 @@ use crate::procfs::MapLine;
 ///
 /// What the kernel says.
 pub(crate) fn maps_text(handles: &Handles) -> Result<String> {
-    let mut file = &handles.maps;
-    file.seek(SeekFrom::Start(0))?;
-    let mut bytes = Vec::with_capacity(16 << 10);
-    match file.read_to_end(&mut bytes) {
-        // The address space is gone.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => bytes.clear(),
-        other => _ = other?,
+    /// Long enough for most texts in one go.
+    const STEP: usize = 16 << 10;
+    let mut bytes = Vec::new();
+    let mut len = 0;
+    loop {
+        bytes.resize(len + STEP, 0);
+        match handles.maps.read_at(&mut bytes[len..], len as u64) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // The address space is gone.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                len = 0;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    bytes.truncate(len);
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
@@ -44,10 +56,13 @@ pub(crate) fn written_pages(handles: &Handles, ranges: &[(u64, u64)]) -> Vec<u64
 }
 
 fn first_prepared_page(handles: &Handles, start: u64, end: u64) -> std::io::Result<Option<u64>> {
-    match kernel::first_private_page(&handles.pagemap, start, end)? {
-        None => kernel::first_huge_zero_page(&handles.pagemap, start, end),
-        found => Ok(found),
+    const HUGE: u64 = 2 << 20;
+    let found = kernel::first_private_page(&handles.pagemap, start, end)?;
+    let has_room = start.next_multiple_of(HUGE).saturating_add(HUGE) <= end;
+    if found.is_none() && has_room {
+        return kernel::first_huge_zero_page(&handles.pagemap, start, end);
     }
+    Ok(found)
 }
 
 fn is_unknown_request(error: &std::io::Error) -> bool {
@@ -60,7 +75,6 @@ fn is_unknown_request(error: &std::io::Error) -> bool {
 /// equals that of another such page; so this errs on the side of "written" and the comparison
 /// decides.
 fn first_private_page_by_table(handles: &Handles, start: u64, end: u64) -> Option<u64> {
-    use std::os::unix::fs::FileExt;
     const PAGE: u64 = 4096;
     const CHUNK: usize = 512;
     let mut words = [0_u8; CHUNK * 8];
@@ -98,20 +112,29 @@ pub(crate) fn start_of_mapping(handles: &Handles, addr: u64) -> Option<u64> {
 pub(crate) fn mapping_at(handles: &Handles, addr: u64) -> Option<KernelMapping> {
     match kernel::mapping_at(&handles.maps, addr) {
         Ok(found) => found,
+        Err(error) if is_unknown_request(&error) => Some(mapping_in_text(handles, addr)?.0),
+        Err(_) => None,
+    }
+}
+
+/// As [`mapping_at`], with the mapping's name.
+pub(crate) fn named_mapping_at(handles: &Handles, addr: u64) -> Option<(KernelMapping, String)> {
+    match kernel::named_mapping_at(&handles.maps, addr) {
+        Ok(found) => found,
         Err(error) if is_unknown_request(&error) => mapping_in_text(handles, addr),
         Err(_) => None,
     }
 }
 
 /// Before Linux 6.11: the same from the text.
-fn mapping_in_text(handles: &Handles, addr: u64) -> Option<KernelMapping> {
+fn mapping_in_text(handles: &Handles, addr: u64) -> Option<(KernelMapping, String)> {
     let text = maps_text(handles).ok()?;
     let line = text
         .lines()
         .filter_map(MapLine::parse)
         .find(|line| line.end > addr)?;
     let bits = |(bit, letter): (usize, char)| u64::from(line.access.contains(letter)) << bit;
-    Some(KernelMapping {
+    let mapping = KernelMapping {
         start: line.start,
         end: line.end,
         access: [(0, 'r'), (1, 'w'), (2, 'x'), (3, 's')]
@@ -121,20 +144,23 @@ fn mapping_in_text(handles: &Handles, addr: u64) -> Option<KernelMapping> {
         offset: line.offset,
         device: line.device,
         inode: line.inode,
-        name: line.name,
-    })
+    };
+    Some((mapping, line.name))
 }
 
-/// The mappings that overlap `start..end`.
-pub(crate) fn mappings_in(handles: &Handles, start: u64, end: u64) -> Vec<KernelMapping> {
-    let mut found = Vec::new();
+/// The mappings that overlap `start..end`, one after the other.
+pub(crate) fn mappings_in(
+    handles: &Handles,
+    start: u64,
+    end: u64,
+) -> impl Iterator<Item = KernelMapping> {
     let mut at = start;
-    while at < end {
-        let Some(mapping) = mapping_at(handles, at).filter(|mapping| mapping.start < end) else {
-            break;
-        };
+    std::iter::from_fn(move || {
+        if at >= end {
+            return None;
+        }
+        let mapping = mapping_at(handles, at).filter(|mapping| mapping.start < end)?;
         at = mapping.end;
-        found.push(mapping);
-    }
-    found
+        Some(mapping)
+    })
 }

@@ -28,7 +28,7 @@ pub(crate) type Tid = i32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// Before a call the filter chose; the tag is [`seccomp::NATIVE`] or [`seccomp::FOREIGN`].
-    Entry(u32),
+    Entry(u32, Registers),
     /// Before a call that does not matter, where there is no filter.
     OtherCall,
     /// After a call, with its result; `None` if the thread was killed meanwhile.
@@ -423,7 +423,7 @@ fn decode(tid: Tid, status: i32) -> Stop {
     match status >> 16 {
         0 if signal == libc::SIGTRAP | 0x80 => call_stop(tid),
         0 => Stop::Signal(signal),
-        libc::PTRACE_EVENT_SECCOMP => Stop::Entry(message() as u32),
+        libc::PTRACE_EVENT_SECCOMP => call_stop(tid),
         libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
             Stop::NewTask(message() as Tid)
         }
@@ -439,11 +439,24 @@ fn call_stop(tid: Tid) -> Stop {
         return Stop::Exit(None);
     };
     match info.op {
+        libc::PTRACE_SYSCALL_INFO_SECCOMP => {
+            // SAFETY: at a stop that a filter asked for the kernel has filled this member.
+            let entry = unsafe { info.u.seccomp };
+            let registers = Registers {
+                number: entry.nr,
+                arguments: entry.args,
+            };
+            Stop::Entry(entry.ret_data, registers)
+        }
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
             // SAFETY: at an entry the kernel has filled this member.
             let entry = unsafe { info.u.entry };
+            let registers = Registers {
+                number: entry.nr,
+                arguments: entry.args,
+            };
             let tag = seccomp::tag(info.arch, entry.nr, &entry.args);
-            tag.map_or(Stop::OtherCall, Stop::Entry)
+            tag.map_or(Stop::OtherCall, |tag| Stop::Entry(tag, registers))
         }
         // SAFETY: at an exit the kernel has filled this member.
         libc::PTRACE_SYSCALL_INFO_EXIT => Stop::Exit(Some(unsafe { info.u.exit }.sval)),
@@ -472,22 +485,11 @@ fn raw_request(request: libc::c_uint, tid: Tid, argument: c_long) {
     unsafe { libc::ptrace(request, tid, nothing, argument) };
 }
 
-/// The registers of a system call: its number, arguments, and result once it is over.
+/// The registers of a system call at its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Registers {
     pub(crate) number: u64,
     pub(crate) arguments: [u64; 6],
-    pub(crate) result: i64,
-}
-
-/// Reads the registers of a stopped thread; `None` if it was killed meanwhile.
-pub(crate) fn registers(tid: Tid) -> Option<Registers> {
-    let regs = ptrace::getregs(Pid::from_raw(tid)).ok()?;
-    Some(Registers {
-        number: regs.orig_rax,
-        arguments: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9],
-        result: regs.rax.cast_signed(),
-    })
 }
 
 /// Whether a stopped thread runs 64-bit code (its code segment says so).

@@ -67,6 +67,8 @@ pub(crate) struct Verdict {
     pub(crate) execs: u64,
     pub(crate) calls: BTreeMap<CallKind, u64>,
     pub(crate) comparisons: u64,
+    /// So many of them looked at the mappings around a call, the others at all of them.
+    pub(crate) of_neighbourhoods: u64,
     pub(crate) peak_vmas: usize,
     pub(crate) not_modelled: BTreeMap<String, u64>,
     pub(crate) learned: Learned,
@@ -121,7 +123,13 @@ impl Verdict {
 
     /// The line that matters most.
     fn headline(&self) -> String {
-        let n = self.comparisons;
+        let n = match self.of_neighbourhoods {
+            0 => format!("{} comparisons", self.comparisons),
+            some => format!(
+                "{} comparisons, {some} of them of the neighbourhood of a call",
+                self.comparisons
+            ),
+        };
         if self.comparisons == 0 {
             return "nothing was compared".to_owned();
         }
@@ -131,13 +139,13 @@ impl Verdict {
             } else {
                 "more than once"
             };
-            return format!("DIVERGED {times} ({} of {n} comparisons)", self.divergences);
+            return format!("DIVERGED {times} ({} of {n})", self.divergences);
         }
         if self.not_modelled.is_empty() {
-            return format!("identical at all {n} comparisons");
+            return format!("identical at all {n}");
         }
         let calls: u64 = self.not_modelled.values().sum();
-        format!("identical at all {n} comparisons, but {calls} calls are not modelled")
+        format!("identical at all {n}, but {calls} calls are not modelled")
     }
 }
 

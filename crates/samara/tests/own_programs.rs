@@ -111,7 +111,9 @@ fn traces(name: &str) -> bool {
     let good = output.status.code() == Some(0)
         && verdict.contains("identical at all")
         && verdict.contains("not modelled   none")
-        && verdict.contains("exited with status 0");
+        && verdict.contains("exited with status 0")
+        // Where texts would take too long, and nowhere else.
+        && verdict.contains("of the neighbourhood of a call") == (name == "many_mappings");
     println!(
         "own program {name} ... {}",
         if good { "ok" } else { "FAILED" }

@@ -125,7 +125,7 @@ impl<W: Watcher> Engine<W> {
                 ptrace::resume(tid, self.onward, 0);
             }
             Stop::NewTask(_) | Stop::OtherCall => ptrace::resume(tid, self.onward, 0),
-            Stop::Entry(_) | Stop::Exit(_) | Stop::Group(_) | Stop::Signal(_) => {
+            Stop::Entry(..) | Stop::Exit(_) | Stop::Group(_) | Stop::Signal(_) => {
                 still.insert(tid, stop);
             }
         }

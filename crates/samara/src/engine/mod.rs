@@ -191,7 +191,7 @@ impl<W: Watcher> Engine<W> {
             return;
         }
         match stop {
-            Stop::Entry(tag) => self.entry(tid, tag),
+            Stop::Entry(tag, registers) => self.entry(tid, tag, registers),
             Stop::Exit(result) => self.exit(tid, result),
             Stop::OtherCall => ptrace::resume(tid, self.onward, 0),
             Stop::NewTask(child) => self.new_task(tid, child),
@@ -223,10 +223,9 @@ impl<W: Watcher> Engine<W> {
         ptrace::resume(tid, until, signal);
     }
 
-    fn entry(&mut self, tid: Tid, tag: u32) {
-        let (Some(place), Some(registers)) = (self.place(tid), ptrace::registers(tid)) else {
-            // Killed meanwhile; its end will be reported.
-            return ptrace::resume(tid, self.onward, 0);
+    fn entry(&mut self, tid: Tid, tag: u32, registers: Registers) {
+        let Some(place) = self.place(tid) else {
+            return;
         };
         let handling = self.watcher.classify(place, tag, &registers);
         match handling {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Pending, Ranges, Session, UnderWay, address};
 use crate::call::{Call, result_text};
-use crate::compare::{self, Comparison, Extent};
+use crate::compare::{self, Comparison};
 use crate::details;
 use crate::engine::{MmId, Place};
 use crate::event::Event;
@@ -14,10 +14,12 @@ use crate::verdict::{Divergence, differing_lines};
 
 /// Results in this range mean that a signal came first and the call will be made again.
 const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
-/// In an address space of more mappings than this, most comparisons look at the neighbourhood.
-const ORDINARY_VMAS: usize = 2000;
-/// And every so many calls at everything.
-const FULL_EVERY: u32 = 200;
+/// So many lines of `maps` an address space may have compared at once: enough for all of them
+/// after each call of most programs.
+pub(super) const LINES_AT_ONCE: usize = 100_000;
+/// And so many more for each call of those that go on. Where they don't suffice for a whole text,
+/// a comparison looks at the neighbourhood of the call.
+const LINES_A_CALL: usize = 2;
 
 /// What was compared, for the report.
 pub(super) struct Compared {
@@ -67,7 +69,6 @@ impl Session {
         }
         self.learn_rights(place, &call);
         self.learn_personality(place, &call);
-        self.learn_stacks(place.mm);
         self.learn_closed(place.mm);
         let pending = match self.predict(place.mm, call) {
             Some(under_way) => Pending::Call(under_way),
@@ -111,7 +112,7 @@ impl Session {
             self.learn_break(mm, &call, result);
             predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
             self.learn_identity(mm, &call, result);
-            seen = self.compare(mm, &near);
+            seen = self.compare_all(mm);
         }
         self.recorder.event(&Event::Call { mm, call, result });
         let brk = match call {
@@ -206,16 +207,13 @@ impl Session {
         let (text, lines) = match seen {
             Comparison::Gone => return,
             Comparison::Same(text) => (text, Vec::new()),
-            Comparison::Different {
-                kernel,
-                model,
-                extent,
-            } => {
+            Comparison::Different { kernel, model } => {
                 let lines = differing_lines(&kernel, &model);
-                ((extent == Extent::Whole).then_some(kernel), lines)
+                (Some(kernel), lines)
             }
         };
         self.verdict.comparisons += 1;
+        self.verdict.of_neighbourhoods += u64::from(text.is_none());
         self.verdict.peak_vmas = self.verdict.peak_vmas.max(self.mirror.vma_count(place.mm));
         // Also where it differs: a replay must find the same.
         if let Some(text) = text {
@@ -235,28 +233,27 @@ impl Session {
         self.resync(place);
     }
 
-    /// Compares the whole text, or in a very large address space the mappings around `near`.
+    /// Compares the whole text, or where that would take too long the mappings around `near`.
     fn compare(&mut self, mm: MmId, near: &Ranges) -> Comparison {
         let count = self.mirror.vma_count(mm);
         let Some(space) = self.spaces.get_mut(&mm) else {
             return Comparison::Gone;
         };
-        space.calls_since_full += 1;
-        if count > ORDINARY_VMAS
-            && space.calls_since_full < FULL_EVERY
+        space.lines_left = (space.lines_left + LINES_A_CALL).min(LINES_AT_ONCE);
+        if space.lines_left < count
             && let Ranges::Near(near) = near
-            && !near.is_empty()
+            && compare::is_same_near(&self.mirror, mm, &space.handles, near)
         {
-            return compare::neighbourhood(&self.mirror, mm, &space.handles, near);
+            return Comparison::Same(None);
         }
+        space.lines_left = space.lines_left.saturating_sub(count);
         self.compare_all(mm)
     }
 
     pub(super) fn compare_all(&mut self, mm: MmId) -> Comparison {
-        let Some(space) = self.spaces.get_mut(&mm) else {
+        let Some(space) = self.spaces.get(&mm) else {
             return Comparison::Gone;
         };
-        space.calls_since_full = 0;
         let kernel = match observe::maps_text(&space.handles) {
             Ok(kernel) => kernel,
             Err(error) => {
@@ -278,12 +275,7 @@ impl Session {
         if kernel == model {
             Comparison::Same(Some(kernel))
         } else {
-            let extent = Extent::Whole;
-            Comparison::Different {
-                kernel,
-                model,
-                extent,
-            }
+            Comparison::Different { kernel, model }
         }
     }
 }
@@ -291,7 +283,7 @@ impl Session {
 fn ranges_of(call: &Call, result: i64, old_break: u64) -> Ranges {
     const PAGE: u64 = 4096;
     match call {
-        Call::Mlockall { .. } | Call::Munlockall => Ranges::All,
+        Call::Mlockall { .. } | Call::Munlockall | Call::Shmdt { .. } => Ranges::All,
         Call::Brk { addr } => {
             // Its neighbours at both the old and the new end.
             let (low, high) = (old_break.min(*addr).max(PAGE), old_break.max(*addr));

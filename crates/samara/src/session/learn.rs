@@ -204,10 +204,10 @@ impl Session {
         let Some(space) = self.spaces.get(&mm) else {
             return;
         };
-        let Some(kernel) = observe::mapping_at(&space.handles, addr) else {
+        let Some((kernel, name)) = observe::named_mapping_at(&space.handles, addr) else {
             return;
         };
-        let (device, inode, name) = (kernel.device, kernel.inode, kernel.name);
+        let (device, inode) = (kernel.device, kernel.inode);
         let same = (known.device, known.inode, &known.name) == (device, inode, &name);
         let facts = FileFacts {
             device,

@@ -43,7 +43,8 @@ struct Space {
     layout: LayoutFacts,
     /// Of the task that made the call.
     pending: Option<(Tid, Pending)>,
-    calls_since_full: u32,
+    /// Of `maps`, that may still be compared.
+    lines_left: usize,
     past: Past,
 }
 

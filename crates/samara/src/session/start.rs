@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::Context;
 use maple_mm::Process;
 
+use super::call::LINES_AT_ONCE;
 use super::past::Past;
 use super::{Pending, Session, Space};
 use crate::call::CallKind;
@@ -76,7 +77,7 @@ impl Session {
                 tid,
                 layout,
                 pending: None,
-                calls_since_full: 0,
+                lines_left: LINES_AT_ONCE,
                 past: Past::Known,
             },
         );
@@ -162,7 +163,7 @@ impl Session {
             tid: child.tid,
             layout,
             pending: None,
-            calls_since_full: 0,
+            lines_left: LINES_AT_ONCE,
             past,
         };
         self.spaces.insert(child.mm, space);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
 
-use crate::compare::{self, Comparison};
+use crate::compare;
 use crate::engine::MmId;
 use crate::event::Counters;
 use crate::facts::Handles;
@@ -18,7 +18,7 @@ use crate::verdict::{LinePair, differing_lines};
 /// How much is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// The mappings around these ranges, and the counters.
+    /// The mappings around these ranges, or all where those differ, and the counters.
     Near(Vec<(u64, u64)>),
     /// All of `maps`, and the counters.
     Maps,
@@ -75,13 +75,8 @@ impl Eyes {
     ) -> Result<Vec<LinePair>> {
         (seen.maps, seen.flags, seen.counters) = (None, None, None);
         match depth {
-            Depth::Near(near) => {
-                let compared = compare::neighbourhood(mirror, mm, &self.handles, near);
-                if let Comparison::Different { kernel, model, .. } = compared {
-                    return Ok(differing_lines(&kernel, &model));
-                }
-            }
-            Depth::Maps => {
+            Depth::Near(near) if compare::is_same_near(mirror, mm, &self.handles, near) => {}
+            Depth::Near(_) | Depth::Maps => {
                 let maps = read(&self.handles.maps, &mut seen.bytes)?;
                 seen.maps = Some(maps.to_owned());
             }

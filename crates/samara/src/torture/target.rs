@@ -64,7 +64,6 @@ impl fmt::Display for Raw {
         let registers = Registers {
             number: self.number,
             arguments: self.args,
-            result: 0,
         };
         let [a, b, c, d, e, f6] = self.args;
         if let Some(call) = kinds::watching(self) {

@@ -58,7 +58,6 @@ impl Life {
         let registers = Registers {
             number: raw.number,
             arguments: raw.args,
-            result: 0,
         };
         match decode::request(0, &registers, AnonymousNames::Absent) {
             Request::Memory(call, None) => Meaning::Call(self.kinds.bind(call)),
