@@ -187,14 +187,16 @@ fn readers_see_whole_values_in_order_beside_every_kind_of_write() {
 
 #[test]
 fn a_snapshot_is_of_one_moment_and_outlives_the_tree() {
+    const ENTRIES: u64 = if cfg!(miri) { 60 } else { 500 };
+    const ROUNDS: u64 = ENTRIES / 25;
     let tree = SyncMapleTree::<Arc<u64>>::with_gaps(EpochRcu);
-    let values: Vec<_> = (0..500).map(Arc::new).collect();
+    let values: Vec<_> = (0..ENTRIES).map(Arc::new).collect();
     for (at, value) in values.iter().enumerate() {
         let range = IndexRange::single(at as u64 * 3);
         tree.write().insert(range, value.clone()).unwrap();
     }
     let mut snapshots = Vec::new();
-    for round in 0..20 {
+    for round in 0..ROUNDS {
         let snapshot = tree.snapshot();
         tree.write()
             .remove(IndexRange::new(round * 75, round * 75 + 40).unwrap())
@@ -219,9 +221,10 @@ fn a_snapshot_is_of_one_moment_and_outlives_the_tree() {
 
 #[test]
 fn a_tall_tree_is_freed_with_and_without_gaps() {
+    const ENTRIES: u64 = if cfg!(miri) { 400 } else { 20_000 };
     for with_gaps in [false, true] {
         let value = Arc::new(7_u64);
-        let items = (0..20_000).map(|i| (IndexRange::single(2 * i), value.clone()));
+        let items = (0..ENTRIES).map(|i| (IndexRange::single(2 * i), value.clone()));
         let mut tree = if with_gaps {
             MapleTree::with_gaps()
         } else {
@@ -230,7 +233,7 @@ fn a_tall_tree_is_freed_with_and_without_gaps() {
         tree.try_extend(items).unwrap();
         let tree = SyncMapleTree::from_tree(tree, EpochRcu);
         tree.write()
-            .remove(IndexRange::new(100, 30_000).unwrap())
+            .remove(IndexRange::new(100, ENTRIES * 3 / 2).unwrap())
             .unwrap();
         tree.write().validate().unwrap();
         drop(tree);
