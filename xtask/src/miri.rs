@@ -11,7 +11,7 @@ const SEEDS: &str = "-Zmiri-many-seeds=0..24";
 
 /// Fewer for the tests of readers, which take longer. The lists inside `crossbeam-epoch` follow the
 /// rules of tree borrows, and not those of stacked borrows.
-const READER_SEEDS: &str = "-Zmiri-many-seeds=0..4 -Zmiri-tree-borrows";
+const READER_SEEDS: &str = "-Zmiri-many-seeds=0..2 -Zmiri-tree-borrows";
 
 /// The unit tests break trees on purpose, and leak what they broke.
 const LEAKS_ALLOWED: &str = "-Zmiri-ignore-leaks";
