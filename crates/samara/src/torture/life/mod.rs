@@ -157,13 +157,9 @@ impl Life {
         Ok(Outcome::Same(CallKind::Fork))
     }
 
-    /// Completes the recording.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be written.
-    pub(crate) fn finish(self) -> Result<()> {
-        self.recorder.finish()
+    /// Ends it; what was recorded is to be completed.
+    pub(crate) fn into_recorder(self) -> Recorder {
+        self.recorder
     }
 
     /// The processes that are alive, by their numbers.
@@ -380,7 +376,11 @@ impl Life {
             .context("a process to torture ended")?;
         let member = match forked {
             None => return Ok(Outcome::Skipped),
-            Some(Err(result)) => bail!("the kernel refuses a fork: {}", result_text(result)),
+            Some(Err(result)) => bail!(
+                "the kernel refuses a fork: {}; the limits of processes (`ulimit -u`, for the user \
+                 nobody, too) and memory are to leave room for a few",
+                result_text(result)
+            ),
             Some(Ok(member)) => member,
         };
         let eyes = Eyes::open(member.pid)?;
