@@ -73,6 +73,26 @@ fn the_same_seed_makes_the_same_calls_however_many_go_on_at_a_time() {
     }
 }
 
+#[test]
+fn as_many_mappings_are_made_as_may_be() {
+    /// What torture makes at most.
+    const MOST: u64 = 1 << 17;
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("/proc");
+    let limit: u64 = limit.trim().parse().expect("a number");
+    if limit > MOST {
+        let refused = torture(&["--mix", "count"]);
+        let text = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{text}");
+        assert!(text.contains("vm.max_map_count"), "{text}");
+    } else if is_known_kernel() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let arguments = ["--mix", "count", "--seed", "2", "--calls", "40"];
+        let verdict = assert_identical(directory.path(), &arguments);
+        // The last mapping of its own comes when there are as many as may be.
+        assert_eq!(verdict["peak_vmas"], limit + 1);
+    }
+}
+
 /// Tortures where the model is told that no process may have more than 14 mappings, and the kernel
 /// knows better: a divergence. `None` where that can't be arranged.
 fn diverged(directory: &Path, arguments: &[&str]) -> Option<Output> {

@@ -64,6 +64,9 @@ impl Keeper<'_> {
             requests: self.requests,
         };
         let found = stage.shrink(&met.steps)?;
+        if self.requests.is_asked() {
+            self.note("shrinking was interrupted: fewer steps may do".to_owned());
+        }
         let steps = found.as_ref().map_or(&met.steps, |found| &found.steps);
         let (again, kept) = match stage.perform(steps, Recorder::new(save)) {
             Ok((Some(again), recorder)) => (Some(again), recorder.finish()),
