@@ -65,8 +65,8 @@ impl Recorder {
         };
         let buffered = writer.finish();
         let whole = buffered.and_then(|writer| Ok(writer.into_inner()?));
-        whole.map_err(|error| failed(error, &path))?.complete();
-        Ok(())
+        let kept = whole.and_then(OutputFile::complete);
+        kept.map_err(|error| failed(error, &path))
     }
 }
 
