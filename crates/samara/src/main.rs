@@ -47,6 +47,7 @@ use verdict::{Status, Verdict};
 
 fn main() -> ExitCode {
     ptrace::let_writes_past_the_limit_fail();
+    ptrace::abort_in_words();
     // Nothing else may stand in this function: its stack is not checked yet.
     match means::check() {
         Ok(()) => obey(),

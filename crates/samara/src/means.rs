@@ -80,10 +80,13 @@ pub(crate) fn said(error: &Error) -> String {
 /// What helps against an error that comes of a limit, where the error alone tells.
 fn remedy(error: &Error) -> Option<&'static str> {
     let number = |cause: &(dyn std::error::Error + 'static)| {
-        let of_system = cause.downcast_ref().and_then(io::Error::raw_os_error);
-        of_system
-            .map(Errno::from_raw)
-            .or_else(|| cause.downcast_ref().copied())
+        cause.downcast_ref().copied().or_else(|| {
+            let error = cause.downcast_ref::<io::Error>()?;
+            match error.kind() {
+                io::ErrorKind::OutOfMemory => Some(Errno::ENOMEM),
+                _ => error.raw_os_error().map(Errno::from_raw),
+            }
+        })
     };
     error.chain().find_map(number).and_then(remedy_of)
 }
@@ -93,6 +96,7 @@ pub(crate) const fn remedy_of(error: Errno) -> Option<&'static str> {
     match error {
         Errno::EMFILE => Some("raise the limit of open files (`ulimit -n`)"),
         Errno::ENFILE => Some("the machine has no more open files to give (fs.file-max)"),
+        Errno::ENOMEM => Some("raise the limits of data and addresses (`ulimit -d`, `ulimit -v`)"),
         Errno::EFBIG => Some("raise the limit of file sizes (`ulimit -f`)"),
         Errno::ENOSPC | Errno::EDQUOT => Some("make room there, or name another place"),
         _ => None,

@@ -143,6 +143,25 @@ fn other_commands_say_so_too() {
 }
 
 #[test]
+fn memory_that_runs_out_on_the_way_is_said() {
+    let place = Place::new();
+    let maps = place.directory.path().join("maps");
+    let line = |at: u64| {
+        format!(
+            "{:x}-{:x} r--p 00000000 00:00 0 \n",
+            at << 16,
+            (at << 16) + 4096
+        )
+    };
+    fs::write(&maps, (1..20_000).map(line).collect::<String>()).expect("a file");
+    let show = ["show", maps.to_str().expect("a path of ours")];
+    for before in ["ulimit -d 1600", "ulimit -d 3000", "ulimit -d 4000"] {
+        place.assert_refused(&place.ran(before, &show), "`ulimit -d`");
+    }
+    assert_eq!(place.ran(":", &show).status.code(), Some(0));
+}
+
+#[test]
 fn where_no_process_may_be_started_that_is_said() {
     if is_root() && !has("setpriv") || !has("bash") {
         return;
