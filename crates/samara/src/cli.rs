@@ -100,10 +100,15 @@ mappings; of more than 32 mappings VmFlags only after every fourth call and at t
 than 2000 (--mix count) only the neighbourhood of a call, and all after every 200th.
 What diverges is made again in ever shorter sequences; the shortest is printed and kept for
 `samara replay`. The same seed makes the same calls.
-Nothing is touched but processes of its own and a temporary file without a name; no process maps
-more than 64 MiB (--mix count: 320 MiB, of which few pages are touched), and there are at most 4
-for each of --processes. vm.max_map_count is the machine's, so it is left as it is; --mix count
-makes as many mappings. All other limits are those of setrlimit.
+Nothing is touched but processes of its own, three System V segments that end with them, and for
+each of --processes a file of 8 MiB without a name among temporary files (TMPDIR). There are at
+most 4 processes at once for each of --processes, and none maps more than 64 MiB (--mix count:
+a page for each mapping besides, 256 MiB as a rule, of which few are touched).
+The limits of setrlimit are set low and changed on the way, in these processes only.
+vm.max_map_count is one number for the whole machine: no namespace has its own, and lowering it
+would make other programs fail. So it is left as it is, and met from below: --mix count makes as
+many mappings as it allows, and goes on there; where it is above 131072, that is refused. Every
+mix heeds what it is at the start, so on a machine of your own it can be lowered beforehand.
 Exit status: 0 identical, 1 diverged, 2 could not run.")]
     Torture(TortureArgs),
     /// The process that `torture` tortures

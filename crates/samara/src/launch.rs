@@ -13,6 +13,7 @@ use nix::errno::Errno;
 
 use crate::event::capability;
 use crate::facts;
+use crate::means;
 use crate::ptrace::{Privilege, Program, StartStep, Tid};
 
 /// Prepares a program and its arguments as a shell would find it.
@@ -122,7 +123,13 @@ pub(crate) fn explain(step: StartStep, error: Errno, program: &Path) -> String {
             /proc/sys/kernel/yama/ptrace_scope to 1 or less, and check that no other tracer is \
             at work"
             .to_owned(),
-        (StartStep::Seize, error) => format!("cannot trace a process: {}", error.desc()),
+        (StartStep::Seize, Errno::EAGAIN) => "cannot start a process to trace: you may have no \
+            more of them; raise the limit (`ulimit -u`)"
+            .to_owned(),
+        (StartStep::Seize, error) => {
+            let remedy = means::remedy_of(error).map_or(String::new(), |it| format!("; {it}"));
+            format!("cannot trace a process: {}{remedy}", error.desc())
+        }
         (StartStep::Filter, error) => format!(
             "cannot install the seccomp filter that picks the memory calls ({}): the kernel needs \
              CONFIG_SECCOMP_FILTER, and a sandbox may forbid it",

@@ -13,6 +13,7 @@ mod facts;
 mod files;
 mod kernel;
 mod launch;
+mod means;
 mod mirror;
 mod observe;
 mod output;
@@ -37,7 +38,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::Parser;
 
 use cli::{Cli, Command, ReplayArgs};
@@ -45,6 +46,21 @@ use output::OutputFile;
 use verdict::{Status, Verdict};
 
 fn main() -> ExitCode {
+    ptrace::let_writes_past_the_limit_fail();
+    ptrace::abort_in_words();
+    // Nothing else may stand in this function: its stack is not checked yet.
+    match means::check() {
+        Ok(()) => obey(),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(Status::CouldNotRun as u8)
+        }
+    }
+}
+
+/// Does what the command line asks.
+#[inline(never)]
+fn obey() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(cli) => run(cli.command),
         // A wrong command line, or a wish for help.
@@ -56,11 +72,16 @@ fn main() -> ExitCode {
     match done {
         Ok(status) => ExitCode::from(status as u8),
         Err(error) => {
-            // There is no other place to complain.
-            let _ = writeln!(io::stderr(), "samara: {error:#}");
+            complain(&error);
             ExitCode::from(Status::CouldNotRun as u8)
         }
     }
+}
+
+/// Says on standard error what went wrong, and what helps.
+fn complain(error: &Error) {
+    // There is no other place to complain.
+    let _ = writeln!(io::stderr(), "samara: {}", means::said(error));
 }
 
 fn run(command: Option<Command>) -> Result<Status> {
@@ -110,8 +131,8 @@ fn replay(args: &ReplayArgs) -> Result<Status> {
     let json = args.json.as_deref().map(OutputFile::create).transpose()?;
     let verdict = replay::replay(input, format!("replay of {name}"))
         .with_context(|| format!("cannot replay {name}"))?;
-    report(&verdict, json)?;
-    Ok(verdict.status())
+    let written = report(&verdict, json);
+    Ok(output::concluded(verdict.status(), written))
 }
 
 /// Prints what a trace holds.
@@ -128,12 +149,14 @@ fn list(input: impl Read) -> Result<Status> {
     Ok(seen(written.and_then(|()| out.flush()))?)
 }
 
-/// Writes a verdict to standard error and, if asked, as JSON to a file.
-fn report(verdict: &Verdict, json: Option<OutputFile>) -> Result<()> {
-    let written = seen(io::stderr().write_all(verdict.to_string().as_bytes()));
-    if let Some(json) = json {
-        json.write_json(&verdict.as_json())?;
-    }
-    written.context("cannot write the verdict")?;
-    Ok(())
+/// Writes a verdict to standard error and, if asked, as JSON to a file; what came of each.
+fn report(verdict: &Verdict, json: Option<OutputFile>) -> [Result<()>; 2] {
+    let written = tell(&verdict.to_string()).context("cannot write the verdict");
+    let json = json.map(|json| json.write_json(&verdict.as_json()));
+    [written, json.unwrap_or(Ok(()))]
+}
+
+/// Writes to standard error.
+fn tell(text: &str) -> io::Result<()> {
+    seen(io::stderr().write_all(text.as_bytes())).map(|_| ())
 }

@@ -261,6 +261,48 @@ fn install_filter(filter: &[libc::sock_filter], privilege: Privilege) -> nix::Re
     Errno::result(result).map(drop)
 }
 
+/// Lets a write past the limit of file sizes fail, which is said, instead of ending us without a
+/// word. A handler and not `SIG_IGN`, as a program that we start is to find the default again; what
+/// is ignored already stays so for it, too.
+pub(crate) fn let_writes_past_the_limit_fail() {
+    let action = SigAction::new(
+        SigHandler::Handler(do_nothing),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing.
+    let before = unsafe { nix::sys::signal::sigaction(Signal::SIGXFSZ, &action) };
+    if let Ok(before) = before
+        && matches!(before.handler(), SigHandler::SigIgn)
+    {
+        // SAFETY: ignoring a signal installs no handler.
+        let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGXFSZ, &before) };
+    }
+}
+
+extern "C" fn do_nothing(_: c_int) {}
+
+/// Ends us in words and with status 2 where the standard library aborts, as it does when memory
+/// runs out where that cannot be told. A program that we start finds the default again.
+pub(crate) fn abort_in_words() {
+    let action = SigAction::new(
+        SigHandler::Handler(say_and_end),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler makes two system calls and touches nothing.
+    let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGABRT, &action) };
+}
+
+extern "C" fn say_and_end(_: c_int) {
+    const WORDS: &str = "samara: it cannot go on; where memory ran out, raise the limits of data \
+                         and addresses (`ulimit -d`, `ulimit -v`), or ask for less at a time\n";
+    // SAFETY: `WORDS` is so many bytes that live for ever.
+    unsafe { libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len()) };
+    // SAFETY: `_exit` ends the process without running anything of ours.
+    unsafe { libc::_exit(2) }
+}
+
 /// Ignores the terminal's interrupt and quit keys: they are for the traced program, which gets
 /// them too, and the verdict must still be written.
 pub(crate) fn leave_keys_to_the_program() {

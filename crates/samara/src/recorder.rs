@@ -1,35 +1,39 @@
 //! The recording side of a trace: a file, or nothing.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::event::Event;
+use crate::output::OutputFile;
 use crate::trace_file::Writer;
 
 /// Writes events to a trace file, if one was asked for. The first failure is kept until the end:
 /// the traced program must not suffer for it.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    file: Option<(PathBuf, Writer<BufWriter<File>>)>,
+    file: Option<(PathBuf, Writer<BufWriter<OutputFile>>)>,
     failure: Option<anyhow::Error>,
 }
 
 impl Recorder {
-    /// Creates the file.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be created.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        let create = || Writer::new(BufWriter::new(File::create(path)?));
-        let writer = create().with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self {
-            file: Some((path.to_owned(), writer)),
-            failure: None,
-        })
+    /// Records into `file`, whose former contents are given up.
+    pub(crate) fn new(mut file: OutputFile) -> Self {
+        let path = file.path().to_owned();
+        let begun = file
+            .begin()
+            .and_then(|()| Writer::new(BufWriter::new(file)));
+        match begun {
+            Ok(writer) => Self {
+                file: Some((path, writer)),
+                failure: None,
+            },
+            Err(error) => Self {
+                file: None,
+                failure: Some(failed(error, &path)),
+            },
+        }
     }
 
     /// Whether there is a file to write to.
@@ -42,8 +46,7 @@ impl Recorder {
         if let Some((path, writer)) = &mut self.file
             && let Err(error) = writer.event(event)
         {
-            let what = format!("cannot write {}", path.display());
-            self.failure = Some(anyhow::Error::new(error).context(what));
+            self.failure = Some(failed(error, path));
             self.file = None;
         }
     }
@@ -52,19 +55,21 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// The first failure since it was created; the file is incomplete then.
+    /// The first failure since it was begun. Of a file that was there before a part is left then.
     pub(crate) fn finish(self) -> Result<()> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        match self.file {
-            None => Ok(()),
-            Some((path, writer)) => {
-                writer
-                    .finish()
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-                Ok(())
-            }
-        }
+        let Some((path, writer)) = self.file else {
+            return Ok(());
+        };
+        let buffered = writer.finish();
+        let whole = buffered.and_then(|writer| Ok(writer.into_inner()?));
+        let kept = whole.and_then(OutputFile::complete);
+        kept.map_err(|error| failed(error, &path))
     }
+}
+
+fn failed(error: io::Error, path: &Path) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("cannot write {}", path.display()))
 }

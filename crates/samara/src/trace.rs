@@ -10,7 +10,7 @@ use crate::attach;
 use crate::cli::TraceArgs;
 use crate::engine::{Ended, Engine};
 use crate::launch;
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use crate::progress::Progress;
 use crate::ptrace::{self, Privilege, Tid};
 use crate::recorder::Recorder;
@@ -25,23 +25,22 @@ use crate::verdict::{Status, Verdict};
 pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
     #[cfg(planted_mistakes)]
     plant(args.plant.as_deref())?;
-    let recorder = match &args.record {
-        Some(path) => Recorder::create(path)?,
-        None => Recorder::default(),
-    };
-    let json = args.json.as_deref().map(OutputFile::create).transpose()?;
+    let paths = (args.record.as_deref(), args.json.as_deref());
+    output::ensure_distinct(("--record", paths.0), ("--json", paths.1))?;
+    let record = paths.0.map(OutputFile::create).transpose()?;
+    let json = paths.1.map(OutputFile::create).transpose()?;
     let (verdict, recorded) = match args.pid {
-        Some(pid) => join(pid, recorder)?,
-        None => start(args, recorder)?,
+        Some(pid) => join(pid, record)?,
+        None => start(args, record)?,
     };
-    crate::report(&verdict, json)?;
-    recorded?;
-    Ok(verdict.status())
+    let [told, json] = crate::report(&verdict, json);
+    Ok(output::concluded(verdict.status(), [told, json, recorded]))
 }
 
 /// Runs the program from its beginning to its end.
-fn start(args: &TraceArgs, recorder: Recorder) -> Result<(Verdict, Result<()>)> {
+fn start(args: &TraceArgs, record: Option<OutputFile>) -> Result<(Verdict, Result<()>)> {
     let program = launch::prepare(&args.program)?;
+    let recorder = record.map(Recorder::new).unwrap_or_default();
     let session = Session::new(shown(args), recorder, Progress::new())?;
     let privilege = launch::privilege();
     let path = Path::new(OsStr::from_bytes(program.path.as_bytes()));
@@ -66,11 +65,12 @@ fn start(args: &TraceArgs, recorder: Recorder) -> Result<(Verdict, Result<()>)> 
 }
 
 /// Mirrors a process that runs already until it ends, or until we are asked to let it go.
-fn join(pid: Tid, recorder: Recorder) -> Result<(Verdict, Result<()>)> {
+fn join(pid: Tid, record: Option<OutputFile>) -> Result<(Verdict, Result<()>)> {
     ptrace::raise_file_limit();
     ptrace::take_requests_for_us();
     let seized = attach::seize(pid)?;
     let leader = seized.leader;
+    let recorder = record.map(Recorder::new).unwrap_or_default();
     let session = Session::new(seized.shown, recorder, Progress::new())?;
     let shares = |tid| attach::member(leader, tid);
     let engine = Engine::join((leader, &seized.members), session, shares)?;
@@ -82,13 +82,13 @@ fn concluded(outcome: Outcome, ended: Option<Ended>) -> Result<(Verdict, Result<
     let Outcome {
         mut verdict,
         fatal,
-        recorded,
+        recorder,
     } = outcome;
     if let Some(fatal) = fatal {
         bail!(fatal);
     }
     verdict.ended = ended.map(in_words);
-    Ok((verdict, recorded))
+    Ok((verdict, recorder.finish()))
 }
 
 /// The command in one line that fits a terminal.

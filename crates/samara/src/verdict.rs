@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::call::CallKind;
+use crate::means;
 
 /// How a run ends for the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub(crate) struct Verdict {
     pub(crate) learned: Learned,
     pub(crate) divergences: u64,
     pub(crate) first_divergence: Option<Divergence>,
+    /// Whether there was no memory left for the model when it first said something else.
+    pub(crate) out_of_memory: bool,
     /// How the traced program ended, in words.
     pub(crate) ended: Option<String>,
     pub(crate) notes: Vec<String>,
@@ -89,12 +92,15 @@ impl Verdict {
     }
 
     pub(crate) fn diverged(&mut self, divergence: Divergence) {
+        if self.divergences == 0 {
+            self.out_of_memory = means::check_spare().is_err();
+        }
         self.divergences += 1;
         self.first_divergence.get_or_insert(divergence);
     }
 
     pub(crate) fn status(&self) -> Status {
-        if self.comparisons == 0 {
+        if self.comparisons == 0 || self.out_of_memory {
             Status::CouldNotRun
         } else if self.divergences == 0 {
             Status::Identical
@@ -132,6 +138,11 @@ impl Verdict {
         };
         if self.comparisons == 0 {
             return "nothing was compared".to_owned();
+        }
+        if self.out_of_memory {
+            return "samara ran out of memory, so the model differs: raise `ulimit -d` and \
+                    `ulimit -v`"
+                .to_owned();
         }
         if self.divergences > 0 {
             let times = if self.divergences == 1 {

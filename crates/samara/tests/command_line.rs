@@ -223,7 +223,7 @@ mod refusals {
     fn files_that_cannot_be_written_are_named() {
         assert_refused(
             &["trace", "--record", "/no/such/x", "--", "true"],
-            "cannot create /no/such/x",
+            "cannot write /no/such/x",
         );
         assert_refused(
             &["trace", "--json", "/no/such/x", "--", "true"],

@@ -1,5 +1,6 @@
 //! Torture on the running kernel: identical, repeatable, and gone afterwards.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -73,28 +74,126 @@ fn the_same_seed_makes_the_same_calls_however_many_go_on_at_a_time() {
 }
 
 #[test]
+fn as_many_mappings_are_made_as_may_be() {
+    /// What torture makes at most.
+    const MOST: u64 = 1 << 17;
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("/proc");
+    let limit: u64 = limit.trim().parse().expect("a number");
+    if limit > MOST {
+        let refused = torture(&["--mix", "count"]);
+        let text = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{text}");
+        assert!(text.contains("vm.max_map_count"), "{text}");
+    } else if is_known_kernel() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let arguments = ["--mix", "count", "--seed", "2", "--calls", "40"];
+        let verdict = assert_identical(directory.path(), &arguments);
+        // The last mapping of its own comes when there are as many as may be.
+        assert_eq!(verdict["peak_vmas"], limit + 1);
+    }
+}
+
+/// Tortures where the model is told that no process may have more than 14 mappings, and the kernel
+/// knows better: a divergence. `None` where that can't be arranged.
+fn diverged(directory: &Path, arguments: &[&str]) -> Option<Output> {
+    let told = directory.join("told");
+    std::fs::write(&told, "14\n").expect("a file");
+    let mount = "mount --bind \"$0\" /proc/sys/vm/max_map_count && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    if std::fs::metadata("/proc/self").expect("/proc").uid() != 0 {
+        command.arg("-r");
+    }
+    let output = command
+        .args(["-m", "sh", "-c", mount])
+        .args([told.as_os_str(), env!("CARGO_BIN_EXE_samara").as_ref()])
+        .args(["torture", "--seed", "3", "--mix", "maps"])
+        .args(arguments)
+        .env("TMPDIR", directory)
+        .output();
+    let output = output.ok().filter(|output| {
+        String::from_utf8_lossy(&output.stderr).contains("samara") && is_known_kernel()
+    });
+    if output.is_none() {
+        eprintln!("skipped: nothing may be mounted, or the kernel is not known");
+    }
+    output
+}
+
+#[test]
+fn a_divergence_is_shrunk_and_kept_for_replay() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = directory.path().join("kept.trace");
+    let save = trace.to_str().expect("a path of ours");
+    let Some(run) = diverged(directory.path(), &["--save", save]) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("predicted  -1 ENOMEM"), "{text}");
+    let replayed = Command::new(env!("CARGO_BIN_EXE_samara"))
+        .args(["replay", save])
+        .output()
+        .expect("samara runs");
+    let text = String::from_utf8_lossy(&replayed.stderr);
+    assert_eq!(replayed.status.code(), Some(1), "{text}");
+    assert!(text.contains("predicted  -1 ENOMEM"), "{text}");
+}
+
+#[test]
+fn a_divergence_that_cannot_be_saved_is_told_all_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("verdict.json");
+    let path = json.to_str().expect("a path of ours");
+    let Some(run) = diverged(directory.path(), &["--save", "/dev/full", "--json", path]) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("predicted  -1 ENOMEM"), "{text}");
+    let words = "the trace was not kept: cannot write /dev/full";
+    assert!(text.contains(words), "{text}");
+    let verdict = std::fs::read_to_string(json).expect("a verdict");
+    assert!(verdict.contains(words) && verdict.contains("-1 ENOMEM"));
+}
+
+#[test]
+fn a_divergence_stays_one_where_the_verdict_cannot_be_saved() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(run) = diverged(directory.path(), &["--json", "/dev/full"]) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{text}");
+    assert!(text.contains("predicted  -1 ENOMEM"), "{text}");
+    assert!(text.contains("cannot write /dev/full"), "{text}");
+    assert!(directory.path().join("samara-torture-3.trace").exists());
+}
+
+#[test]
 fn nothing_is_left_after_an_interruption() {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
-    let directory = tempfile::tempdir().expect("a directory");
-    let child = Command::new(env!("CARGO_BIN_EXE_samara"))
-        .args(["torture", "--seconds", "600", "--processes", "2"])
-        .env("TMPDIR", directory.path())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("samara runs");
-    let pid = child.id();
-    // Not a wait for something: any moment is right.
-    while children_of(pid).is_empty() {
-        std::thread::yield_now();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let child = Command::new(env!("CARGO_BIN_EXE_samara"))
+            .args(["torture", "--seconds", "600", "--processes", "2"])
+            .env("TMPDIR", directory.path())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("samara runs");
+        let pid = child.id();
+        // Not a wait for something: any moment is right.
+        while children_of(pid).is_empty() {
+            std::thread::yield_now();
+        }
+        kill(Pid::from_raw(pid as i32), signal).expect("it is alive");
+        let run = child.wait_with_output().expect("it ends");
+        let verdict = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.code().is_some(), "{:?}", run.status);
+        assert!(verdict.contains("interrupted"), "{verdict}");
+        let left = std::fs::read_dir(directory.path()).expect("a directory");
+        assert_eq!(left.count(), 0);
     }
-    kill(Pid::from_raw(pid as i32), Signal::SIGINT).expect("it is alive");
-    let run = child.wait_with_output().expect("it ends");
-    let verdict = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.code().is_some(), "{:?}", run.status);
-    assert!(verdict.contains("interrupted"), "{verdict}");
-    let left = std::fs::read_dir(directory.path()).expect("a directory");
-    assert_eq!(left.count(), 0);
 }
 
 /// The processes that a process has started.

@@ -101,7 +101,8 @@ pub(crate) struct Session {
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) fatal: Option<String>,
-    pub(crate) recorded: anyhow::Result<()>,
+    /// What was recorded, to be completed.
+    pub(crate) recorder: Recorder,
 }
 
 impl Session {
@@ -160,7 +161,7 @@ impl Session {
         Outcome {
             verdict: self.verdict,
             fatal: self.fatal,
-            recorded: self.recorder.finish(),
+            recorder: self.recorder,
         }
     }
 

@@ -21,6 +21,7 @@ use nix::unistd::{ForkResult, fork};
 use super::clock::{Burst, forks_within};
 use super::plan::{self, Rights, Step};
 use crate::cli::SpawnParentArgs;
+use crate::means;
 
 /// Makes the mappings, then answers until the input ends.
 ///
@@ -87,7 +88,7 @@ fn make(step: Step) -> Result<()> {
 /// Makes a child that ends at once, and waits for its end.
 fn fork_once() -> Result<()> {
     // SAFETY: the process has one thread; and the child calls nothing but `_exit`.
-    match unsafe { fork() }.context("cannot fork")? {
+    match unsafe { fork() }.map_err(|error| means::not_started("a child", error.into()))? {
         ForkResult::Child => {
             // SAFETY: ends this process, without any of what `exit` does.
             unsafe { libc::_exit(0) }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::clock::Burst;
 use crate::cli::Touched;
+use crate::means;
 
 /// A running `samara spawn-parent`; ended when this is dropped, and by itself when we end.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl KernelProcess {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot start the process that the kernel forks")?;
+            .map_err(|error| means::not_started("the process that the kernel forks", error))?;
         let questions = process.stdin.take();
         let answers = process.stdout.take().context("no pipe to the process")?;
         let mut started = Self {

@@ -18,7 +18,6 @@ mod table;
 pub(crate) use clock::processor_time;
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -26,8 +25,9 @@ use indicatif::ProgressBar;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::cli::{SpawnArgs, SpawnParentArgs};
-use crate::output::OutputFile;
+use crate::cli::{SpawnArgs, SpawnParentArgs, Touched};
+use crate::means;
+use crate::output::{self, OutputFile};
 use crate::progress;
 use crate::verdict::Status;
 use contest::{Contest, ROUNDS};
@@ -45,10 +45,23 @@ pub(crate) fn run(args: &SpawnArgs) -> Result<Status> {
     for &mebibytes in &args.resident {
         resident::check_memory(mebibytes)?;
     }
+    means::check_memory(memory(args))?;
     let outputs = Outputs::open(args)?;
     let report = measure::<Model>(args)?;
-    outputs.write(&report)?;
-    Ok(status(&report))
+    let written = outputs.write(&report);
+    Ok(output::concluded(status(&report), written))
+}
+
+/// What the largest parent and its children take, in bytes, without what is resident.
+fn memory(args: &SpawnArgs) -> usize {
+    const MAPPING: usize = 640;
+    const PAGE_AND_TABLES: usize = 5 << 10;
+    let each = match args.touched {
+        Touched::None => MAPPING,
+        Touched::Half | Touched::All => MAPPING + PAGE_AND_TABLES,
+    };
+    let most = args.vmas.iter().max().copied().unwrap_or(0);
+    each.saturating_mul(most as usize)
 }
 
 const fn status(report: &Report) -> Status {
@@ -87,10 +100,8 @@ impl Outputs {
             args.plot.as_deref() != Some(Path::new("-")),
             "--plot -: the table goes to standard output; name a file, such as forks.svg"
         );
-        ensure!(
-            args.plot.is_none() || args.plot != args.json,
-            "--json and --plot name the same file; give each its own"
-        );
+        let paths = (args.json.as_deref(), args.plot.as_deref());
+        output::ensure_distinct(("--json", paths.0), ("--plot", paths.1))?;
         let json = match args.json.as_deref() {
             None => Json::No,
             Some(path) if path == Path::new("-") => Json::StandardOutput,
@@ -100,27 +111,25 @@ impl Outputs {
         Ok(Self { json, plot })
     }
 
-    fn write(self, report: &Report) -> Result<()> {
+    /// Writes all of them; what came of each.
+    fn write(self, report: &Report) -> [Result<()>; 3] {
         let text = table::text(report);
-        match self.json {
+        let printed = |text: &str| crate::print(text).map(|_| ());
+        let (json, table) = match self.json {
+            Json::No => (Ok(()), printed(&text)),
+            Json::File(file) => (file.write_json(report), printed(&text)),
             Json::StandardOutput => {
-                let json = serde_json::to_string_pretty(report).context("cannot make JSON")?;
-                crate::print(&(json + "\n")).context("cannot write the JSON")?;
-                let written = crate::seen(io::stderr().write_all(text.as_bytes()));
-                written.context("cannot write the table")?;
+                let json = serde_json::to_string_pretty(report).context("cannot make JSON");
+                let json =
+                    json.and_then(|json| printed(&(json + "\n")).context("cannot write the JSON"));
+                (json, crate::tell(&text))
             }
-            Json::File(file) => {
-                crate::print(&text).context("cannot write the table")?;
-                file.write_json(report)?;
-            }
-            Json::No => {
-                crate::print(&text).context("cannot write the table")?;
-            }
-        }
-        if let Some(file) = self.plot {
-            file.write_text(&plot::svg(report)?)?;
-        }
-        Ok(())
+        };
+        let table = table.context("cannot write the table");
+        let plot = self
+            .plot
+            .map(|file| plot::svg(report).and_then(|svg| file.write_text(&svg)));
+        [table, json, plot.unwrap_or(Ok(()))]
     }
 }
 

@@ -21,8 +21,14 @@ pub(crate) struct Grounds {
     /// The pages of objects that shared memory is made of, as far as they are not files of the
     /// pool.
     pub(crate) objects: HashMap<FileId, u64>,
-    /// Pages that were mapped to have many mappings.
+    /// The most pages that were mapped at once to have many mappings.
     pub(crate) filled: u64,
+}
+
+/// Whether so many pages more may be mapped to have many mappings.
+pub(crate) fn allows_filling(space: &AddressSpace, grounds: &Grounds, pages: u64) -> bool {
+    let mapped = space.statistics().total_vm.saturating_sub(grounds.filled);
+    grounds.filled == 0 || (mapped + pages) * PAGE <= MOST_MAPPED
 }
 
 /// Whether `call` may be made in an address space that stands like `space`.

@@ -1,6 +1,7 @@
 //! What a life has besides files: System V segments and userfaultfds.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::errno::Errno;
 
 use super::executor::PAYLOAD;
 use super::target::Raw;
@@ -25,7 +26,14 @@ const FEATURES: [u64; 3] = [1 << 7, 1 << 7, 1 << 7 | 1 << 15];
 /// What the kernel says.
 pub(crate) fn hold_segments() -> Result<Vec<HeldSegment>> {
     let held = SEGMENTS.map(|(bytes, mode)| HeldSegment::new(bytes, mode));
-    Ok(held.into_iter().collect::<nix::Result<_>>()?)
+    let held = held.into_iter().collect::<nix::Result<_>>();
+    held.map_err(|error| match error {
+        Errno::ENOSPC => anyhow!(
+            "cannot make System V segments: there are as many as may be (`ipcs -lm`); remove some, \
+             or raise kernel.shmmni and kernel.shmall"
+        ),
+        error => anyhow!("cannot make System V segments: {}", error.desc()),
+    })
 }
 
 /// What a life has.

@@ -33,7 +33,7 @@ pub(crate) enum Mix {
     Huge,
     /// Segments, shared files in another order, watched ranges, memory policies
     Kinds,
-    /// Nearly as many mappings as max_map_count allows; slow, and no part of `each`
+    /// About as many mappings as vm.max_map_count allows; slow, and no part of `each`
     Count,
     /// What concerns the address space as a whole
     Process,
@@ -47,6 +47,8 @@ pub(crate) struct Weights {
     pub(crate) fork: u32,
     pub(crate) exit: u32,
     pub(crate) limit: u32,
+    /// Mappings are made up to about as many as may be.
+    pub(crate) fill: u32,
 }
 
 impl Mix {
@@ -75,7 +77,7 @@ impl Mix {
     }
 
     /// Its weights. A call of each group is made now and then in every mix that `each` has.
-    pub(crate) const fn weights(self) -> Weights {
+    pub(crate) fn weights(self) -> Weights {
         //            map file huge prot remap advise lock heap seal touch process kinds
         let groups = match self {
             Self::Each | Self::All => [240, 50, 20, 160, 80, 120, 70, 50, 2, 180, 20, 60],
@@ -92,6 +94,7 @@ impl Mix {
             Self::Huge => [80, 10, 400, 80, 160, 120, 40, 5, 1, 120, 5, 20],
             Self::Kinds => [160, 120, 10, 120, 120, 40, 40, 5, 2, 120, 5, 500],
         };
+        let fill = if self == Self::Count { 100 } else { 0 };
         let (fork, exit, limit) = match self {
             Self::Fork => (30, 28, 2),
             Self::Limits => (3, 2, 30),
@@ -103,6 +106,7 @@ impl Mix {
             fork,
             exit,
             limit,
+            fill,
         }
     }
 }

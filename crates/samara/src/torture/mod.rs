@@ -12,24 +12,23 @@ mod conditions;
 mod executor;
 mod eyes;
 mod guard;
+mod keeper;
 mod kinds;
 mod life;
 mod mix;
 mod report;
+mod requests;
 mod rng;
 mod sequence;
 mod shrink;
 mod step;
 mod target;
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
 
 pub(crate) use mix::Mix;
@@ -37,23 +36,31 @@ pub(crate) use mix::Mix;
 use crate::cli::TortureArgs;
 use crate::event::SystemFacts;
 use crate::facts;
-use crate::output::OutputFile;
+use crate::means;
+use crate::output::{self, OutputFile};
 use crate::progress::Progress;
+use crate::ptrace;
 use crate::recorder::Recorder;
 use crate::spawn::processor_time;
-use crate::verdict::{Divergence, Status};
-use conditions::Conditions;
+use crate::verdict::Status;
+use keeper::{Keeper, Met};
 use life::Life;
-use report::{Report, Shrunk, Totals, rate};
+use report::{Report, Totals, rate};
+use requests::Requests;
 use sequence::Sequence;
-use shrink::{Found, Stage};
-use step::{Outcome, Step};
+use step::Outcome;
 use target::Pool;
 
 /// No life is longer, in calls.
 const LIFE: u64 = 1000;
 /// How long a run is that has neither a number of calls nor a time.
 const USUAL_TIME: Duration = Duration::from_secs(10);
+
+/// What the model of one family takes, in bytes, and each mapping where there are very many.
+const MEMORY: u64 = 8 << 20;
+const MEMORY_OF_MAPPING: u64 = 3 << 10;
+/// No process gets more mappings.
+const MOST_MAPPINGS: u64 = 1 << 17;
 
 /// Runs the process that is tortured.
 ///
@@ -76,25 +83,33 @@ pub(crate) fn run(args: &TortureArgs) -> Result<Status> {
     } else {
         crate::trace::plant(args.plant.as_deref())?;
     }
-    let json = args.json.as_deref().map(OutputFile::create).transpose()?;
-    let report = Run::new(args)?.lead()?;
-    crate::seen(std::io::Write::write_all(
-        &mut std::io::stderr(),
-        report.to_string().as_bytes(),
-    ))
-    .context("cannot write the verdict")?;
-    if let Some(json) = json {
-        json.write_json(&report.as_json())?;
-    }
-    Ok(report.status())
+    let run = Run::new(args)?;
+    run.check_means()?;
+    ptrace::raise_file_limit();
+    let (save, json) = outputs(args, run.seed)?;
+    let report = run.lead(save)?;
+    let told = crate::tell(&report.to_string()).context("cannot write the verdict");
+    let json = json.map(|json| json.write_json(&report.as_json()));
+    let written = [told, json.unwrap_or(Ok(()))];
+    Ok(output::concluded(report.status(), written))
 }
 
-/// A divergence as it was met.
-struct Met {
-    life: u64,
-    mix: Mix,
-    conditions: Conditions,
-    steps: Vec<Step>,
+/// Opens the file for a divergence, and that for the verdict.
+fn outputs(args: &TortureArgs, seed: u64) -> Result<(OutputFile, Option<OutputFile>)> {
+    let paths = (args.save.as_deref(), args.json.as_deref());
+    output::ensure_distinct(("--save", paths.0), ("--json", paths.1))?;
+    let save = match paths.0 {
+        Some(path) => OutputFile::create(path)?,
+        None => {
+            let path = std::env::temp_dir().join(format!("samara-torture-{seed}.trace"));
+            OutputFile::create(&path).context(
+                "no place to keep a divergence: name a file with --save, or another directory \
+                 with TMPDIR",
+            )?
+        }
+    };
+    let json = paths.1.map(OutputFile::create).transpose()?;
+    Ok((save, json))
 }
 
 /// What the threads of a run share.
@@ -104,7 +119,6 @@ struct Run {
     processes: usize,
     calls: Option<u64>,
     time: Option<Duration>,
-    save: PathBuf,
     system: SystemFacts,
     next_life: AtomicU64,
     compared: AtomicU64,
@@ -116,7 +130,6 @@ struct Run {
 impl Run {
     fn new(args: &TortureArgs) -> Result<Self> {
         let seed = args.seed.unwrap_or_else(fresh_seed);
-        let name = || format!("samara-torture-{seed}.trace");
         let time = match (args.seconds, args.calls) {
             (None, None) => Some(USUAL_TIME),
             (time, _) => time,
@@ -127,10 +140,6 @@ impl Run {
             processes: usize::from(args.processes),
             calls: args.calls,
             time,
-            save: args
-                .save
-                .clone()
-                .unwrap_or_else(|| std::env::temp_dir().join(name())),
             system: facts::system()?,
             next_life: AtomicU64::new(0),
             compared: AtomicU64::new(0),
@@ -140,57 +149,91 @@ impl Run {
         })
     }
 
-    /// Leads lives until there are enough, and reports.
-    fn lead(&self) -> Result<Report> {
-        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    /// Checks that the limits this program is run under leave room for the run.
+    fn check_means(&self) -> Result<()> {
+        let mut each = MEMORY;
+        if self.mix == Mix::Count {
+            let most = self.system.max_map_count;
+            ensure!(
+                most <= MOST_MAPPINGS,
+                "vm.max_map_count is {most} here, and torture makes at most {MOST_MAPPINGS} \
+                 mappings, so --mix count would not meet it: choose another mix, or lower it on \
+                 a machine of your own (sysctl vm.max_map_count=65530)"
+            );
+            each += most * MEMORY_OF_MAPPING;
+        }
+        let all = each.saturating_mul(self.processes as u64);
+        means::check_memory(usize::try_from(all)?)
+    }
+
+    /// Leads lives until there are enough, and reports. A divergence is kept in `save`.
+    fn lead(&self, save: OutputFile) -> Result<Report> {
         // Before there are threads, so that none of them gets any.
-        signals.thread_block()?;
-        let signals =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let requests = Requests::take()?;
         let start = Instant::now();
         let used = processor_time()?;
-        let led = thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.processes)
-                .map(|_| scope.spawn(|| self.work()))
-                .collect();
-            let interrupted = self.watch(&signals, start, || {
-                threads.iter().all(thread::ScopedJoinHandle::is_finished)
-            });
-            let mut led = Ok(interrupted);
-            for thread in threads {
-                match thread.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => led = Err(error),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            led
-        });
+        let led = self.lead_lives(&requests, start);
         let elapsed = start.elapsed();
         let used = processor_time()?.saturating_sub(used);
-        let interrupted = led?;
         let mut report = self.report(elapsed, used);
-        if interrupted {
+        if requests.is_asked() {
             report.notes.push("interrupted".to_owned());
         }
         let met = self.met.lock().take();
-        if let Some(met) = met {
-            self.shrink(&met, &mut report)?;
+        match met {
+            None => led?,
+            Some(met) => {
+                if let Err(error) = led {
+                    report
+                        .notes
+                        .push(format!("another life ended: {}", means::said(&error)));
+                }
+                let keeper = Keeper {
+                    system: &self.system,
+                    requests: &requests,
+                    notes: &mut report.notes,
+                };
+                report.divergence = Some(keeper.keep(met, save));
+            }
         }
         Ok(report)
     }
 
-    /// Shows progress until all threads are done or somebody wants an end; whether that was so.
-    fn watch(&self, signals: &SignalFd, start: Instant, is_done: impl Fn() -> bool) -> bool {
+    /// Leads lives, so many side by side as was asked for.
+    fn lead_lives(&self, requests: &Requests, start: Instant) -> Result<()> {
+        thread::scope(|scope| {
+            let mut threads = Vec::new();
+            let mut led = Ok(());
+            for _ in 0..self.processes {
+                let begun = thread::Builder::new().spawn_scoped(scope, || self.work());
+                match begun {
+                    Ok(thread) => threads.push(thread),
+                    Err(error) => {
+                        self.stop.store(true, Ordering::Relaxed);
+                        led = Err(means::not_started("a thread", error));
+                        break;
+                    }
+                }
+            }
+            self.watch(requests, start, || {
+                threads.iter().all(thread::ScopedJoinHandle::is_finished)
+            });
+            for thread in threads {
+                match thread.join() {
+                    Ok(worked) => led = led.and(worked),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            led
+        })
+    }
+
+    /// Shows progress until all threads are done; has them stop when somebody wants an end.
+    fn watch(&self, requests: &Requests, start: Instant, is_done: impl Fn() -> bool) {
         let mut progress = Progress::new();
-        let mut interrupted = false;
         while !is_done() {
             thread::sleep(Duration::from_millis(20));
-            if let Ok(Some(_)) = signals.read_signal() {
-                interrupted = true;
-                self.stop.store(true, Ordering::Relaxed);
-            }
-            if self.time.is_some_and(|time| start.elapsed() >= time) {
+            if requests.is_asked() || self.time.is_some_and(|time| start.elapsed() >= time) {
                 self.stop.store(true, Ordering::Relaxed);
             }
             let divergences = u64::from(self.met.lock().is_some());
@@ -202,7 +245,6 @@ impl Run {
             );
         }
         progress.finish();
-        interrupted
     }
 
     /// Leads one life after another.
@@ -255,13 +297,15 @@ impl Run {
         if !matches!(outcome, Outcome::Diverged(_)) {
             outcome = life.look()?;
         }
-        if matches!(outcome, Outcome::Diverged(_)) {
+        if let Outcome::Diverged(difference) = outcome {
+            means::check_spare()?;
             self.stop.store(true, Ordering::Relaxed);
             let met = Met {
                 life: number,
                 mix: self.mix.of_life(number),
                 conditions: sequence.conditions().clone(),
                 steps,
+                difference,
             };
             self.met.lock().get_or_insert(met);
         }
@@ -288,78 +332,6 @@ impl Run {
             divergence: None,
             notes: Vec::new(),
         }
-    }
-
-    /// Finds the shortest sequence, and keeps it.
-    fn shrink(&self, met: &Met, report: &mut Report) -> Result<()> {
-        let pool = Pool::open()?;
-        let stage = Stage {
-            pool: &pool,
-            system: &self.system,
-            conditions: &met.conditions,
-        };
-        let found = stage.shrink(&met.steps)?;
-        if found.is_none() {
-            report
-                .notes
-                .push("it does not happen again with the same calls".to_owned());
-        }
-        let steps = found.as_ref().map_or(&met.steps, |found| &found.steps);
-        let kept = self.keep(stage, steps)?;
-        let (found, trace) = match kept {
-            Some(found) => (Some(found), Some(self.save.clone())),
-            None => (found, None),
-        };
-        report.divergence = Some(shrunk(met, found, trace));
-        Ok(())
-    }
-
-    /// Records the sequence; what it ended with this time.
-    fn keep(&self, stage: Stage<'_>, steps: &[Step]) -> Result<Option<Found>> {
-        let found = stage.perform(steps, Recorder::create(&self.save)?)?;
-        if found.is_none() {
-            remove(&self.save);
-        }
-        Ok(found)
-    }
-}
-
-fn remove(path: &Path) {
-    // It was made a moment ago; if it is gone, so much the better.
-    let _ = std::fs::remove_file(path);
-}
-
-fn shrunk(met: &Met, found: Option<Found>, trace: Option<PathBuf>) -> Shrunk {
-    let (steps, divergence) = match found {
-        None => (met.steps.clone(), None),
-        Some(Found { steps, difference }) => (steps, Some(difference)),
-    };
-    let shown = steps.iter().map(ToString::to_string).collect();
-    let divergence = match divergence {
-        Some(difference) => Divergence {
-            process: difference.pid,
-            comparison: steps.len() as u64,
-            call: difference.call,
-            predicted: difference.predicted,
-            actual: difference.actual,
-            lines: difference.lines,
-        },
-        None => Divergence {
-            process: 0,
-            comparison: steps.len() as u64,
-            call: "the last of these".to_owned(),
-            predicted: "not the same twice".to_owned(),
-            actual: "not the same twice".to_owned(),
-            lines: Vec::new(),
-        },
-    };
-    Shrunk {
-        life: met.life,
-        mix: met.mix,
-        found_after: met.steps.len(),
-        steps: shown,
-        divergence,
-        trace,
     }
 }
 

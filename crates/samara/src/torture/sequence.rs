@@ -20,6 +20,8 @@ pub(crate) struct Sequence {
     weights: Weights,
     conditions: Conditions,
     next_child: u32,
+    /// How many mappings a process may have.
+    max_map_count: usize,
     /// What comes before what is drawn.
     first: Option<Action>,
     /// Calls that were drawn and not made, as the model does not know them.
@@ -31,14 +33,15 @@ impl Sequence {
     pub(crate) fn of_life((seed, number): (u64, u64), mix: Mix, system: &SystemFacts) -> Self {
         let mix = mix.of_life(number);
         let mut rng = Rng::of_life(seed, number);
-        let most = usize::try_from(system.max_map_count).unwrap_or(usize::MAX);
-        let full = most.saturating_sub(rng.below(8) as usize);
+        let max_map_count = usize::try_from(system.max_map_count).unwrap_or(usize::MAX);
+        let full = max_map_count.saturating_sub(rng.below(8) as usize);
         Self {
             first: (mix == Mix::Count).then_some(Action::Fill(full)),
             conditions: Conditions::draw(&mut rng, mix),
             rng,
             weights: mix.weights(),
             next_child: 1,
+            max_map_count,
             not_modelled: BTreeSet::new(),
         }
     }
@@ -68,8 +71,9 @@ impl Sequence {
             fork,
             exit,
             limit,
+            fill,
         } = self.weights;
-        let weights = groups.into_iter().chain([fork, exit, limit]);
+        let weights = groups.into_iter().chain([fork, exit, limit, fill]);
         let drawn = self.rng.weighted(weights);
         let action = match Group::ALL.get(drawn) {
             Some(&group) => Action::Call(self.call(life, by, group)?),
@@ -77,7 +81,8 @@ impl Sequence {
                 0 => self.fork(life)?,
                 1 if by != 0 => Action::Exit,
                 1 => return None,
-                _ => self.limit(life, by)?,
+                2 => self.limit(life, by)?,
+                _ => self.fill(life)?,
             },
         };
         Some(Step { by, action })
@@ -108,6 +113,14 @@ impl Sequence {
         let child = self.next_child;
         self.next_child += 1;
         Some(Action::Fork(child))
+    }
+
+    /// Mappings up to one of the last numbers that may be.
+    fn fill(&mut self, life: &Life) -> Option<Action> {
+        let full = self
+            .max_map_count
+            .saturating_sub(self.rng.below(4) as usize);
+        (life.peak_vmas() < full).then_some(Action::Fill(full))
     }
 
     /// A limit near what is used.

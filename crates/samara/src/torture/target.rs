@@ -1,17 +1,17 @@
 //! The tortured processes seen from outside: one that was started, and those it forked.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl, posix_fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
@@ -19,6 +19,7 @@ use super::executor::{FIRST_DESCRIPTOR, MESSAGES, MOST_DESCRIPTORS, PAYLOAD_WORD
 use super::kinds;
 use crate::decode::{self, AnonymousNames, Request};
 use crate::kernel::HeldSegment;
+use crate::means;
 use crate::ptrace::{Registers, Tid};
 
 /// How many processes one family may have at once.
@@ -29,7 +30,8 @@ const SOCKETS: usize = 32;
 /// However long a call takes, no answer for so long means that there is none.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The length of each file that can be mapped.
-pub(crate) const FILE_LEN: u64 = 8 << 20;
+pub(crate) const FILE_LEN: u64 = FILE_MIB << 20;
+const FILE_MIB: u64 = 8;
 
 /// A system call as the executor makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,21 +112,21 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// If there is no directory for temporary files.
+    /// If there is no directory for temporary files, or no room in it; if limits leave no room.
     pub(crate) fn open() -> Result<Self> {
+        const AGAIN: &str = "cannot open a file once more";
         let both = || OpenOptions::new().read(true).write(true).clone();
         let regular = unlinked_file()?;
         let again =
             |options: &OpenOptions| options.open(format!("/proc/self/fd/{}", regular.as_raw_fd()));
-        let memory: OwnedFd = memfd_create(c"torture", MFdFlags::MFD_CLOEXEC)?;
-        let memory = File::from(memory);
-        memory.set_len(FILE_LEN)?;
+        let memory = file_in_memory(c"torture", MFdFlags::MFD_CLOEXEC)?;
         let zero = both().open("/dev/zero").context("cannot open /dev/zero")?;
         let (reading, writing) = (
-            again(OpenOptions::new().read(true))?,
-            again(OpenOptions::new().write(true))?,
+            again(OpenOptions::new().read(true)).context(AGAIN)?,
+            again(OpenOptions::new().write(true)).context(AGAIN)?,
         );
-        let (second, duplicate) = (again(&both())?, regular.try_clone()?);
+        let second = again(&both()).context(AGAIN)?;
+        let duplicate = regular.try_clone().context(AGAIN)?;
         let directory = File::open("/").context("cannot open /")?;
         let sealed = sealed_file()?;
         let other = [
@@ -135,7 +137,7 @@ impl Pool {
             (Purpose::Memory, memory.into()),
         ];
         files.extend(other.map(|file| (Purpose::Other, file.into())));
-        let segments = kinds::hold_segments().context("cannot make System V segments")?;
+        let segments = kinds::hold_segments()?;
         Ok(Self { files, segments })
     }
 
@@ -150,30 +152,44 @@ impl Pool {
     }
 }
 
+/// A file in memory.
+fn file_in_memory(name: &CStr, flags: MFdFlags) -> Result<File> {
+    let made = || -> io::Result<File> {
+        let file = File::from(memfd_create(name, flags)?);
+        file.set_len(FILE_LEN)?;
+        Ok(file)
+    };
+    made().with_context(|| format!("cannot make a file of {FILE_MIB} MiB in memory"))
+}
+
 /// A file in memory that may not be written through new mappings.
 fn sealed_file() -> Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let file = File::from(memfd_create(c"sealed", flags)?);
-    file.set_len(FILE_LEN)?;
+    let file = file_in_memory(c"sealed", flags)?;
     fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_FUTURE_WRITE))?;
     Ok(file)
 }
 
-/// A file on a disk that has no name any more.
+/// A file on a disk that has no name any more. The disk has room for all of it: otherwise a page
+/// could not be written later, and the kernel would refuse what the model says it does.
 fn unlinked_file() -> Result<File> {
-    let path = || -> PathBuf {
-        let name = format!("samara-torture-{}", std::process::id());
-        std::env::temp_dir().join(name)
-    };
+    let directory = std::env::temp_dir();
+    let path = directory.join(format!("samara-torture-{}", std::process::id()));
+    let shown = directory.display();
     // Threads of one run take turns in a moment; another process has another number.
     static NAMES: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
     let _held = NAMES.lock();
-    let path = path();
     let mut options = OpenOptions::new();
     let file = options.read(true).write(true).create_new(true).open(&path);
-    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
-    fs::remove_file(&path)?;
-    file.set_len(FILE_LEN)?;
+    let file = file.with_context(|| {
+        format!("cannot create a file in {shown} (another directory can be named by TMPDIR)")
+    })?;
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    posix_fallocate(&file, 0, FILE_LEN.cast_signed()).with_context(|| {
+        format!(
+            "cannot reserve {FILE_MIB} MiB in {shown} (another directory can be named by TMPDIR)"
+        )
+    })?;
     Ok(file)
 }
 
@@ -201,12 +217,12 @@ impl Target {
     ///
     /// If it does not start.
     pub(crate) fn start(pool: &Pool) -> Result<(Self, Member)> {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..SOCKETS {
-            let (our, their) = UnixStream::pair()?;
+        let pairs = (0..SOCKETS).map(|_| UnixStream::pair());
+        let pairs: io::Result<Vec<_>> = pairs.collect();
+        let pairs = pairs.context("cannot make the sockets to a process to torture")?;
+        let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        for our in &ours {
             our.set_read_timeout(Some(PATIENCE))?;
-            ours.push(our);
-            theirs.push(OwnedFd::from(their));
         }
         // Nothing of the environment and the place of this program shall move its stack.
         let child = Command::new("/proc/self/exe")
@@ -217,34 +233,35 @@ impl Target {
             .current_dir("/")
             // What a terminal sends to us is not for it.
             .process_group(0)
-            .stdin(Stdio::from(theirs[0].try_clone()?))
+            .stdin(Stdio::from(OwnedFd::from(theirs[0].try_clone()?)))
             .stdout(Stdio::null())
             .spawn()
-            .context("cannot start a process to torture")?;
-        let mut handed: Vec<i32> = theirs.iter().map(AsRawFd::as_raw_fd).collect();
-        handed.extend(pool.iter().map(|(_, file)| file.as_raw_fd()));
-        ensure!(handed.len() <= MOST_DESCRIPTORS, "too many descriptors");
-        let rights = [ControlMessage::ScmRights(&handed)];
-        sendmsg::<()>(
-            ours[0].as_raw_fd(),
-            &[IoSlice::new(b"!")],
-            &rights,
-            MsgFlags::empty(),
-            None,
-        )?;
-        let member = Member {
-            pid: Tid::try_from(child.id()).context("a process id is no number")?,
-            channel: 0,
-        };
+            .map_err(|error| means::not_started("a process to torture", error))?;
+        // From here on it ends with this value.
+        let pid = child.id();
         let mut target = Self {
             child,
             sockets: ours,
             unused: 1,
             alive: 1,
         };
+        let mut handed: Vec<i32> = theirs.iter().map(AsRawFd::as_raw_fd).collect();
+        handed.extend(pool.iter().map(|(_, file)| file.as_raw_fd()));
+        ensure!(handed.len() <= MOST_DESCRIPTORS, "too many descriptors");
+        let rights = [ControlMessage::ScmRights(&handed)];
+        let socket = target.sockets[0].as_raw_fd();
+        let word = [IoSlice::new(b"!")];
+        sendmsg::<()>(socket, &word, &rights, MsgFlags::empty(), None)
+            .context("cannot hand files to a process to torture")?;
+        // While these are open here nobody would hear that the process ended.
+        drop(theirs);
+        let member = Member {
+            pid: Tid::try_from(pid).context("a process id is no number")?,
+            channel: 0,
+        };
         // An answer shows that it is in its loop.
         let answer = target.call(&member, &Raw::new(libc::SYS_getpid, []));
-        let answer = answer.context("the process to torture ended at once")?;
+        let answer = answer.context("a process to torture ended at once; it may have said why")?;
         ensure!(
             answer == i64::from(member.pid),
             "the process to torture does not know itself"

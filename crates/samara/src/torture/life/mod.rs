@@ -64,6 +64,8 @@ pub(crate) struct Life {
     watch: Watch,
     seen: Seen,
     grounds: Grounds,
+    /// Where many mappings are made next.
+    next_filled: u64,
     kinds: Kinds,
 }
 
@@ -111,6 +113,7 @@ impl Life {
             watch: Watch::Now,
             seen: Seen::default(),
             grounds: Grounds::default(),
+            next_filled: FILLED,
             kinds: Kinds::default(),
         };
         let place = life.place(0);
@@ -157,13 +160,9 @@ impl Life {
         Ok(Outcome::Same(CallKind::Fork))
     }
 
-    /// Completes the recording.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be written.
-    pub(crate) fn finish(self) -> Result<()> {
-        self.recorder.finish()
+    /// Ends it; what was recorded is to be completed.
+    pub(crate) fn into_recorder(self) -> Recorder {
+        self.recorder
     }
 
     /// The processes that are alive, by their numbers.
@@ -262,11 +261,15 @@ impl Life {
     fn fill(&mut self, index: usize, count: usize) -> Result<Outcome> {
         let mm = self.sides[index].mm();
         let missing = count.saturating_sub(self.mirror.vma_count(mm)) as u64;
-        if missing == 0 {
+        let space = self.mirror.space(mm).context("a process without a model")?;
+        if missing == 0 || !guard::allows_filling(space, &self.grounds, missing) {
             return Ok(Outcome::Skipped);
         }
-        self.grounds.filled = missing;
-        for raws in filling(missing).chunks(64) {
+        self.grounds.filled = self.grounds.filled.max(missing);
+        let start = self.next_filled;
+        // A page between keeps what is filled later from joining.
+        self.next_filled += (missing + 1) * PAGE_SIZE;
+        for raws in filling(start, missing).chunks(64) {
             let results = self.target.calls(&self.sides[index].member, raws);
             let results = results.context("a process to torture ended")?;
             for (raw, result) in raws.iter().zip(results) {
@@ -380,7 +383,11 @@ impl Life {
             .context("a process to torture ended")?;
         let member = match forked {
             None => return Ok(Outcome::Skipped),
-            Some(Err(result)) => bail!("the kernel refuses a fork: {}", result_text(result)),
+            Some(Err(result)) => bail!(
+                "the kernel refuses a fork: {}; the limits of processes (`ulimit -u`, for the user \
+                 nobody, too) and memory are to leave room for a few",
+                result_text(result)
+            ),
             Some(Ok(member)) => member,
         };
         let eyes = Eyes::open(member.pid)?;
@@ -513,11 +520,11 @@ impl Life {
 }
 
 /// The calls that make so many mappings: one, and every second page of it readable.
-fn filling(pages: u64) -> Vec<Raw> {
+fn filling(start: u64, pages: u64) -> Vec<Raw> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
-    let whole = [FILLED, pages * PAGE_SIZE, 0, flags, u64::MAX, 0];
+    let whole = [start, pages * PAGE_SIZE, 0, flags, u64::MAX, 0];
     let every_second = (1..pages).step_by(2).map(|page| {
-        let addr = FILLED + page * PAGE_SIZE;
+        let addr = start + page * PAGE_SIZE;
         Raw::new(libc::SYS_mprotect, [addr, PAGE_SIZE, PROT_READ])
     });
     let all = [Raw::new(libc::SYS_mmap, whole)].into_iter();
