@@ -32,6 +32,8 @@ const PAGE: usize = 4096;
 const RW: c_int = PROT_READ | PROT_WRITE;
 const ANON: c_int = MAP_PRIVATE | MAP_ANONYMOUS;
 
+#[path = "own_programs/hidden.rs"]
+mod hidden;
 #[path = "own_programs/kinds.rs"]
 mod kinds;
 
@@ -53,6 +55,14 @@ const PROGRAMS: &[Program] = &[
     (
         "a_mask_longer_than_a_page_is_refused",
         kinds::a_mask_longer_than_a_page_is_refused,
+    ),
+    (
+        "rights_given_up_count_from_the_next_call_on",
+        hidden::rights_given_up_count_from_the_next_call_on,
+    ),
+    (
+        "markers_are_no_written_pages",
+        hidden::markers_are_no_written_pages,
     ),
     ("forks", forks),
     ("threads", threads),

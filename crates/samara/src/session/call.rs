@@ -101,9 +101,10 @@ impl Session {
             // Another thread may have written, or a stack grown, after the kernel was asked.
             self.mirror.replace(mm, before);
             self.late = None;
-            // Or somebody else changed a setting or a limit.
+            // Or somebody else changed a setting or a limit, or the thread its rights.
             self.learn_system(result);
             self.learn_limits(place);
+            self.learn_capabilities(place);
             self.learn_stacks(mm);
             self.learn_closed(mm);
             self.learn_writes(mm, &near);

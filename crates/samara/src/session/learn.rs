@@ -42,6 +42,11 @@ impl Session {
                 (kernel_start < start).then_some(kernel_start)
             })
             .collect();
+        if !grown.is_empty() {
+            // A locked one may have needed a right.
+            let tid = space.tid;
+            self.learn_capabilities(Place { tid, mm });
+        }
         for &addr in &grown {
             self.verdict.learned.stack_growths += 1;
             self.learn(&Event::Write { mm, addr });
@@ -62,9 +67,14 @@ impl Session {
             Call::Process(call) => call.sets_addresses(),
             _ => false,
         };
-        if !asks {
-            return;
+        if asks {
+            self.learn_capabilities(place);
         }
+    }
+
+    /// Reads the rights of a thread again: nothing that the tracer stops at changes them, so any
+    /// call may be the first to show that they are others.
+    pub(super) fn learn_capabilities(&mut self, place: Place) {
         if let Ok(capabilities) = facts::capabilities(place.tid)
             && self.mirror.capabilities(place.mm) != Some(capabilities)
         {

@@ -1,0 +1,115 @@
+//! Programs in which calls depend on what no line of `/proc` says outright: rights given up or
+//! taken back between calls, markers in the place of pages.
+
+use libc::{MADV_DODUMP, MADV_DONTDUMP, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ, c_int};
+
+use super::kinds::{UNWATCH, WATCH, userfaultfd};
+use super::{ANON, PAGE, RW, advise, in_child, map, map_at, page, protect, remap, unmap, write};
+
+const GUARD_INSTALL: c_int = 102;
+const GUARD_REMOVE: c_int = 103;
+
+fn limit_locks(pages: usize) {
+    let bytes = (pages * PAGE) as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}
+
+/// Goes on as a user without rights; one that has none goes on as it is. With `saved` as the saved
+/// user the rights can be taken back.
+fn give_up_rights(saved: libc::uid_t) {
+    const NOBODY: libc::uid_t = 65_534;
+    unsafe { libc::setresuid(NOBODY, NOBODY, saved) };
+}
+
+/// What is locked may exceed its limit with a right only, which a program can give up without a
+/// call on memory; it counts from the next one on, whichever that is.
+pub(super) fn rights_given_up_count_from_the_next_call_on() {
+    const NOBODY: libc::uid_t = 65_534;
+    let lock_all = || unsafe { libc::mlockall(libc::MCL_FUTURE) };
+    let brk = |by: usize| unsafe {
+        let now = libc::syscall(libc::SYS_brk, 0) as usize;
+        libc::syscall(libc::SYS_brk, now + by * PAGE);
+    };
+    let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 200 * PAGE, 0o666) };
+    let low = 0x1000 as *mut u8;
+    let calls: [&dyn Fn(*mut u8); 6] = [
+        &|_| _ = map(200 * PAGE, RW, ANON),
+        &|_| brk(200),
+        &|_| _ = unsafe { libc::shmat(segment, std::ptr::null(), 0) },
+        &|_| _ = map_at(low, PAGE, RW),
+        &|locked| _ = remap(locked, 40 * PAGE, 150 * PAGE, libc::MREMAP_MAYMOVE, low),
+        &|locked| {
+            let fixed = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            remap(locked, PAGE, PAGE, fixed, low);
+        },
+    ];
+    for call in calls {
+        in_child(|| {
+            limit_locks(100);
+            let locked = map(40 * PAGE, RW, ANON);
+            unsafe { libc::mlock(locked.cast(), 40 * PAGE) };
+            lock_all();
+            give_up_rights(NOBODY);
+            call(locked);
+        });
+    }
+    unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
+    in_child(|| {
+        limit_locks(100);
+        let stack = page(map(300 * PAGE, PROT_NONE, ANON), 290);
+        let flags = ANON | MAP_FIXED | libc::MAP_GROWSDOWN | libc::MAP_LOCKED;
+        unsafe { libc::mmap(stack.cast(), 2 * PAGE, RW, flags, -1, 0) };
+        give_up_rights(0);
+        map(200 * PAGE, RW, ANON | libc::MAP_LOCKED);
+        unsafe { libc::setresuid(NOBODY, 0, 0) };
+        unmap(stack.wrapping_sub(200 * PAGE), 199 * PAGE);
+        write(stack.wrapping_sub(150 * PAGE));
+    });
+}
+
+/// A guard and the mark of a userfaultfd stand where a page would be, and are none: the mapping of a
+/// file that has only those was never written, and merges like that.
+pub(super) fn markers_are_no_written_pages() {
+    let memory = unsafe { libc::memfd_create(c"markers".as_ptr(), 0) };
+    unsafe { libc::ftruncate(memory, 64 * PAGE as i64) };
+    let room = map(64 * PAGE, PROT_NONE, ANON);
+    let file = |number: usize, pages: usize| unsafe {
+        let (at, offset) = (page(room, number), (number * PAGE) as i64);
+        let flags = MAP_PRIVATE | MAP_FIXED;
+        libc::mmap(at.cast(), pages * PAGE, PROT_READ, flags, memory, offset);
+        at
+    };
+    let guarded = file(2, 5);
+    advise(guarded, 2 * PAGE, MADV_DONTDUMP);
+    advise(guarded, 5 * PAGE, GUARD_INSTALL);
+    advise(guarded, 2 * PAGE, MADV_DODUMP);
+    let mixed = file(10, 4);
+    protect(page(mixed, 1), PAGE, RW);
+    write(page(mixed, 1));
+    advise(mixed, PAGE, GUARD_INSTALL);
+    protect(page(mixed, 1), PAGE, PROT_READ);
+    advise(mixed, 4 * PAGE, GUARD_REMOVE);
+    let watcher = userfaultfd(0);
+    if watcher >= 0 {
+        const UFFDIO_WRITEPROTECT: libc::Ioctl = 0xc018_aa06;
+        const WP: u64 = 2;
+        let watched = file(20, 5);
+        let mut words = [watched.addr() as u64, 2 * PAGE as u64, WP, 0];
+        unsafe { libc::ioctl(watcher, WATCH, words.as_mut_ptr()) };
+        let mut words = [watched.addr() as u64, 2 * PAGE as u64, 1];
+        unsafe { libc::ioctl(watcher, UFFDIO_WRITEPROTECT, words.as_mut_ptr()) };
+        protect(page(watched, 1), PAGE, PROT_NONE);
+        protect(page(watched, 1), PAGE, PROT_READ);
+        let mut words = [watched.addr() as u64, 2 * PAGE as u64];
+        unsafe { libc::ioctl(watcher, UNWATCH, words.as_mut_ptr()) };
+    }
+    // Anonymous memory is prepared for pages when it gets a guard.
+    let anonymous = map_at(page(room, 40), 4 * PAGE, RW);
+    advise(anonymous, PAGE, GUARD_INSTALL);
+    protect(anonymous, 2 * PAGE, PROT_READ);
+    in_child(|| _ = protect(room, 64 * PAGE, PROT_READ));
+}
