@@ -227,15 +227,12 @@ impl<P: PageSide> AddressSpace<P> {
                 return Err(Errno::EINVAL);
             }
             let end = vma.end().min(range.end);
-            if is_write || self.reads_own_page(&vma, at..end) {
-                self.prepare_anon(&vma)?;
-            }
             let access = if is_write {
                 Access::Write
             } else {
                 Access::Read
             };
-            self.bring_in(&vma, at..end, access)?;
+            self.prepare_and_bring_in(&vma, at..end, access)?;
             at = end;
         }
         Ok(())

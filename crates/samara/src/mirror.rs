@@ -111,6 +111,10 @@ impl Mirror {
                 };
                 space.set_layout(layout);
             }
+            Event::MissingPage { mm, addr } => {
+                let space = &mut self.mirrored_mut(*mm)?.space;
+                space.set_missing_page(Some(*addr));
+            }
             Event::Write { mm, addr } => self.write(*mm, *addr)?,
             Event::SharedInode { mm, addr, facts } => self.shared_inode(*mm, *addr, facts)?,
             Event::Call { mm, call, .. } => {
@@ -304,6 +308,15 @@ impl Mirror {
 
     /// Carries a call out on the model: what it returns, negative for an error number.
     pub(crate) fn call(&mut self, mm: MmId, call: &Call) -> Option<i64> {
+        let result = self.carry_out(mm, call);
+        if let Some(mirrored) = self.spaces.get_mut(&mm) {
+            // It was known for this call.
+            mirrored.space.set_missing_page(None);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, mm: MmId, call: &Call) -> Option<i64> {
         let request = self.mmap_request(call);
         let space = &mut self.spaces.get_mut(&mm)?.space;
         let address = |result: Result<u64, maple_mm::Errno>| match result {
@@ -556,6 +569,26 @@ impl Mirror {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// The ranges that `call`, which has just been carried out, was to bring in.
+    pub(crate) fn brought_in(&self, mm: MmId, call: &Call) -> Vec<(u64, u64)> {
+        let lazy = match call {
+            Call::Madvise { .. } => VmFlags::empty(),
+            _ => VmFlags::LOCKONFAULT,
+        };
+        let never = VmFlags::IO | VmFlags::PFNMAP | lazy;
+        let Some(&range) = call.ranges(None).first() else {
+            return Vec::new();
+        };
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        space
+            .vmas_in(range.0..range.1)
+            .filter(|vma| !vma.flags().intersects(never) && vma.flags().intersects(VmFlags::ACCESS))
+            .map(|vma| (vma.start().max(range.0), vma.end().min(range.1)))
+            .collect()
     }
 
     /// The ranges of mappings that grow downwards.

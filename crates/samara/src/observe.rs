@@ -73,6 +73,14 @@ fn first_swapped_page(handles: &Handles, start: u64, end: u64) -> std::io::Resul
     Ok(None)
 }
 
+/// The first page of `ranges` that is not there.
+pub(crate) fn first_missing_page(handles: &Handles, ranges: &[(u64, u64)]) -> Option<u64> {
+    let is_missing = |entry: Entry| !entry.is_present();
+    ranges
+        .iter()
+        .find_map(|&range| first_in_table(handles, range, is_missing))
+}
+
 /// Whether there is a guard in `start..end` (`MADV_GUARD_INSTALL`).
 pub(crate) fn is_guarded(handles: &Handles, (start, end): (u64, u64)) -> bool {
     let mut at = start;
@@ -106,6 +114,10 @@ impl Entry {
         self.0 >> bit & 1 != 0
     }
 
+    const fn is_present(self) -> bool {
+        self.has(63)
+    }
+
     const fn is_guard(self) -> bool {
         self.has(62) && self.has(58)
     }
@@ -118,7 +130,7 @@ impl Entry {
 
     const fn is_private(self) -> bool {
         let is_marker = self.is_guard() || self.is_watch();
-        (self.has(63) || self.has(62)) && !self.has(61) && !is_marker
+        (self.is_present() || self.has(62)) && !self.has(61) && !is_marker
     }
 }
 

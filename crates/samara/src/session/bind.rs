@@ -1,6 +1,6 @@
 //! What a call's arguments stand for: descriptors, segments, userfaultfds.
 
-use super::Session;
+use super::{Session, Unbound};
 use crate::call::{Call, CallFile};
 use crate::decode;
 use crate::engine::{MmId, Place};
@@ -22,13 +22,13 @@ impl Session {
         place: Place,
         call: Call,
         fd: Option<i32>,
-    ) -> Result<Call, &'static str> {
+    ) -> Result<Call, Unbound> {
         match (call, fd) {
-            (Call::Mmap { .. }, Some(fd)) => self.bind_file(place, call, fd),
+            (Call::Mmap { .. }, Some(fd)) => Ok(self.bind_file(place, call, fd)?),
             (Call::Mmap { flags, .. }, None)
                 if decode::takes_huge_pages(flags) && !self.lacks_huge_pages() =>
             {
-                Err("mmap(MAP_HUGETLB) of a pool that others take from")
+                Err("mmap(MAP_HUGETLB) of a pool that others take from".into())
             }
             (
                 Call::Shmat {
@@ -48,7 +48,7 @@ impl Session {
                 self.bind_watcher(place, call, fd)
             }
             (Call::Mbind { .. } | Call::SetHomeNode { .. }, _) => {
-                segments::with_nodes(place.tid, call)
+                Ok(segments::with_nodes(place.tid, call)?)
             }
             (Call::RemapFilePages { .. } | Call::Madvise { .. }, _) => {
                 self.learn_seals(&call);
@@ -128,16 +128,18 @@ impl Session {
         }
     }
 
-    fn bind_watcher(&mut self, place: Place, call: Call, fd: i32) -> Result<Call, &'static str> {
+    fn bind_watcher(&mut self, place: Place, call: Call, fd: i32) -> Result<Call, Unbound> {
         let watcher = segments::watcher(place.tid, fd)?;
+        let mut elsewhere = None;
         if let Some(watcher) = watcher {
             // Who inherits one watches the memory of the process that made it.
-            let watched = *self.watchers.entry(watcher.id).or_insert(place.mm);
+            let maker = self.makers.get(&watcher.id).copied().unwrap_or(place.mm);
+            let watched = *self.watchers.entry(watcher.id).or_insert(maker);
             if watched != place.mm {
-                return Err("ioctl(UFFDIO_REGISTER) for another process");
+                elsewhere = Some(watched);
             }
         }
-        Ok(match call {
+        let call = match call {
             Call::UffdRegister {
                 start, len, mode, ..
             } => Call::UffdRegister {
@@ -152,7 +154,19 @@ impl Session {
                 watcher,
             },
             call => call,
-        })
+        };
+        match elsewhere {
+            Some(mm) => Err(Unbound::Elsewhere(mm, call)),
+            None => Ok(call),
+        }
+    }
+
+    /// Remembers who made the userfaultfd that a call has returned.
+    pub(super) fn learn_maker(&mut self, place: Place, result: i64) {
+        let fd = i32::try_from(result).ok();
+        if let Some(id) = fd.and_then(|fd| segments::userfault_inode(place.tid, fd)) {
+            self.makers.insert(id, place.mm);
+        }
     }
 
     /// Tells the model of userfaultfds that nobody has open any more. Says whether there were any.

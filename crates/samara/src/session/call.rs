@@ -27,7 +27,7 @@ pub(super) struct Compared {
 }
 
 impl Session {
-    fn predict(&mut self, mm: MmId, call: Call) -> Option<UnderWay> {
+    pub(super) fn predict(&mut self, mm: MmId, call: Call) -> Option<UnderWay> {
         /// News can lead to other neighbours, whose writes are news again.
         const ROUNDS: usize = 4;
         let mut asked = BTreeSet::new();
@@ -96,6 +96,16 @@ impl Session {
         }
         self.late = None;
         self.learn_identity(mm, &call, result);
+        let mut before = before;
+        if let Some(addr) = self.missing_page(mm, &call, result) {
+            self.mirror.replace(mm, before);
+            self.learn(&Event::MissingPage { mm, addr });
+            let Some(again) = self.mirror.save(mm) else {
+                return;
+            };
+            before = again;
+            predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
+        }
         let mut seen = self.compare(mm, &near);
         if predicted != result || seen.is_different() {
             // Another thread may have written, or a stack grown, after the kernel was asked.

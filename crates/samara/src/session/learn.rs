@@ -131,6 +131,25 @@ impl Session {
         }
     }
 
+    /// Where a call that has failed for want of a page did not find it.
+    pub(super) fn missing_page(&self, mm: MmId, call: &Call, result: i64) -> Option<u64> {
+        let errno = i32::try_from(result).ok()?.checked_neg()?;
+        let is_refused = match *call {
+            Call::Mlock { .. } | Call::Mlock2 { .. } => errno == libc::ENOMEM,
+            Call::Madvise { advice, .. } => {
+                let populates =
+                    matches!(advice, libc::MADV_POPULATE_READ | libc::MADV_POPULATE_WRITE);
+                populates && errno == libc::EFAULT
+            }
+            _ => false,
+        };
+        if !is_refused {
+            return None;
+        }
+        let handles = &self.spaces.get(&mm)?.handles;
+        observe::first_missing_page(handles, &self.mirror.brought_in(mm, call))
+    }
+
     /// Reads again what all others were promised, where that counts: before a call, for the
     /// kernel's sum has the call in it later.
     pub(super) fn learn_promises(&mut self) {

@@ -113,3 +113,90 @@ pub(super) fn markers_are_no_written_pages() {
     protect(anonymous, 2 * PAGE, PROT_READ);
     in_child(|| _ = protect(room, 64 * PAGE, PROT_READ));
 }
+
+/// What is locked stays locked where a page cannot be brought in, and what lies behind that page
+/// is not written.
+pub(super) fn locks_stop_at_a_page_that_cannot_be_had() {
+    let lock = |at: *mut u8, pages: usize, flags: libc::c_uint| unsafe {
+        libc::mlock2(at.cast(), pages * PAGE, flags)
+    };
+    let unlock = |at: *mut u8, pages: usize| unsafe { libc::munlock(at.cast(), pages * PAGE) };
+    let memory = unsafe { libc::memfd_create(c"short".as_ptr(), 0) };
+    unsafe { libc::ftruncate(memory, 3 * PAGE as i64) };
+    let room = map(64 * PAGE, PROT_NONE, ANON);
+    let file = |number: usize, pages: usize, kind: c_int| unsafe {
+        let at = page(room, number);
+        libc::mmap(at.cast(), pages * PAGE, RW, kind | MAP_FIXED, memory, 0);
+        at
+    };
+    // Behind the end of the file, the next mapping stays unwritten: read-only, it merges.
+    let shared = file(2, 8, libc::MAP_SHARED);
+    let behind = map_at(page(room, 10), 4 * PAGE, RW);
+    lock(shared, 12, 0);
+    protect(behind, 2 * PAGE, PROT_READ);
+    protect(behind, 4 * PAGE, PROT_READ);
+    unlock(shared, 12);
+    let guarded = map_at(page(room, 20), 8 * PAGE, RW);
+    advise(page(guarded, 3), PAGE, GUARD_INSTALL);
+    lock(guarded, 8, 0);
+    lock(guarded, 8, libc::MLOCK_ONFAULT);
+    unlock(guarded, 8);
+    let private = file(30, 4, MAP_PRIVATE);
+    advise(private, PAGE, GUARD_INSTALL);
+    lock(private, 4, 0);
+    protect(private, 4 * PAGE, PROT_READ);
+    unlock(private, 4);
+    for advice in [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE] {
+        advise(guarded, 8 * PAGE, advice);
+        advise(shared, 8 * PAGE, advice);
+    }
+    // Memory that is never locked is brought in all the same.
+    const DROPPABLE: c_int = 8;
+    let at = page(room, 50);
+    let flags = DROPPABLE | libc::MAP_ANONYMOUS | MAP_FIXED;
+    unsafe { libc::mmap(at.cast(), 4 * PAGE, RW, flags, -1, 0) };
+    advise(page(at, 2), PAGE, GUARD_INSTALL);
+    lock(at, 4, libc::MLOCK_ONFAULT);
+    unsafe { libc::mlockall(libc::MCL_CURRENT) };
+    unsafe { libc::munlockall() };
+}
+
+/// A userfaultfd watches the memory of the process that made it, whoever uses it.
+pub(super) fn a_childs_watch_is_its_parents() {
+    const WP: u64 = 2;
+    let watcher = userfaultfd(0);
+    if watcher < 0 {
+        return;
+    }
+    let ask = |request: libc::Ioctl, at: *mut u8, pages: usize| unsafe {
+        let mut words = [at.addr() as u64, (pages * PAGE) as u64, WP, 0];
+        libc::ioctl(watcher, request, words.as_mut_ptr())
+    };
+    let room = map_at(page(map(16 * PAGE, PROT_NONE, ANON), 4), 8 * PAGE, RW);
+    in_child(|| {
+        ask(WATCH, page(room, 2), 2);
+        map(PAGE, RW, ANON);
+    });
+    ask(WATCH, page(room, 4), 2);
+    protect(page(room, 3), 2 * PAGE, PROT_READ);
+    protect(page(room, 3), 2 * PAGE, RW);
+    in_child(|| _ = ask(UNWATCH, page(room, 5), 1));
+    unsafe { libc::close(watcher) };
+    map(PAGE, PROT_READ, ANON);
+}
+
+/// How `secret_memory` is counted.
+pub(super) fn passed_over() -> &'static str {
+    match unsafe { libc::syscall(libc::SYS_memfd_secret, 0) } {
+        -1 => "none",
+        _ => "mmap of a memfd_secret file 1",
+    }
+}
+
+/// Secret memory is locked and never dumped without being asked to.
+pub(super) fn secret_memory() {
+    let file = unsafe { libc::syscall(libc::SYS_memfd_secret, 0) } as c_int;
+    unsafe { libc::ftruncate(file, 8 * PAGE as i64) };
+    super::map_file(file, 8 * PAGE, RW, libc::MAP_SHARED, 0);
+    map(2 * PAGE, RW, ANON);
+}
