@@ -1,6 +1,6 @@
 //! What a call's arguments stand for: descriptors, segments, userfaultfds.
 
-use super::{Session, Unbound};
+use super::{Bound, Session};
 use crate::call::{Call, CallFile};
 use crate::decode;
 use crate::engine::{MmId, Place};
@@ -22,13 +22,14 @@ impl Session {
         place: Place,
         call: Call,
         fd: Option<i32>,
-    ) -> Result<Call, Unbound> {
-        match (call, fd) {
-            (Call::Mmap { .. }, Some(fd)) => Ok(self.bind_file(place, call, fd)?),
+    ) -> Result<Bound, &'static str> {
+        let mm = place.mm;
+        let call = match (call, fd) {
+            (Call::Mmap { .. }, Some(fd)) => self.bind_file(place, call, fd)?,
             (Call::Mmap { flags, .. }, None)
                 if decode::takes_huge_pages(flags) && !self.lacks_huge_pages() =>
             {
-                Err("mmap(MAP_HUGETLB) of a pool that others take from".into())
+                return Err("mmap(MAP_HUGETLB) of a pool that others take from");
             }
             (
                 Call::Shmat {
@@ -37,25 +38,26 @@ impl Session {
                 _,
             ) => {
                 let segment = segments::segment(place.tid, id)?;
-                Ok(Call::Shmat {
+                Call::Shmat {
                     id,
                     addr,
                     flags,
                     segment,
-                })
+                }
             }
             (Call::UffdRegister { .. } | Call::UffdUnregister { .. }, Some(fd)) => {
-                self.bind_watcher(place, call, fd)
+                return self.bind_watcher(place, call, fd);
             }
             (Call::Mbind { .. } | Call::SetHomeNode { .. }, _) => {
-                Ok(segments::with_nodes(place.tid, call)?)
+                segments::with_nodes(place.tid, call)?
             }
             (Call::RemapFilePages { .. } | Call::Madvise { .. }, _) => {
                 self.learn_seals(&call);
-                Ok(call)
+                call
             }
-            _ => Ok(call),
-        }
+            _ => call,
+        };
+        Ok(Bound { call, mm })
     }
 
     /// Whether the machine has no huge pages, in use or not, and makes none: then nobody is promised
@@ -128,17 +130,13 @@ impl Session {
         }
     }
 
-    fn bind_watcher(&mut self, place: Place, call: Call, fd: i32) -> Result<Call, Unbound> {
+    fn bind_watcher(&mut self, place: Place, call: Call, fd: i32) -> Result<Bound, &'static str> {
         let watcher = segments::watcher(place.tid, fd)?;
-        let mut elsewhere = None;
-        if let Some(watcher) = watcher {
-            // Who inherits one watches the memory of the process that made it.
+        // Who inherits one watches the memory of the process that made it.
+        let mm = watcher.map_or(place.mm, |watcher| {
             let maker = self.makers.get(&watcher.id).copied().unwrap_or(place.mm);
-            let watched = *self.watchers.entry(watcher.id).or_insert(maker);
-            if watched != place.mm {
-                elsewhere = Some(watched);
-            }
-        }
+            *self.watchers.entry(watcher.id).or_insert(maker)
+        });
         let call = match call {
             Call::UffdRegister {
                 start, len, mode, ..
@@ -155,10 +153,7 @@ impl Session {
             },
             call => call,
         };
-        match elsewhere {
-            Some(mm) => Err(Unbound::Elsewhere(mm, call)),
-            None => Ok(call),
-        }
+        Ok(Bound { call, mm })
     }
 
     /// Remembers who made the userfaultfd that a call has returned.

@@ -59,18 +59,12 @@ enum Pending {
     Elsewhere(MmId, Call),
 }
 
-/// Why a call cannot be predicted although its kind is modelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unbound {
-    NotModelled(&'static str),
-    /// It is about this address space.
-    Elsewhere(MmId, Call),
-}
-
-impl From<&'static str> for Unbound {
-    fn from(why: &'static str) -> Self {
-        Self::NotModelled(why)
-    }
+/// A call with what its arguments stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bound {
+    call: Call,
+    /// The address space it is about.
+    mm: MmId,
 }
 
 /// A predicted call that the kernel is carrying out.
@@ -304,9 +298,9 @@ impl Watcher for Session {
         };
         let pending = match request {
             Request::Memory(call, fd) => match self.bind(place, call, fd) {
-                Ok(call) => return self.enter_call(place, call),
-                Err(Unbound::NotModelled(why)) => Pending::NotModelled(why),
-                Err(Unbound::Elsewhere(mm, call)) => Pending::Elsewhere(mm, call),
+                Ok(Bound { call, mm }) if mm == place.mm => return self.enter_call(place, call),
+                Ok(Bound { call, mm }) => Pending::Elsewhere(mm, call),
+                Err(why) => Pending::NotModelled(why),
             },
             Request::Fork => {
                 self.learn_promises();
