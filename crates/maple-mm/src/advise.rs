@@ -354,7 +354,8 @@ fn check_remove(vma: &Vma) -> Result<(), Errno> {
     if flags.contains(VmFlags::LOCKED) || vma.file().is_none() {
         return Err(Errno::EINVAL);
     }
-    if !flags.contains(VmFlags::SHARED | VmFlags::WRITE) {
+    // LINUX: who may make it writable need not do so.
+    if !flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE) {
         return Err(Errno::EACCES);
     }
     // LINUX: a mapping from before `F_SEAL_FUTURE_WRITE` may be written but not emptied.
