@@ -571,24 +571,37 @@ impl Mirror {
         found
     }
 
-    /// The ranges that `call`, which has just been carried out, was to bring in.
-    pub(crate) fn brought_in(&self, mm: MmId, call: &Call) -> Vec<(u64, u64)> {
-        let lazy = match call {
-            Call::Madvise { .. } => VmFlags::empty(),
-            _ => VmFlags::LOCKONFAULT,
-        };
-        let never = VmFlags::IO | VmFlags::PFNMAP | lazy;
-        let Some(&range) = call.ranges(None).first() else {
-            return Vec::new();
-        };
+    /// The ranges that `call`, which has just been carried out, was to bring in, and whether to be
+    /// read or to be written.
+    pub(crate) fn brought_in(&self, mm: MmId, call: &Call) -> Vec<(Access, (u64, u64))> {
         let Some(space) = self.space(mm) else {
             return Vec::new();
         };
-        space
-            .vmas_in(range.0..range.1)
-            .filter(|vma| !vma.flags().intersects(never) && vma.flags().intersects(VmFlags::ACCESS))
-            .map(|vma| (vma.start().max(range.0), vma.end().min(range.1)))
-            .collect()
+        let advice = call.populates();
+        let lazy = match advice {
+            Some(_) => VmFlags::empty(),
+            None => VmFlags::LOCKONFAULT,
+        };
+        let never = VmFlags::IO | VmFlags::PFNMAP | lazy;
+        let is_wanted = |vma: &&VmaRef| {
+            !vma.flags().intersects(never) && vma.flags().intersects(VmFlags::ACCESS)
+        };
+        let is_written = |vma: &VmaRef| match advice {
+            Some(access) => access == Access::Write,
+            None => vma.flags() & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE,
+        };
+        let mut all = Vec::new();
+        for (start, end) in call.ranges(None) {
+            for vma in space.vmas_in(start..end).filter(is_wanted) {
+                let access = if is_written(vma) {
+                    Access::Write
+                } else {
+                    Access::Read
+                };
+                all.push((access, (vma.start().max(start), vma.end().min(end))));
+            }
+        }
+        all
     }
 
     /// The ranges of mappings that grow downwards.
@@ -634,6 +647,11 @@ impl Mirror {
 
     fn vma_at(&self, mm: MmId, addr: u64) -> Option<&VmaRef> {
         self.space(mm)?.vma_at(addr)
+    }
+
+    /// Whether anything is mapped at `addr`.
+    pub(crate) fn is_mapped_at(&self, mm: MmId, addr: u64) -> bool {
+        self.vma_at(mm, addr).is_some()
     }
 
     /// The open file `id`.

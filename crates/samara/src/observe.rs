@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use anyhow::Result;
+use maple_mm::Access;
 
 use crate::facts::Handles;
 use crate::kernel::{self, KernelMapping, PrivatePage};
@@ -73,12 +74,17 @@ fn first_swapped_page(handles: &Handles, start: u64, end: u64) -> std::io::Resul
     Ok(None)
 }
 
-/// The first page of `ranges` that is not there.
-pub(crate) fn first_missing_page(handles: &Handles, ranges: &[(u64, u64)]) -> Option<u64> {
-    let is_missing = |entry: Entry| !entry.is_present();
-    ranges
-        .iter()
-        .find_map(|&range| first_in_table(handles, range, is_missing))
+/// The first page of `ranges` that is not there, or that may not be written where it was to be:
+/// what a userfaultfd watches cannot be where nobody answers.
+pub(crate) fn first_missing_page(
+    handles: &Handles,
+    ranges: &[(Access, (u64, u64))],
+) -> Option<u64> {
+    ranges.iter().find_map(|&(access, range)| {
+        first_in_table(handles, range, |entry: Entry| {
+            !entry.is_present() || access == Access::Write && entry.is_watched()
+        })
+    })
 }
 
 /// Whether there is a guard in `start..end` (`MADV_GUARD_INSTALL`).
@@ -118,6 +124,10 @@ impl Entry {
         self.has(63)
     }
 
+    const fn is_watched(self) -> bool {
+        self.has(57)
+    }
+
     const fn is_guard(self) -> bool {
         self.has(62) && self.has(58)
     }
@@ -125,7 +135,7 @@ impl Entry {
     /// What is watched and swapped out at once looks as a marker to who may not see frames.
     const fn is_watch(self) -> bool {
         let frame = self.0 & Self::FRAME;
-        self.has(62) && self.has(57) && (frame == 0 || frame & 31 == Self::MARKER)
+        self.has(62) && self.is_watched() && (frame == 0 || frame & 31 == Self::MARKER)
     }
 
     const fn is_private(self) -> bool {

@@ -56,23 +56,6 @@ const PROGRAMS: &[Program] = &[
         "a_mask_longer_than_a_page_is_refused",
         kinds::a_mask_longer_than_a_page_is_refused,
     ),
-    (
-        "rights_given_up_count_from_the_next_call_on",
-        hidden::rights_given_up_count_from_the_next_call_on,
-    ),
-    (
-        "markers_are_no_written_pages",
-        hidden::markers_are_no_written_pages,
-    ),
-    (
-        "locks_stop_at_a_page_that_cannot_be_had",
-        hidden::locks_stop_at_a_page_that_cannot_be_had,
-    ),
-    (
-        "a_childs_watch_is_its_parents",
-        hidden::a_childs_watch_is_its_parents,
-    ),
-    ("secret_memory", hidden::secret_memory),
     ("forks", forks),
     ("threads", threads),
     ("spawns", spawns),
@@ -98,14 +81,14 @@ const PROGRAMS: &[Program] = &[
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next().unwrap_or_default();
-    if let Some((_, program)) = PROGRAMS.iter().find(|(name, _)| *name == first) {
+    let programs = || PROGRAMS.iter().chain(hidden::PROGRAMS);
+    if let Some((_, program)) = programs().find(|(name, _)| *name == first) {
         program();
         return ExitCode::SUCCESS;
     }
     // The test harness's own arguments (a filter, --nocapture) choose among the programs.
     let chosen = |name: &str| first.is_empty() || first.starts_with('-') || name.contains(&first);
-    let failed: Vec<&str> = PROGRAMS
-        .iter()
+    let failed: Vec<&str> = programs()
         .filter(|(name, _)| chosen(name) && !traces(name))
         .map(|(n, _)| *n)
         .collect();

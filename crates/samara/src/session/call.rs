@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::learn::Results;
 use super::{Pending, Ranges, Session, UnderWay, address};
 use crate::call::{Call, result_text};
 use crate::compare::{self, Comparison, Extent};
@@ -67,8 +68,8 @@ impl Session {
         }
         self.learn_rights(place, &call);
         self.learn_personality(place, &call);
-        self.learn_stacks(place.mm);
         self.learn_closed(place.mm);
+        self.learn_stacks(place.mm);
         let pending = match self.predict(place.mm, call) {
             Some(under_way) => Pending::Call(under_way),
             None => Pending::NotModelled("a call in an address space without a model"),
@@ -97,7 +98,11 @@ impl Session {
         self.late = None;
         self.learn_identity(mm, &call, result);
         let mut before = before;
-        if let Some(addr) = self.missing_page(mm, &call, result) {
+        let results = Results {
+            predicted,
+            actual: result,
+        };
+        if let Some(addr) = self.missing_page(mm, &call, results) {
             self.mirror.replace(mm, before);
             self.learn(&Event::MissingPage { mm, addr });
             let Some(again) = self.mirror.save(mm) else {
@@ -115,8 +120,8 @@ impl Session {
             self.learn_system(result);
             self.learn_limits(place);
             self.learn_capabilities(place);
-            self.learn_stacks(mm);
             self.learn_closed(mm);
+            self.learn_stacks(mm);
             self.learn_writes(mm, &near);
             self.learn_low_base(mm, &call, result);
             self.learn_break(mm, &call, result);
@@ -159,7 +164,7 @@ impl Session {
             return;
         }
         let mut seen = self.compare_all(place.mm);
-        if seen.is_different() && (self.learn_stacks(place.mm) | self.learn_closed(place.mm)) {
+        if seen.is_different() && (self.learn_closed(place.mm) | self.learn_stacks(place.mm)) {
             seen = self.compare_all(place.mm);
         }
         let compared = Compared {

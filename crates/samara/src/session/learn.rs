@@ -39,7 +39,9 @@ impl Session {
             .into_iter()
             .filter_map(|(start, end)| {
                 let kernel_start = observe::start_of_mapping(&space.handles, end - 1)?;
-                (kernel_start < start).then_some(kernel_start)
+                // What it has joined below is no growth.
+                let is_free = !self.mirror.is_mapped_at(mm, kernel_start);
+                (kernel_start < start && is_free).then_some(kernel_start)
             })
             .collect();
         if !grown.is_empty() {
@@ -132,16 +134,13 @@ impl Session {
     }
 
     /// Where a call that has failed for want of a page did not find it.
-    pub(super) fn missing_page(&self, mm: MmId, call: &Call, result: i64) -> Option<u64> {
-        let errno = i32::try_from(result).ok()?.checked_neg()?;
-        let is_refused = match *call {
-            Call::Mlock { .. } | Call::Mlock2 { .. } => errno == libc::ENOMEM,
-            Call::Madvise { advice, .. } => {
-                let populates =
-                    matches!(advice, libc::MADV_POPULATE_READ | libc::MADV_POPULATE_WRITE);
-                populates && errno == libc::EFAULT
-            }
-            _ => false,
+    pub(super) fn missing_page(&self, mm: MmId, call: &Call, results: Results) -> Option<u64> {
+        let errno = |errno: i32| results.actual == -i64::from(errno);
+        let is_refused = match call {
+            Call::Mlock { .. } | Call::Mlock2 { .. } => errno(libc::ENOMEM),
+            Call::Madvise { .. } => call.populates().is_some() && errno(libc::EFAULT),
+            // What was done before is its result.
+            _ => call.populates().is_some() && results.actual != results.predicted,
         };
         if !is_refused {
             return None;
@@ -278,6 +277,13 @@ impl Session {
         }
         learned
     }
+}
+
+/// How a call ended, in the model and in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Results {
+    pub(super) predicted: i64,
+    pub(super) actual: i64,
 }
 
 /// What the kernel's sum of promised pages is taken for.

@@ -304,8 +304,8 @@ impl Watcher for Session {
             },
             Request::Fork => {
                 self.learn_promises();
-                self.learn_stacks(place.mm);
                 self.learn_closed(place.mm);
+                self.learn_stacks(place.mm);
                 self.learn_writes(place.mm, &Ranges::All);
                 let Some(before) = self.mirror.save(place.mm) else {
                     return;

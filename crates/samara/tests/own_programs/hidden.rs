@@ -4,10 +4,47 @@
 use libc::{MADV_DODUMP, MADV_DONTDUMP, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ, c_int};
 
 use super::kinds::{UNWATCH, WATCH, userfaultfd};
-use super::{ANON, PAGE, RW, advise, in_child, map, map_at, page, protect, remap, unmap, write};
+use super::{
+    ANON, PAGE, Program, RW, advise, in_child, map, map_at, page, protect, remap, unmap, write,
+};
+
+pub(super) const PROGRAMS: &[Program] = &[
+    (
+        "rights_given_up_count_from_the_next_call_on",
+        rights_given_up_count_from_the_next_call_on,
+    ),
+    ("markers_are_no_written_pages", markers_are_no_written_pages),
+    (
+        "locks_stop_at_a_page_that_cannot_be_had",
+        locks_stop_at_a_page_that_cannot_be_had,
+    ),
+    (
+        "what_a_refused_call_splits_was_written",
+        what_a_refused_call_splits_was_written,
+    ),
+    (
+        "a_stack_that_joins_another_has_not_grown",
+        a_stack_that_joins_another_has_not_grown,
+    ),
+    (
+        "a_childs_watch_is_its_parents",
+        a_childs_watch_is_its_parents,
+    ),
+    ("secret_memory", secret_memory),
+];
 
 const GUARD_INSTALL: c_int = 102;
 const GUARD_REMOVE: c_int = 103;
+
+/// Has a userfaultfd watch pages for writes, and forbids them.
+fn mark(watcher: c_int, at: *mut u8, pages: usize) {
+    const UFFDIO_WRITEPROTECT: libc::Ioctl = 0xc018_aa06;
+    const WP: u64 = 2;
+    let (at, len) = (at.addr() as u64, (pages * PAGE) as u64);
+    let (mut watch, mut forbid) = ([at, len, WP, 0], [at, len, 1]);
+    unsafe { libc::ioctl(watcher, WATCH, watch.as_mut_ptr()) };
+    unsafe { libc::ioctl(watcher, UFFDIO_WRITEPROTECT, forbid.as_mut_ptr()) };
+}
 
 fn limit_locks(pages: usize) {
     let bytes = (pages * PAGE) as libc::rlim_t;
@@ -95,13 +132,8 @@ pub(super) fn markers_are_no_written_pages() {
     advise(mixed, 4 * PAGE, GUARD_REMOVE);
     let watcher = userfaultfd(0);
     if watcher >= 0 {
-        const UFFDIO_WRITEPROTECT: libc::Ioctl = 0xc018_aa06;
-        const WP: u64 = 2;
         let watched = file(20, 5);
-        let mut words = [watched.addr() as u64, 2 * PAGE as u64, WP, 0];
-        unsafe { libc::ioctl(watcher, WATCH, words.as_mut_ptr()) };
-        let mut words = [watched.addr() as u64, 2 * PAGE as u64, 1];
-        unsafe { libc::ioctl(watcher, UFFDIO_WRITEPROTECT, words.as_mut_ptr()) };
+        mark(watcher, watched, 2);
         protect(page(watched, 1), PAGE, PROT_NONE);
         protect(page(watched, 1), PAGE, PROT_READ);
         let mut words = [watched.addr() as u64, 2 * PAGE as u64];
@@ -150,6 +182,11 @@ pub(super) fn locks_stop_at_a_page_that_cannot_be_had() {
         advise(guarded, 8 * PAGE, advice);
         advise(shared, 8 * PAGE, advice);
     }
+    // A page that is there may not be written where nobody answers for it.
+    let protected = map_at(page(room, 56), 3 * PAGE, RW);
+    write(page(protected, 1));
+    mark(userfaultfd(0), protected, 2);
+    lock(protected, 3, 0);
     // Memory that is never locked is brought in all the same.
     const DROPPABLE: c_int = 8;
     let at = page(room, 50);
@@ -159,6 +196,52 @@ pub(super) fn locks_stop_at_a_page_that_cannot_be_had() {
     lock(at, 4, libc::MLOCK_ONFAULT);
     unsafe { libc::mlockall(libc::MCL_CURRENT) };
     unsafe { libc::munlockall() };
+}
+
+/// What a refused call was to replace is split all the same, and both parts were written before.
+pub(super) fn what_a_refused_call_splits_was_written() {
+    let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 5 * PAGE, 0o600) };
+    let replacing: [&dyn Fn(*mut u8); 3] = [
+        &|at| _ = map_at(at, 5 * PAGE, RW),
+        &|at| {
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            remap(map(5 * PAGE, RW, ANON), 5 * PAGE, 5 * PAGE, flags, at);
+        },
+        &|at| _ = unsafe { libc::shmat(segment, at.cast(), libc::SHM_REMAP) },
+    ];
+    for replace in replacing {
+        in_child(|| {
+            let room = map(16 * PAGE, PROT_NONE, ANON);
+            let written = map_at(page(room, 2), 4 * PAGE, RW);
+            write(page(written, 1));
+            unsafe { libc::syscall(libc::SYS_mseal, page(room, 8), PAGE, 0) };
+            replace(page(written, 2));
+            protect(page(written, 2), PAGE, PROT_READ);
+        });
+    }
+    unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
+}
+
+/// A stack that begins lower because it has joined what lay below has not grown, so nothing of it was
+/// written.
+pub(super) fn a_stack_that_joins_another_has_not_grown() {
+    let stack_at = |at: *mut u8, pages: usize| unsafe {
+        let flags = ANON | MAP_FIXED | libc::MAP_GROWSDOWN;
+        libc::mmap(at.cast(), pages * PAGE, RW, flags, -1, 0)
+    };
+    let room = map(64 * PAGE, PROT_NONE, ANON);
+    let watched = page(room, 10);
+    stack_at(watched, 6);
+    let watcher = userfaultfd(0);
+    let mut words = [watched.addr() as u64, 3 * PAGE as u64, 2, 0];
+    unsafe { libc::ioctl(watcher, WATCH, words.as_mut_ptr()) };
+    unsafe { libc::close(watcher) };
+    protect(page(watched, 1), 4 * PAGE, PROT_READ);
+    let written = page(room, 30);
+    stack_at(written, 6);
+    write(page(written, 4));
+    protect(written, 3 * PAGE, PROT_NONE);
+    in_child(|| _ = protect(written, 3 * PAGE, RW));
 }
 
 /// A userfaultfd watches the memory of the process that made it, whoever uses it.

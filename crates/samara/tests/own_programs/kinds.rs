@@ -174,7 +174,8 @@ pub(super) const UNWATCH: libc::Ioctl = 0x8010_aa01;
 /// A userfaultfd with these features.
 pub(super) fn userfaultfd(features: u64) -> c_int {
     const UFFDIO_API: libc::Ioctl = 0xc018_aa3f;
-    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    const USER_MODE_ONLY: c_int = 1;
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) } as c_int;
     let mut api = [0xaa, features, 0_u64];
     unsafe { libc::ioctl(fd, UFFDIO_API, api.as_mut_ptr()) };
