@@ -649,6 +649,19 @@ impl Mirror {
         self.space(mm)?.vma_at(addr)
     }
 
+    /// The ranges that the userfaultfd `id` watches.
+    pub(crate) fn watched(&self, mm: MmId, id: u64) -> Vec<(u64, u64)> {
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        let is_watched = |vma: &&VmaRef| vma.watcher().is_some_and(|watcher| watcher.id == id);
+        space
+            .vmas()
+            .filter(is_watched)
+            .map(|vma| (vma.start(), vma.end()))
+            .collect()
+    }
+
     /// Whether anything is mapped at `addr`.
     pub(crate) fn is_mapped_at(&self, mm: MmId, addr: u64) -> bool {
         self.vma_at(mm, addr).is_some()

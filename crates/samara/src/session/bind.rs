@@ -1,6 +1,6 @@
 //! What a call's arguments stand for: descriptors, segments, userfaultfds.
 
-use super::{Bound, Session};
+use super::{Bound, Ranges, Session};
 use crate::call::{Call, CallFile};
 use crate::decode;
 use crate::engine::{MmId, Place};
@@ -176,9 +176,27 @@ impl Session {
         for id in known {
             if !segments::is_open(tids.iter().copied(), id) {
                 self.watchers.remove(&id);
-                learned |= self.learn(&Event::WatcherClosed { mm, id });
+                learned |= self.learn_closing(mm, id);
             }
         }
         learned
+    }
+
+    /// What is no longer watched may merge, which depends on what was written. Whether it was before
+    /// the end or after shows in what has become of it.
+    fn learn_closing(&mut self, mm: MmId, id: u64) -> bool {
+        let event = Event::WatcherClosed { mm, id };
+        let watched = Ranges::Near(self.mirror.watched(mm, id));
+        let Some(before) = self.mirror.save(mm) else {
+            return false;
+        };
+        let applied = self.mirror.apply(&event);
+        if applied.is_ok() && !self.compare_all(mm).is_different() {
+            self.recorder.event(&event);
+            return true;
+        }
+        self.mirror.replace(mm, before);
+        self.learn_writes(mm, &watched);
+        self.learn(&event)
     }
 }

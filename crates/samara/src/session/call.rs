@@ -122,7 +122,9 @@ impl Session {
             self.learn_capabilities(place);
             self.learn_closed(mm);
             self.learn_stacks(mm);
-            self.learn_writes(mm, &near);
+            if self.learn_writes(mm, &near) {
+                self.note_race(mm);
+            }
             self.learn_low_base(mm, &call, result);
             self.learn_break(mm, &call, result);
             predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
@@ -150,6 +152,7 @@ impl Session {
             },
             seen,
         );
+        self.learn_races(mm, &near);
         let mirror = &self.mirror;
         self.files.retain(|id| mirror.is_mapped(id));
     }
@@ -196,6 +199,9 @@ impl Session {
         }
         let kernel = details::digest(&smaps, &status);
         self.verdict.comparisons += 1;
+        if kernel != model && self.learn_promised(place, &kernel, &model) {
+            return;
+        }
         self.recorder.event(&Event::Details {
             mm: place.mm,
             text: kernel.clone(),
