@@ -227,15 +227,12 @@ impl<P: PageSide> AddressSpace<P> {
                 return Err(Errno::EINVAL);
             }
             let end = vma.end().min(range.end);
-            if is_write || self.reads_own_page(&vma, at..end) {
-                self.prepare_anon(&vma)?;
-            }
             let access = if is_write {
                 Access::Write
             } else {
                 Access::Read
             };
-            self.bring_in(&vma, at..end, access)?;
+            self.prepare_and_bring_in(&vma, at..end, access)?;
             at = end;
         }
         Ok(())
@@ -357,7 +354,8 @@ fn check_remove(vma: &Vma) -> Result<(), Errno> {
     if flags.contains(VmFlags::LOCKED) || vma.file().is_none() {
         return Err(Errno::EINVAL);
     }
-    if !flags.contains(VmFlags::SHARED | VmFlags::WRITE) {
+    // LINUX: who may make it writable need not do so.
+    if !flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE) {
         return Err(Errno::EACCES);
     }
     // LINUX: a mapping from before `F_SEAL_FUTURE_WRITE` may be written but not emptied.

@@ -163,7 +163,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     /// Touches each page of `range`, which lies in `vma` and allows it; as far as there is memory.
-    pub(crate) fn bring_in(
+    fn bring_in(
         &mut self,
         vma: &Vma,
         range: core::ops::Range<u64>,
@@ -173,7 +173,11 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Fault::Bus);
         }
         if !P::HAS_PAGES {
-            return Ok(());
+            let is_missing = |page: &u64| range.contains(page);
+            return match self.missing_page.filter(is_missing) {
+                Some(_) => Err(Fault::Bus),
+                None => Ok(()),
+            };
         }
         let huge = self.wants_huge_pages(vma);
         let page = if vma.flags().contains(VmFlags::HUGETLB) {
@@ -316,15 +320,29 @@ impl<P: PageSide> AddressSpace<P> {
         if is_lazy || is_special || !flags.intersects(VmFlags::ACCESS) {
             return Ok(());
         }
-        let range = part.start..part.end;
-        if is_written || self.reads_own_page(&part.vma, range.clone()) {
-            self.prepare_anon(&part.vma)?;
-        }
         let access = if is_written {
             Access::Write
         } else {
             Access::Read
         };
-        Ok(self.bring_in(&part.vma, range, access)?)
+        self.prepare_and_bring_in(&part.vma, part.start..part.end, access)
+    }
+
+    /// Touches each page of `range`, which lies in `vma` and allows it. What will have written pages
+    /// is prepared for them.
+    pub(crate) fn prepare_and_bring_in(
+        &mut self,
+        vma: &Vma,
+        range: core::ops::Range<u64>,
+        access: Access,
+    ) -> Result<(), Errno> {
+        let is_written = access == Access::Write || self.reads_own_page(vma, range.clone());
+        // LINUX: a guard is noticed before anything is prepared.
+        let is_guarded =
+            vma.flags().contains(VmFlags::MAYBE_GUARD) && self.missing_page == Some(range.start);
+        if is_written && !is_guarded {
+            self.prepare_anon(vma)?;
+        }
+        Ok(self.bring_in(vma, range, access)?)
     }
 }

@@ -135,6 +135,25 @@ impl<P: PageSide> AddressSpace<P> {
         self.stray_locked = stray;
     }
 
+    /// Says that the page at `addr` cannot be brought in (a guard, or beyond the end of a file), or
+    /// with `None` that every page can: what is known from outside where there are no pages. What
+    /// locks or populates stops there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, Errno, MmapRequest, abi::PROT_READ};
+    /// let mut space = AddressSpace::empty();
+    /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
+    /// space.set_missing_page(Some(addr + 4096));
+    /// assert_eq!(space.mlock(addr, 8192), Err(Errno::ENOMEM));
+    /// // LINUX: locked it is.
+    /// assert_eq!(space.statistics().locked_vm, 2);
+    /// ```
+    pub const fn set_missing_page(&mut self, addr: Option<u64>) {
+        self.missing_page = addr;
+    }
+
     /// Marks every private mapping that overlaps `range` as written: what is known from outside
     /// (`pagemap`, `smaps`) where the writes themselves were not seen.
     ///

@@ -229,6 +229,13 @@ mod sealed {
     }
 
     #[test]
+    fn what_may_be_made_writable_may_be_emptied() {
+        let mut space = AddressSpace::empty();
+        map_as(&mut space, shared(&sealed(Seals::empty()), 0..1, PROT_READ));
+        assert_eq!(space.madvise(page(0), PAGE_SIZE, MADV_REMOVE), Ok(()));
+    }
+
+    #[test]
     fn a_mapping_from_before_the_seal_stays_writable_and_does_not_join_one_from_after() {
         let mut space = AddressSpace::empty();
         map_as(&mut space, shared(&sealed(Seals::empty()), 0..1, PROT_READ));

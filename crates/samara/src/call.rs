@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use maple_mm::Access;
 use serde::Serialize;
 
 use crate::process_call::ProcessCall;
@@ -248,6 +249,8 @@ impl CallKind {
     }
 }
 
+const SHM_REMAP: u64 = 0x4000;
+
 impl Call {
     /// Which kind the verdict counts it under.
     pub(crate) const fn kind(&self) -> CallKind {
@@ -278,6 +281,20 @@ impl Call {
         }
     }
 
+    /// How pages are brought in by advice to do so.
+    pub(crate) fn populates(&self) -> Option<Access> {
+        let advice = match self {
+            Self::Madvise { advice, .. } => *advice,
+            Self::Process(ProcessCall::Advise { advice, .. }) => *advice,
+            _ => return None,
+        };
+        match advice {
+            libc::MADV_POPULATE_READ => Some(Access::Read),
+            libc::MADV_POPULATE_WRITE => Some(Access::Write),
+            _ => None,
+        }
+    }
+
     /// The addresses whose VMAs (and their neighbours) can decide the outcome, `result` included
     /// where it is an address. An empty list means the whole address space.
     pub(crate) fn ranges(&self, result: Option<u64>) -> Vec<(u64, u64)> {
@@ -289,6 +306,10 @@ impl Call {
             )
         };
         match *self {
+            // One that is refused may have split what it was to replace.
+            Self::Mmap {
+                addr, len, flags, ..
+            } if flags & libc::MAP_FIXED as u64 != 0 => vec![span(addr, len)],
             Self::Mmap { len, .. } => result.map(|at| span(at, len)).into_iter().collect(),
             Self::Munmap { addr, len }
             | Self::Mprotect { addr, len, .. }
@@ -306,12 +327,15 @@ impl Call {
                 addr,
                 old_len,
                 new_len,
-                ..
+                flags,
+                new_addr,
             } => {
                 // An old length of zero still looks at the VMA the address lies in.
                 let old = span(addr, old_len.max(1));
                 let grown = span(addr, new_len.max(old_len));
                 let mut ranges = vec![old, grown];
+                let is_fixed = flags & libc::MREMAP_FIXED as u64 != 0;
+                ranges.extend(is_fixed.then(|| span(new_addr, new_len)));
                 ranges.extend(result.map(|at| span(at, new_len)));
                 ranges
             }
@@ -319,12 +343,19 @@ impl Call {
                 .map(|end| span(end.min(addr), 1))
                 .into_iter()
                 .collect(),
-            Self::Shmat { segment, .. } => {
+            Self::Shmat {
+                segment,
+                addr,
+                flags,
+                ..
+            } => {
                 let bytes = match segment {
                     CallSegment::Known(facts) => facts.bytes,
                     CallSegment::Absent | CallSegment::Removed => 0,
                 };
-                result.map(|at| span(at, bytes)).into_iter().collect()
+                let replaced = (flags & SHM_REMAP != 0).then_some(addr);
+                let at = result.or(replaced);
+                at.map(|at| span(at, bytes)).into_iter().collect()
             }
             Self::RemapFilePages { start, size, .. } => vec![span(start, size)],
             Self::UffdRegister { start, len, .. } | Self::UffdUnregister { start, len, .. } => {
@@ -421,7 +452,7 @@ fn shmat_names(flags: u64) -> String {
     let names = [
         (0x1000, "SHM_RDONLY"),
         (0x2000, "SHM_RND"),
-        (0x4000, "SHM_REMAP"),
+        (SHM_REMAP, "SHM_REMAP"),
         (0x8000, "SHM_EXEC"),
     ];
     bits(flags, &names, "0")

@@ -26,6 +26,8 @@ pub(crate) enum Request {
     Exec,
     /// Resource limits may change; the address space does not.
     Limits,
+    /// Makes a userfaultfd, which will watch this address space whoever uses it.
+    NewWatcher,
     /// Changes the address space in a way the model does not know.
     NotModelled(&'static str),
     /// Looks like a memory call but changes nothing of the model's.
@@ -122,6 +124,8 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
             len: b,
             home: u32::try_from(c).ok().filter(|_| d == 0),
         },
+        libc::SYS_userfaultfd => return Request::NewWatcher,
+        libc::SYS_ioctl if b as u32 == seccomp::USERFAULTFD_IOC_NEW => return Request::NewWatcher,
         libc::SYS_ioctl => return userfault_ioctl(tid, [a, b, c]),
         libc::SYS_fork => return Request::Fork,
         libc::SYS_vfork => {

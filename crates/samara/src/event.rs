@@ -252,6 +252,12 @@ pub(crate) enum Event {
         mm: MmId,
         addr: u64,
     },
+    /// The next call cannot bring the page at `addr` in: it is a guard, or lies beyond the end of a
+    /// file.
+    MissingPage {
+        mm: MmId,
+        addr: u64,
+    },
     /// The shared anonymous mapping at `addr` has this inode.
     SharedInode {
         mm: MmId,
@@ -335,6 +341,9 @@ impl fmt::Display for Event {
             Self::Write { mm, addr } => write!(f, "mm {}: write seen at {addr:#x}", mm.0),
             Self::LowBase { mm, addr } => write!(f, "mm {}: low search from {addr:#x}", mm.0),
             Self::Break { mm, addr } => write!(f, "mm {}: the break is {addr:#x}", mm.0),
+            Self::MissingPage { mm, addr } => {
+                write!(f, "mm {}: no page can be had at {addr:#x}", mm.0)
+            }
             Self::SharedInode { mm, addr, facts } => {
                 write!(
                     f,

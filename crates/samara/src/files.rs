@@ -20,6 +20,8 @@ use crate::ptrace::Tid;
 use crate::segments;
 
 const HUGETLBFS: FsType = statfs::HUGETLBFS_MAGIC;
+/// That of `memfd_secret`, whose mappings are locked and never dumped.
+const SECRETMEM: FsType = FsType(0x5345_434d);
 /// File systems whose files the kernel makes up, each with rules of its own for mapping: proc,
 /// sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, pidfs.
 const GENERATED: &[i64] = &[
@@ -91,8 +93,10 @@ impl FileTable {
         if flags.contains(OFlag::O_PATH) {
             return Identified::Bad;
         }
-        if statfs::fstatfs(&descriptor).is_ok_and(|fs| fs.filesystem_type() == HUGETLBFS) {
-            return Identified::NotModelled("mmap of a hugetlbfs file");
+        match statfs::fstatfs(&descriptor).map(|fs| fs.filesystem_type()) {
+            Ok(HUGETLBFS) => return Identified::NotModelled("mmap of a hugetlbfs file"),
+            Ok(SECRETMEM) => return Identified::NotModelled("mmap of a memfd_secret file"),
+            _ => {}
         }
         let inode = (stat.st_dev, stat.st_ino);
         let same = |held: &&Held| {

@@ -87,20 +87,80 @@ pub(crate) struct KernelMapping {
     pub(crate) inode: u64,
 }
 
+/// What was found first in a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PrivatePage {
+    /// A page that holds private data.
+    Present(u64),
+    /// A page that is swapped out, or a marker in the place of one.
+    Swapped(u64),
+}
+
 /// The first page of `start..end` that holds private data of the process: present or swapped
 /// out, not the page cache's and not the shared page of zeros. `pagemap` is `/proc/PID/pagemap`.
 ///
 /// # Errors
 ///
 /// What the kernel says; `ENOTTY` where it is older than 6.7.
-pub(crate) fn first_private_page(pagemap: &File, start: u64, end: u64) -> io::Result<Option<u64>> {
+pub(crate) fn first_private_page(
+    pagemap: &File,
+    start: u64,
+    end: u64,
+) -> io::Result<Option<PrivatePage>> {
     let mut scan = PageScan {
+        max_pages: 1,
         category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
         category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
         ..PageScan::default()
     };
-    first_page(pagemap, (start, end), &mut scan)
+    let found = first_region(pagemap, (start, end), &mut scan)?;
+    Ok(
+        found.map(|region| match region.categories & PAGE_IS_PRESENT {
+            0 => PrivatePage::Swapped(region.start),
+            _ => PrivatePage::Present(region.start),
+        }),
+    )
+}
+
+/// The first page of `start..end` that holds private data and is present. `pagemap` is
+/// `/proc/PID/pagemap`.
+///
+/// # Errors
+///
+/// What the kernel says; `ENOTTY` where it is older than 6.7.
+pub(crate) fn first_present_page(pagemap: &File, start: u64, end: u64) -> io::Result<Option<u64>> {
+    let mut scan = PageScan {
+        max_pages: 1,
+        category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+        category_mask: PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO,
+        return_mask: PAGE_IS_PRESENT,
+        ..PageScan::default()
+    };
+    let found = first_region(pagemap, (start, end), &mut scan)?;
+    Ok(found.map(|region| region.start))
+}
+
+/// The first pages of `start..end`, in a row, that are swapped out or have markers in their place.
+/// `pagemap` is `/proc/PID/pagemap`.
+///
+/// # Errors
+///
+/// What the kernel says; `ENOTTY` where it is older than 6.7.
+pub(crate) fn first_swapped_pages(
+    pagemap: &File,
+    start: u64,
+    end: u64,
+) -> io::Result<Option<(u64, u64)>> {
+    let mut scan = PageScan {
+        category_inverted: PAGE_IS_FILE,
+        category_mask: PAGE_IS_SWAPPED | PAGE_IS_FILE,
+        return_mask: PAGE_IS_SWAPPED,
+        ..PageScan::default()
+    };
+    let found = first_region(pagemap, (start, end), &mut scan)?;
+    Ok(found.map(|region| (region.start, region.end)))
 }
 
 /// The first page of `start..end` that lies in the shared huge page of zeros. `pagemap` is
@@ -118,31 +178,33 @@ pub(crate) fn first_huge_zero_page(
     end: u64,
 ) -> io::Result<Option<u64>> {
     let mut scan = PageScan {
+        max_pages: 1,
         category_mask: PAGE_IS_PRESENT | PAGE_IS_HUGE | PAGE_IS_PFNZERO,
+        return_mask: PAGE_IS_PRESENT,
         ..PageScan::default()
     };
-    first_page(pagemap, (start, end), &mut scan)
+    let found = first_region(pagemap, (start, end), &mut scan)?;
+    Ok(found.map(|region| region.start))
 }
 
-/// The first page of a range in the categories that `scan` names.
-fn first_page(
+/// The first pages of a range in the categories that `scan` names.
+fn first_region(
     pagemap: &File,
     (start, end): (u64, u64),
     scan: &mut PageScan,
-) -> io::Result<Option<u64>> {
+) -> io::Result<Option<PageRegion>> {
     let mut region = PageRegion::default();
     // The kernel writes to `region` through an address in an integer.
     let regions = (&raw mut region).expose_provenance() as u64;
     (scan.size, scan.start, scan.end) = (size_of::<PageScan>() as u64, start, end);
-    (scan.regions, scan.regions_len, scan.max_pages) = (regions, 1, 1);
-    scan.return_mask = PAGE_IS_PRESENT;
+    (scan.regions, scan.regions_len) = (regions, 1);
     let scan = std::ptr::from_mut(scan);
     // SAFETY: `scan` is the structure this request takes, its `regions` points to one valid
     // `PageRegion` that outlives the call, and both may be written.
     let found = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, scan) };
     match Errno::result(found)? {
         0 => Ok(None),
-        _ => Ok(Some(region.start)),
+        _ => Ok(Some(region)),
     }
 }
 

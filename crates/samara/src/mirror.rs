@@ -111,6 +111,10 @@ impl Mirror {
                 };
                 space.set_layout(layout);
             }
+            Event::MissingPage { mm, addr } => {
+                let space = &mut self.mirrored_mut(*mm)?.space;
+                space.set_missing_page(Some(*addr));
+            }
             Event::Write { mm, addr } => self.write(*mm, *addr)?,
             Event::SharedInode { mm, addr, facts } => self.shared_inode(*mm, *addr, facts)?,
             Event::Call { mm, call, .. } => {
@@ -304,6 +308,15 @@ impl Mirror {
 
     /// Carries a call out on the model: what it returns, negative for an error number.
     pub(crate) fn call(&mut self, mm: MmId, call: &Call) -> Option<i64> {
+        let result = self.carry_out(mm, call);
+        if let Some(mirrored) = self.spaces.get_mut(&mm) {
+            // It was known for this call.
+            mirrored.space.set_missing_page(None);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, mm: MmId, call: &Call) -> Option<i64> {
         let request = self.mmap_request(call);
         let space = &mut self.spaces.get_mut(&mm)?.space;
         let address = |result: Result<u64, maple_mm::Errno>| match result {
@@ -558,6 +571,39 @@ impl Mirror {
         found
     }
 
+    /// The ranges that `call`, which has just been carried out, was to bring in, and whether to be
+    /// read or to be written.
+    pub(crate) fn brought_in(&self, mm: MmId, call: &Call) -> Vec<(Access, (u64, u64))> {
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        let advice = call.populates();
+        let lazy = match advice {
+            Some(_) => VmFlags::empty(),
+            None => VmFlags::LOCKONFAULT,
+        };
+        let never = VmFlags::IO | VmFlags::PFNMAP | lazy;
+        let is_wanted = |vma: &&VmaRef| {
+            !vma.flags().intersects(never) && vma.flags().intersects(VmFlags::ACCESS)
+        };
+        let is_written = |vma: &VmaRef| match advice {
+            Some(access) => access == Access::Write,
+            None => vma.flags() & (VmFlags::WRITE | VmFlags::SHARED) == VmFlags::WRITE,
+        };
+        let mut all = Vec::new();
+        for (start, end) in call.ranges(None) {
+            for vma in space.vmas_in(start..end).filter(is_wanted) {
+                let access = if is_written(vma) {
+                    Access::Write
+                } else {
+                    Access::Read
+                };
+                all.push((access, (vma.start().max(start), vma.end().min(end))));
+            }
+        }
+        all
+    }
+
     /// The ranges of mappings that grow downwards.
     pub(crate) fn stacks(&self, mm: MmId) -> Vec<(u64, u64)> {
         let Some(space) = self.space(mm) else {
@@ -602,6 +648,24 @@ impl Mirror {
 
     fn vma_at(&self, mm: MmId, addr: u64) -> Option<&VmaRef> {
         self.space(mm)?.vma_at(addr)
+    }
+
+    /// The ranges that the userfaultfd `id` watches.
+    pub(crate) fn watched(&self, mm: MmId, id: u64) -> Vec<(u64, u64)> {
+        let Some(space) = self.space(mm) else {
+            return Vec::new();
+        };
+        let is_watched = |vma: &&VmaRef| vma.watcher().is_some_and(|watcher| watcher.id == id);
+        space
+            .vmas()
+            .filter(is_watched)
+            .map(|vma| (vma.start(), vma.end()))
+            .collect()
+    }
+
+    /// Whether anything is mapped at `addr`.
+    pub(crate) fn is_mapped_at(&self, mm: MmId, addr: u64) -> bool {
+        self.vma_at(mm, addr).is_some()
     }
 
     /// The open file `id`.

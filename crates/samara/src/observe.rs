@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 use anyhow::Result;
+use maple_mm::Access;
 
 use crate::facts::Handles;
-use crate::kernel::{self, KernelMapping};
+use crate::kernel::{self, KernelMapping, PrivatePage};
 use crate::procfs::MapLine;
 
 /// The whole text of `maps`; empty once nobody uses the address space.
@@ -57,12 +58,59 @@ pub(crate) fn written_pages(handles: &Handles, ranges: &[(u64, u64)]) -> Vec<u64
 
 fn first_prepared_page(handles: &Handles, start: u64, end: u64) -> std::io::Result<Option<u64>> {
     const HUGE: u64 = 2 << 20;
-    let found = kernel::first_private_page(&handles.pagemap, start, end)?;
+    let pagemap = &handles.pagemap;
+    let private = match kernel::first_private_page(pagemap, start, end)? {
+        Some(PrivatePage::Present(page)) => Some(page),
+        Some(PrivatePage::Swapped(page)) => match kernel::first_present_page(pagemap, page, end)? {
+            None => first_swapped_page(handles, page, end)?,
+            found => found,
+        },
+        None => None,
+    };
     let has_room = start.next_multiple_of(HUGE).saturating_add(HUGE) <= end;
-    if found.is_none() && has_room {
-        return kernel::first_huge_zero_page(&handles.pagemap, start, end);
+    if private.is_none() && has_room {
+        return kernel::first_huge_zero_page(pagemap, start, end);
     }
-    Ok(found)
+    Ok(private)
+}
+
+/// The first page that is swapped out. Markers, which tell nothing of what is written, are passed
+/// over.
+fn first_swapped_page(handles: &Handles, start: u64, end: u64) -> std::io::Result<Option<u64>> {
+    let mut at = start;
+    while let Some((start, end)) = kernel::first_swapped_pages(&handles.pagemap, at, end)? {
+        let found = first_in_table(handles, (start, end), Entry::is_private);
+        if found.is_some() {
+            return Ok(found);
+        }
+        at = end;
+    }
+    Ok(None)
+}
+
+/// The first page of `ranges` that is not there, or that may not be written where it was to be:
+/// what a userfaultfd watches cannot be where nobody answers.
+pub(crate) fn first_missing_page(
+    handles: &Handles,
+    ranges: &[(Access, (u64, u64))],
+) -> Option<u64> {
+    ranges.iter().find_map(|&(access, range)| {
+        first_in_table(handles, range, |entry: Entry| {
+            !entry.is_present() || access == Access::Write && entry.is_watched()
+        })
+    })
+}
+
+/// Whether there is a guard in `start..end` (`MADV_GUARD_INSTALL`).
+pub(crate) fn is_guarded(handles: &Handles, (start, end): (u64, u64)) -> bool {
+    let mut at = start;
+    while let Ok(Some((start, end))) = kernel::first_swapped_pages(&handles.pagemap, at, end) {
+        if first_in_table(handles, (start, end), Entry::is_guard).is_some() {
+            return true;
+        }
+        at = end;
+    }
+    false
 }
 
 fn is_unknown_request(error: &std::io::Error) -> bool {
@@ -70,11 +118,59 @@ fn is_unknown_request(error: &std::io::Error) -> bool {
         || error.kind() == ErrorKind::Unsupported
 }
 
-/// Before Linux 6.7: one word of `pagemap` per page. Bit 63 present, 62 swapped, 61 of a file. A
-/// page of zeros that was only read looks written here, unless its frame number may be read and
-/// equals that of another such page; so this errs on the side of "written" and the comparison
-/// decides.
+/// One word of `pagemap`.
+///
+/// Bit 63 present, 62 swapped, 61 of a file, 58 a guard (since 6.15), 57 watched by a userfaultfd.
+/// Of what is swapped the lowest five bits name the swap file, where the reader may know; the last
+/// of the names is for markers, which stand in the place of pages and are none.
+#[derive(Clone, Copy, Debug)]
+struct Entry(u64);
+
+impl Entry {
+    const FRAME: u64 = (1 << 55) - 1;
+    const MARKER: u64 = 31;
+
+    const fn has(self, bit: u32) -> bool {
+        self.0 >> bit & 1 != 0
+    }
+
+    const fn is_present(self) -> bool {
+        self.has(63)
+    }
+
+    const fn is_watched(self) -> bool {
+        self.has(57)
+    }
+
+    const fn is_guard(self) -> bool {
+        self.has(62) && self.has(58)
+    }
+
+    /// What is watched and swapped out at once looks as a marker to who may not see frames.
+    const fn is_watch(self) -> bool {
+        let frame = self.0 & Self::FRAME;
+        self.has(62) && self.is_watched() && (frame == 0 || frame & 31 == Self::MARKER)
+    }
+
+    const fn is_private(self) -> bool {
+        let is_marker = self.is_guard() || self.is_watch();
+        (self.is_present() || self.has(62)) && !self.has(61) && !is_marker
+    }
+}
+
+/// Before Linux 6.7. A page of zeros that was only read looks written here, unless its frame
+/// number may be read and equals that of another such page; so this errs on the side of "written"
+/// and the comparison decides.
 fn first_private_page_by_table(handles: &Handles, start: u64, end: u64) -> Option<u64> {
+    first_in_table(handles, (start, end), Entry::is_private)
+}
+
+/// The first page of `start..end` whose word in `pagemap` is as wanted.
+fn first_in_table(
+    handles: &Handles,
+    (start, end): (u64, u64),
+    is_wanted: impl Fn(Entry) -> bool,
+) -> Option<u64> {
     const PAGE: u64 = 4096;
     const CHUNK: usize = 512;
     let mut words = [0_u8; CHUNK * 8];
@@ -90,7 +186,7 @@ fn first_private_page_by_table(handles: &Handles, start: u64, end: u64) -> Optio
             / 8;
         for (index, word) in words[..got * 8].chunks_exact(8).enumerate() {
             let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
-            if word >> 62 != 0 && word & (1 << 61) == 0 {
+            if is_wanted(Entry(word)) {
                 return Some((page + index as u64) * PAGE);
             }
         }

@@ -225,6 +225,7 @@ fn space_of(event: &Event) -> Option<MmId> {
         | Event::Capabilities { mm, .. }
         | Event::LowBase { mm, .. }
         | Event::Break { mm, .. }
+        | Event::MissingPage { mm, .. }
         | Event::Write { mm, .. }
         | Event::WatcherClosed { mm, .. }
         | Event::SharedInode { mm, .. }

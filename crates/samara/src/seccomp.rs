@@ -48,6 +48,7 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_io_setup,
     libc::SYS_io_destroy,
     libc::SYS_personality,
+    libc::SYS_userfaultfd,
     libc::SYS_setrlimit,
     libc::SYS_fork,
     libc::SYS_vfork,
@@ -70,8 +71,11 @@ pub(crate) const PRCTL_MEMORY: &[u32] = &[
     maple_mm::abi::PR_SET_MEMORY_MERGE,
 ];
 
-/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: they set VMA flags, splitting and merging.
-pub(crate) const USERFAULT_IOCTLS: &[u32] = &[UFFDIO_REGISTER, UFFDIO_UNREGISTER];
+/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: they set VMA flags, splitting and merging. And what
+/// makes a userfaultfd from `/dev/userfaultfd`.
+pub(crate) const USERFAULT_IOCTLS: &[u32] =
+    &[UFFDIO_REGISTER, UFFDIO_UNREGISTER, USERFAULTFD_IOC_NEW];
+pub(crate) const USERFAULTFD_IOC_NEW: u32 = 0xaa00;
 pub(crate) const UFFDIO_REGISTER: u32 = 0xc020_aa00;
 pub(crate) const UFFDIO_UNREGISTER: u32 = 0x8010_aa01;
 

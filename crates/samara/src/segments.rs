@@ -163,7 +163,7 @@ fn parse_features(info: &str) -> Option<u64> {
 }
 
 /// The inode of a userfaultfd: each has its own.
-fn userfault_inode(tid: Tid, fd: i32) -> Option<u64> {
+pub(crate) fn userfault_inode(tid: Tid, fd: i32) -> Option<u64> {
     userfault_inode_at(&procfs::path(tid, &format!("fd/{fd}")))
 }
 

@@ -342,7 +342,7 @@ impl<P: Program> World<P> {
                 MADV_FREE if vma.is_anonymous() => {
                     side.private.remove(&index);
                 }
-                MADV_REMOVE if flags.contains(VmFlags::SHARED | VmFlags::WRITE) => {
+                MADV_REMOVE if flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE) => {
                     let place = file_place(&vma, page(index)).expect("shared memory is a file");
                     self.shared.words.remove(&place);
                 }

@@ -1,6 +1,6 @@
 //! What a call's arguments stand for: descriptors, segments, userfaultfds.
 
-use super::Session;
+use super::{Bound, Ranges, Session};
 use crate::call::{Call, CallFile};
 use crate::decode;
 use crate::engine::{MmId, Place};
@@ -22,13 +22,14 @@ impl Session {
         place: Place,
         call: Call,
         fd: Option<i32>,
-    ) -> Result<Call, &'static str> {
-        match (call, fd) {
-            (Call::Mmap { .. }, Some(fd)) => self.bind_file(place, call, fd),
+    ) -> Result<Bound, &'static str> {
+        let mm = place.mm;
+        let call = match (call, fd) {
+            (Call::Mmap { .. }, Some(fd)) => self.bind_file(place, call, fd)?,
             (Call::Mmap { flags, .. }, None)
                 if decode::takes_huge_pages(flags) && !self.lacks_huge_pages() =>
             {
-                Err("mmap(MAP_HUGETLB) of a pool that others take from")
+                return Err("mmap(MAP_HUGETLB) of a pool that others take from");
             }
             (
                 Call::Shmat {
@@ -37,25 +38,26 @@ impl Session {
                 _,
             ) => {
                 let segment = segments::segment(place.tid, id)?;
-                Ok(Call::Shmat {
+                Call::Shmat {
                     id,
                     addr,
                     flags,
                     segment,
-                })
+                }
             }
             (Call::UffdRegister { .. } | Call::UffdUnregister { .. }, Some(fd)) => {
-                self.bind_watcher(place, call, fd)
+                return self.bind_watcher(place, call, fd);
             }
             (Call::Mbind { .. } | Call::SetHomeNode { .. }, _) => {
-                segments::with_nodes(place.tid, call)
+                segments::with_nodes(place.tid, call)?
             }
             (Call::RemapFilePages { .. } | Call::Madvise { .. }, _) => {
                 self.learn_seals(&call);
-                Ok(call)
+                call
             }
-            _ => Ok(call),
-        }
+            _ => call,
+        };
+        Ok(Bound { call, mm })
     }
 
     /// Whether the machine has no huge pages, in use or not, and makes none: then nobody is promised
@@ -128,16 +130,14 @@ impl Session {
         }
     }
 
-    fn bind_watcher(&mut self, place: Place, call: Call, fd: i32) -> Result<Call, &'static str> {
+    fn bind_watcher(&mut self, place: Place, call: Call, fd: i32) -> Result<Bound, &'static str> {
         let watcher = segments::watcher(place.tid, fd)?;
-        if let Some(watcher) = watcher {
-            // Who inherits one watches the memory of the process that made it.
-            let watched = *self.watchers.entry(watcher.id).or_insert(place.mm);
-            if watched != place.mm {
-                return Err("ioctl(UFFDIO_REGISTER) for another process");
-            }
-        }
-        Ok(match call {
+        // Who inherits one watches the memory of the process that made it.
+        let mm = watcher.map_or(place.mm, |watcher| {
+            let maker = self.makers.get(&watcher.id).copied().unwrap_or(place.mm);
+            *self.watchers.entry(watcher.id).or_insert(maker)
+        });
+        let call = match call {
             Call::UffdRegister {
                 start, len, mode, ..
             } => Call::UffdRegister {
@@ -152,7 +152,16 @@ impl Session {
                 watcher,
             },
             call => call,
-        })
+        };
+        Ok(Bound { call, mm })
+    }
+
+    /// Remembers who made the userfaultfd that a call has returned.
+    pub(super) fn learn_maker(&mut self, place: Place, result: i64) {
+        let fd = i32::try_from(result).ok();
+        if let Some(id) = fd.and_then(|fd| segments::userfault_inode(place.tid, fd)) {
+            self.makers.insert(id, place.mm);
+        }
     }
 
     /// Tells the model of userfaultfds that nobody has open any more. Says whether there were any.
@@ -167,9 +176,27 @@ impl Session {
         for id in known {
             if !segments::is_open(tids.iter().copied(), id) {
                 self.watchers.remove(&id);
-                learned |= self.learn(&Event::WatcherClosed { mm, id });
+                learned |= self.learn_closing(mm, id);
             }
         }
         learned
+    }
+
+    /// What is no longer watched may merge, which depends on what was written. Whether it was before
+    /// the end or after shows in what has become of it.
+    fn learn_closing(&mut self, mm: MmId, id: u64) -> bool {
+        let event = Event::WatcherClosed { mm, id };
+        let watched = Ranges::Near(self.mirror.watched(mm, id));
+        let Some(before) = self.mirror.save(mm) else {
+            return false;
+        };
+        let applied = self.mirror.apply(&event);
+        if applied.is_ok() && !self.compare_all(mm).is_different() {
+            self.recorder.event(&event);
+            return true;
+        }
+        self.mirror.replace(mm, before);
+        self.learn_writes(mm, &watched);
+        self.learn(&event)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::learn::Results;
 use super::{Pending, Ranges, Session, UnderWay, address};
 use crate::call::{Call, result_text};
 use crate::compare::{self, Comparison};
@@ -29,7 +30,7 @@ pub(super) struct Compared {
 }
 
 impl Session {
-    fn predict(&mut self, mm: MmId, call: Call) -> Option<UnderWay> {
+    pub(super) fn predict(&mut self, mm: MmId, call: Call) -> Option<UnderWay> {
         /// News can lead to other neighbours, whose writes are news again.
         const ROUNDS: usize = 4;
         let mut asked = BTreeSet::new();
@@ -97,17 +98,34 @@ impl Session {
         }
         self.late = None;
         self.learn_identity(mm, &call, result);
+        let mut before = before;
+        let results = Results {
+            predicted,
+            actual: result,
+        };
+        if let Some(addr) = self.missing_page(mm, &call, results) {
+            self.mirror.replace(mm, before);
+            self.learn(&Event::MissingPage { mm, addr });
+            let Some(again) = self.mirror.save(mm) else {
+                return;
+            };
+            before = again;
+            predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
+        }
         let mut seen = self.compare(mm, &near);
         if predicted != result || seen.is_different() {
             // Another thread may have written, or a stack grown, after the kernel was asked.
             self.mirror.replace(mm, before);
             self.late = None;
-            // Or somebody else changed a setting or a limit.
+            // Or somebody else changed a setting or a limit, or the thread its rights.
             self.learn_system(result);
             self.learn_limits(place);
-            self.learn_stacks(mm);
+            self.learn_capabilities(place);
             self.learn_closed(mm);
-            self.learn_writes(mm, &near);
+            self.learn_stacks(mm);
+            if self.learn_writes(mm, &near) {
+                self.note_race(mm);
+            }
             self.learn_low_base(mm, &call, result);
             self.learn_break(mm, &call, result);
             predicted = self.mirror.call(mm, &call).unwrap_or(predicted);
@@ -135,6 +153,7 @@ impl Session {
             },
             seen,
         );
+        self.learn_races(mm, &near);
         let mirror = &self.mirror;
         self.files.retain(|id| mirror.is_mapped(id));
     }
@@ -149,7 +168,7 @@ impl Session {
             return;
         }
         let mut seen = self.compare_all(place.mm);
-        if seen.is_different() && (self.learn_stacks(place.mm) | self.learn_closed(place.mm)) {
+        if seen.is_different() && (self.learn_closed(place.mm) | self.learn_stacks(place.mm)) {
             seen = self.compare_all(place.mm);
         }
         let compared = Compared {
@@ -181,6 +200,9 @@ impl Session {
         }
         let kernel = details::digest(&smaps, &status);
         self.verdict.comparisons += 1;
+        if kernel != model && self.learn_promised(place, &kernel, &model) {
+            return;
+        }
         self.recorder.event(&Event::Details {
             mm: place.mm,
             text: kernel.clone(),

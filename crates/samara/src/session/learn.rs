@@ -39,9 +39,16 @@ impl Session {
             .into_iter()
             .filter_map(|(start, end)| {
                 let kernel_start = observe::start_of_mapping(&space.handles, end - 1)?;
-                (kernel_start < start).then_some(kernel_start)
+                // What it has joined below is no growth.
+                let is_free = !self.mirror.is_mapped_at(mm, kernel_start);
+                (kernel_start < start && is_free).then_some(kernel_start)
             })
             .collect();
+        if !grown.is_empty() {
+            // A locked one may have needed a right.
+            let tid = space.tid;
+            self.learn_capabilities(Place { tid, mm });
+        }
         for &addr in &grown {
             self.verdict.learned.stack_growths += 1;
             self.learn(&Event::Write { mm, addr });
@@ -62,9 +69,14 @@ impl Session {
             Call::Process(call) => call.sets_addresses(),
             _ => false,
         };
-        if !asks {
-            return;
+        if asks {
+            self.learn_capabilities(place);
         }
+    }
+
+    /// Reads the rights of a thread again: nothing that the tracer stops at changes them, so any
+    /// call may be the first to show that they are others.
+    pub(super) fn learn_capabilities(&mut self, place: Place) {
         if let Ok(capabilities) = facts::capabilities(place.tid)
             && self.mirror.capabilities(place.mm) != Some(capabilities)
         {
@@ -119,6 +131,22 @@ impl Session {
             let addr = base.min(HIGHEST);
             self.learn(&Event::LowBase { mm, addr });
         }
+    }
+
+    /// Where a call that has failed for want of a page did not find it.
+    pub(super) fn missing_page(&self, mm: MmId, call: &Call, results: Results) -> Option<u64> {
+        let errno = |errno: i32| results.actual == -i64::from(errno);
+        let is_refused = match call {
+            Call::Mlock { .. } | Call::Mlock2 { .. } => errno(libc::ENOMEM),
+            Call::Madvise { .. } => call.populates().is_some() && errno(libc::EFAULT),
+            // What was done before is its result.
+            _ => call.populates().is_some() && results.actual != results.predicted,
+        };
+        if !is_refused {
+            return None;
+        }
+        let handles = &self.spaces.get(&mm)?.handles;
+        observe::first_missing_page(handles, &self.mirror.brought_in(mm, call))
     }
 
     /// Reads again what all others were promised, where that counts: before a call, for the
@@ -249,6 +277,13 @@ impl Session {
         }
         learned
     }
+}
+
+/// How a call ended, in the model and in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Results {
+    pub(super) predicted: i64,
+    pub(super) actual: i64,
 }
 
 /// What the kernel's sum of promised pages is taken for.

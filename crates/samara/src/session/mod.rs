@@ -52,8 +52,20 @@ struct Space {
 #[derive(Debug)]
 enum Pending {
     Call(UnderWay),
-    Fork { before: Saved },
+    Fork {
+        before: Saved,
+    },
     NotModelled(&'static str),
+    /// About another address space, in which somebody may be inside a call of their own.
+    Elsewhere(MmId, Call),
+}
+
+/// A call with what its arguments stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bound {
+    call: Call,
+    /// The address space it is about.
+    mm: MmId,
 }
 
 /// A predicted call that the kernel is carrying out.
@@ -84,6 +96,10 @@ pub(crate) struct Session {
     progress: Progress,
     /// The userfaultfds that were seen, and whose memory each watches.
     watchers: HashMap<u64, MmId>,
+    /// Those that were made, and who made them: a child uses its parent's for its parent.
+    makers: HashMap<u64, MmId>,
+    /// Tasks that are making one.
+    making: HashSet<Tid>,
     /// What was learned about the mapping a call makes, to be recorded after the call.
     late: Option<Event>,
     /// Tasks whose present call came through the 32-bit or x32 entry.
@@ -140,6 +156,8 @@ impl Session {
             },
             progress,
             watchers: HashMap::new(),
+            makers: HashMap::new(),
+            making: HashSet::new(),
             late: None,
             foreign: HashSet::new(),
             leaving: HashMap::new(),
@@ -185,6 +203,38 @@ impl Session {
         }
     }
 
+    /// Counts a call that is not modelled, and follows the kernel.
+    fn pass_over(&mut self, place: Place, name: &str) {
+        self.verdict.count_not_modelled(name);
+        self.recorder.event(&Event::NotModelled {
+            mm: place.mm,
+            name: name.to_owned(),
+        });
+        self.resync(place);
+    }
+
+    /// The end of a call through a userfaultfd that was about another address space than its own.
+    fn finish_elsewhere(&mut self, mm: MmId, call: Call, result: i64) {
+        let name = "ioctl(userfaultfd) for another process";
+        let Some(space) = self.spaces.get_mut(&mm) else {
+            // Nobody uses it any more: nothing was done.
+            return self.verdict.count_not_modelled(name);
+        };
+        let place = Place { tid: space.tid, mm };
+        let Some((tid, _)) = space.pending.take() else {
+            if let Some(under_way) = self.predict(mm, call) {
+                self.finish_call(place, under_way, result);
+            }
+            return;
+        };
+        // Which of the two came first is not known.
+        self.pass_over(place, name);
+        if let Some(space) = self.spaces.get_mut(&mm) {
+            let beside = "a call beside ioctl(userfaultfd) of another process";
+            space.pending = Some((tid, Pending::NotModelled(beside)));
+        }
+    }
+
     /// What this very task has under way. Calls that only read limits run beside others.
     fn take_pending(&mut self, place: Place) -> Option<Pending> {
         let pending = &mut self.spaces.get_mut(&place.mm)?.pending;
@@ -223,6 +273,10 @@ impl Watcher for Session {
             _ if !mirrored => Handling::Ignore,
             Request::Memory(..) | Request::NotModelled(_) => Handling::Exclusive,
             Request::Limits => Handling::Observe,
+            Request::NewWatcher => {
+                self.making.insert(place.tid);
+                Handling::Observe
+            }
             Request::Exec => {
                 self.look(place, "before exec");
                 self.look_closely(place, "before exec, smaps and status");
@@ -246,13 +300,14 @@ impl Watcher for Session {
         };
         let pending = match request {
             Request::Memory(call, fd) => match self.bind(place, call, fd) {
-                Ok(call) => return self.enter_call(place, call),
+                Ok(Bound { call, mm }) if mm == place.mm => return self.enter_call(place, call),
+                Ok(Bound { call, mm }) => Pending::Elsewhere(mm, call),
                 Err(why) => Pending::NotModelled(why),
             },
             Request::Fork => {
                 self.learn_promises();
-                self.learn_stacks(place.mm);
                 self.learn_closed(place.mm);
+                self.learn_stacks(place.mm);
                 self.learn_writes(place.mm, &Ranges::All);
                 let Some(before) = self.mirror.save(place.mm) else {
                     return;
@@ -270,16 +325,11 @@ impl Watcher for Session {
     fn leave(&mut self, place: Place, result: i64) {
         match self.take_pending(place) {
             Some(Pending::Call(under_way)) => self.finish_call(place, under_way, result),
-            Some(Pending::NotModelled(name)) => {
-                self.verdict.count_not_modelled(name);
-                self.recorder.event(&Event::NotModelled {
-                    mm: place.mm,
-                    name: name.to_owned(),
-                });
-                self.resync(place);
-            }
+            Some(Pending::NotModelled(name)) => self.pass_over(place, name),
+            Some(Pending::Elsewhere(mm, call)) => self.finish_elsewhere(mm, call, result),
             // A fork the kernel refused changes nothing.
             Some(Pending::Fork { .. }) => {}
+            None if self.making.remove(&place.tid) => self.learn_maker(place, result),
             None => {
                 self.has_set_limits = true;
                 // Limits may be set for another process.
@@ -354,6 +404,7 @@ impl Watcher for Session {
 
     fn ending(&mut self, place: Place) {
         self.leaving.remove(&place.tid);
+        self.making.remove(&place.tid);
         self.look(place, "at exit");
         self.look_closely(place, "at exit, smaps and status");
     }

@@ -4,9 +4,14 @@
 //! where a mapping lay before it was moved: Linux joins neighbours by such things. So where two
 //! mappings that are alike meet, the kernel may see a border and the model none, or the other way
 //! round. In such an address space that is learned; anything else that differs is a divergence.
+//!
+//! Nobody sees either whether a thread wrote just before or just after another's call did its work:
+//! the kernel is asked before the call and when it is over. Both may have left the same mappings,
+//! and lead to others later. Where that was so, the same is not called a divergence but counted as
+//! not modelled.
 
 use super::call::Compared;
-use super::{Session, address};
+use super::{Ranges, Session, address};
 use crate::call::Call;
 use crate::compare::{self, Comparison};
 use crate::engine::{MmId, Place};
@@ -19,20 +24,69 @@ pub(super) enum Past {
     Known,
     /// Nothing but what `/proc` shows.
     Unknown,
+    /// Everything but the moment of some writes of threads.
+    Raced,
 }
+
+/// How what follows from [`Past::Raced`] is counted.
+const RACED: &str = "a thread that wrote while another was in a call";
 
 const PAGE: u64 = 4096;
 
 impl Session {
-    fn has_unknown_past(&self, mm: MmId) -> bool {
-        let space = self.spaces.get(&mm);
-        space.is_some_and(|space| space.past == Past::Unknown)
+    fn past(&self, mm: MmId) -> Past {
+        self.spaces.get(&mm).map_or(Past::Known, |space| space.past)
+    }
+
+    /// Asks what was written while a call was under way, where others could write. When they did is
+    /// not known, and the model takes it for later.
+    pub(super) fn learn_races(&mut self, mm: MmId, near: &Ranges) {
+        if self.has_company() && self.learn_writes(mm, near) {
+            self.note_race(mm);
+        }
+    }
+
+    /// Whether a call may have others beside it in its address space.
+    fn has_company(&self) -> bool {
+        self.has_sharers || self.verdict.threads > 0
+    }
+
+    /// Remembers that somebody wrote, nobody knows when.
+    pub(super) fn note_race(&mut self, mm: MmId) {
+        let has_company = self.has_company();
+        if let Some(space) = self.spaces.get_mut(&mm)
+            && space.past == Past::Known
+            && has_company
+        {
+            space.past = Past::Raced;
+        }
+    }
+
+    /// Follows the kernel where two digests of [`crate::details`] differ in nothing but what a write
+    /// that nobody saw decides: whether memory that may not be written any more is still promised.
+    /// Says whether that was so.
+    pub(super) fn learn_promised(&mut self, place: Place, kernel: &str, model: &str) -> bool {
+        let without = |text: &str| text.replace(" ac", "");
+        let is_explained = self.past(place.mm) != Past::Known && without(kernel) == without(model);
+        if is_explained {
+            self.follow(place);
+        }
+        is_explained
+    }
+
+    /// Counts what could not be predicted for what nobody saw, and follows the kernel.
+    fn follow(&mut self, place: Place) {
+        if self.past(place.mm) == Past::Raced {
+            return self.pass_over(place, RACED);
+        }
+        self.verdict.learned.history += 1;
+        self.resync(place);
     }
 
     /// `/proc` shows the page that the break lies in; what a call returns shows the rest.
     pub(super) fn learn_break(&mut self, mm: MmId, call: &Call, result: i64) {
         let known = self.mirror.brk(mm).unwrap_or(0);
-        if !matches!(call, Call::Brk { .. }) || !self.has_unknown_past(mm) {
+        if !matches!(call, Call::Brk { .. }) || self.past(mm) != Past::Unknown {
             return;
         }
         if let Some(addr) = address(result)
@@ -55,7 +109,7 @@ impl Session {
         let mm = place.mm;
         if !seen.is_different()
             || compared.predicted != compared.result
-            || !self.has_unknown_past(mm)
+            || self.past(mm) == Past::Known
         {
             return false;
         }
@@ -65,9 +119,8 @@ impl Session {
         if !compare::differ_in_borders(&kernel, &model) {
             return false;
         }
-        self.verdict.learned.history += 1;
         self.verdict.comparisons += 1;
-        self.resync(place);
+        self.follow(place);
         true
     }
 }

@@ -243,8 +243,11 @@ impl Memory for Collector<'_> {
     }
 
     fn is_written(&mut self, place: Place, line: &MapLine) -> bool {
+        let range = (line.start, line.end);
         self.session.mirror.is_written_at(place.mm, line.start)
-            || !observe::written_pages(self.handles, &[(line.start, line.end)]).is_empty()
+            || !observe::written_pages(self.handles, &[range]).is_empty()
+            // LINUX: anonymous memory was prepared for pages when it got its guards.
+            || !line.has_file() && observe::is_guarded(self.handles, range)
     }
 
     fn page_offset(&self, mm: MmId, line: &MapLine) -> Option<u64> {

@@ -192,6 +192,10 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             addr: source.number()?,
         },
+        16 => Event::MissingPage {
+            mm: mm(source)?,
+            addr: source.number()?,
+        },
         40 => Event::Process {
             mm: mm(source)?,
             facts: process(source)?,

@@ -80,6 +80,10 @@ impl<W: Write> Writer<W> {
                 sink.byte(15);
                 sink.numbers(&[mm.0.into(), *addr]);
             }
+            Event::MissingPage { mm, addr } => {
+                sink.byte(16);
+                sink.numbers(&[mm.0.into(), *addr]);
+            }
             Event::SharedInode { mm, addr, facts } => {
                 sink.byte(7);
                 sink.numbers(&[mm.0.into(), *addr]);

@@ -271,6 +271,10 @@ fn sample() -> Vec<Event> {
             mm,
             addr: 0x5555_0000_1001,
         },
+        Event::MissingPage {
+            mm,
+            addr: 0x5555_0000_2000,
+        },
         Event::SharedInode {
             mm,
             addr: 0x1000,

@@ -166,10 +166,16 @@ pub(super) fn another_order() {
     in_child(|| order(0, 1, 9));
 }
 
+/// `UFFDIO_REGISTER`.
+pub(super) const WATCH: libc::Ioctl = 0xc020_aa00;
+/// `UFFDIO_UNREGISTER`.
+pub(super) const UNWATCH: libc::Ioctl = 0x8010_aa01;
+
 /// A userfaultfd with these features.
-fn userfaultfd(features: u64) -> c_int {
+pub(super) fn userfaultfd(features: u64) -> c_int {
     const UFFDIO_API: libc::Ioctl = 0xc018_aa3f;
-    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    const USER_MODE_ONLY: c_int = 1;
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) } as c_int;
     let mut api = [0xaa, features, 0_u64];
     unsafe { libc::ioctl(fd, UFFDIO_API, api.as_mut_ptr()) };
@@ -177,15 +183,13 @@ fn userfaultfd(features: u64) -> c_int {
 }
 
 pub(super) fn watched() {
-    const UFFDIO_REGISTER: libc::Ioctl = 0xc020_aa00;
-    const UFFDIO_UNREGISTER: libc::Ioctl = 0x8010_aa01;
     let watch = |fd: c_int, at: *mut u8, pages: usize, mode: u64| unsafe {
         let mut words = [at.addr() as u64, (pages * PAGE) as u64, mode, 0];
-        libc::ioctl(fd, UFFDIO_REGISTER, words.as_mut_ptr())
+        libc::ioctl(fd, WATCH, words.as_mut_ptr())
     };
     let release = |fd: c_int, at: *mut u8, pages: usize| unsafe {
         let mut words = [at.addr() as u64, (pages * PAGE) as u64];
-        libc::ioctl(fd, UFFDIO_UNREGISTER, words.as_mut_ptr())
+        libc::ioctl(fd, UNWATCH, words.as_mut_ptr())
     };
     let (one, two) = (userfaultfd(0), userfaultfd(0));
     if one < 0 {

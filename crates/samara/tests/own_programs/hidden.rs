@@ -1,0 +1,342 @@
+//! Programs in which calls depend on what no line of `/proc` says outright: rights given up or
+//! taken back between calls, markers in the place of pages.
+
+use libc::{MADV_DODUMP, MADV_DONTDUMP, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ, c_int};
+
+use super::kinds::{UNWATCH, WATCH, userfaultfd};
+use super::{
+    ANON, PAGE, Program, RW, advise, in_child, map, map_at, page, protect, remap, unmap, write,
+};
+
+pub(super) const PROGRAMS: &[Program] = &[
+    (
+        "rights_given_up_count_from_the_next_call_on",
+        rights_given_up_count_from_the_next_call_on,
+    ),
+    ("markers_are_no_written_pages", markers_are_no_written_pages),
+    (
+        "locks_stop_at_a_page_that_cannot_be_had",
+        locks_stop_at_a_page_that_cannot_be_had,
+    ),
+    (
+        "what_a_refused_call_splits_was_written",
+        what_a_refused_call_splits_was_written,
+    ),
+    (
+        "a_stack_that_joins_another_has_not_grown",
+        a_stack_that_joins_another_has_not_grown,
+    ),
+    (
+        "a_childs_watch_is_its_parents",
+        a_childs_watch_is_its_parents,
+    ),
+    (
+        "what_is_no_longer_watched_merges_as_it_was_written",
+        what_is_no_longer_watched_merges_as_it_was_written,
+    ),
+    ("secret_memory", secret_memory),
+    (
+        "writes_beside_calls_are_counted_where_they_matter",
+        writes_beside_calls_are_counted_where_they_matter,
+    ),
+];
+
+const GUARD_INSTALL: c_int = 102;
+const GUARD_REMOVE: c_int = 103;
+
+/// Has a userfaultfd watch pages for writes, and forbids them.
+fn mark(watcher: c_int, at: *mut u8, pages: usize) {
+    const UFFDIO_WRITEPROTECT: libc::Ioctl = 0xc018_aa06;
+    const WP: u64 = 2;
+    let (at, len) = (at.addr() as u64, (pages * PAGE) as u64);
+    let (mut watch, mut forbid) = ([at, len, WP, 0], [at, len, 1]);
+    unsafe { libc::ioctl(watcher, WATCH, watch.as_mut_ptr()) };
+    unsafe { libc::ioctl(watcher, UFFDIO_WRITEPROTECT, forbid.as_mut_ptr()) };
+}
+
+fn limit_locks(pages: usize) {
+    let bytes = (pages * PAGE) as libc::rlim_t;
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}
+
+/// Goes on as a user without rights; one that has none goes on as it is. With `saved` as the saved
+/// user the rights can be taken back.
+fn give_up_rights(saved: libc::uid_t) {
+    const NOBODY: libc::uid_t = 65_534;
+    unsafe { libc::setresuid(NOBODY, NOBODY, saved) };
+}
+
+/// What is locked may exceed its limit with a right only, which a program can give up without a
+/// call on memory; it counts from the next one on, whichever that is.
+pub(super) fn rights_given_up_count_from_the_next_call_on() {
+    const NOBODY: libc::uid_t = 65_534;
+    let lock_all = || unsafe { libc::mlockall(libc::MCL_FUTURE) };
+    let brk = |by: usize| unsafe {
+        let now = libc::syscall(libc::SYS_brk, 0) as usize;
+        libc::syscall(libc::SYS_brk, now + by * PAGE);
+    };
+    let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 200 * PAGE, 0o666) };
+    let low = 0x1000 as *mut u8;
+    let calls: [&dyn Fn(*mut u8); 6] = [
+        &|_| _ = map(200 * PAGE, RW, ANON),
+        &|_| brk(200),
+        &|_| _ = unsafe { libc::shmat(segment, std::ptr::null(), 0) },
+        &|_| _ = map_at(low, PAGE, RW),
+        &|locked| _ = remap(locked, 40 * PAGE, 150 * PAGE, libc::MREMAP_MAYMOVE, low),
+        &|locked| {
+            let fixed = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            remap(locked, PAGE, PAGE, fixed, low);
+        },
+    ];
+    for call in calls {
+        in_child(|| {
+            limit_locks(100);
+            let locked = map(40 * PAGE, RW, ANON);
+            unsafe { libc::mlock(locked.cast(), 40 * PAGE) };
+            lock_all();
+            give_up_rights(NOBODY);
+            call(locked);
+        });
+    }
+    unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
+    in_child(|| {
+        limit_locks(100);
+        let stack = page(map(300 * PAGE, PROT_NONE, ANON), 290);
+        let flags = ANON | MAP_FIXED | libc::MAP_GROWSDOWN | libc::MAP_LOCKED;
+        unsafe { libc::mmap(stack.cast(), 2 * PAGE, RW, flags, -1, 0) };
+        give_up_rights(0);
+        map(200 * PAGE, RW, ANON | libc::MAP_LOCKED);
+        unsafe { libc::setresuid(NOBODY, 0, 0) };
+        unmap(stack.wrapping_sub(200 * PAGE), 199 * PAGE);
+        write(stack.wrapping_sub(150 * PAGE));
+    });
+}
+
+/// A guard and the mark of a userfaultfd stand where a page would be, and are none: the mapping of a
+/// file that has only those was never written, and merges like that.
+pub(super) fn markers_are_no_written_pages() {
+    let memory = unsafe { libc::memfd_create(c"markers".as_ptr(), 0) };
+    unsafe { libc::ftruncate(memory, 64 * PAGE as i64) };
+    let room = map(64 * PAGE, PROT_NONE, ANON);
+    let file = |number: usize, pages: usize| unsafe {
+        let (at, offset) = (page(room, number), (number * PAGE) as i64);
+        let flags = MAP_PRIVATE | MAP_FIXED;
+        libc::mmap(at.cast(), pages * PAGE, PROT_READ, flags, memory, offset);
+        at
+    };
+    let guarded = file(2, 5);
+    advise(guarded, 2 * PAGE, MADV_DONTDUMP);
+    advise(guarded, 5 * PAGE, GUARD_INSTALL);
+    advise(guarded, 2 * PAGE, MADV_DODUMP);
+    let mixed = file(10, 4);
+    protect(page(mixed, 1), PAGE, RW);
+    write(page(mixed, 1));
+    advise(mixed, PAGE, GUARD_INSTALL);
+    protect(page(mixed, 1), PAGE, PROT_READ);
+    advise(mixed, 4 * PAGE, GUARD_REMOVE);
+    let watcher = userfaultfd(0);
+    if watcher >= 0 {
+        let watched = file(20, 5);
+        mark(watcher, watched, 2);
+        protect(page(watched, 1), PAGE, PROT_NONE);
+        protect(page(watched, 1), PAGE, PROT_READ);
+        let mut words = [watched.addr() as u64, 2 * PAGE as u64];
+        unsafe { libc::ioctl(watcher, UNWATCH, words.as_mut_ptr()) };
+    }
+    // Anonymous memory is prepared for pages when it gets a guard.
+    let anonymous = map_at(page(room, 40), 4 * PAGE, RW);
+    advise(anonymous, PAGE, GUARD_INSTALL);
+    protect(anonymous, 2 * PAGE, PROT_READ);
+    in_child(|| _ = protect(room, 64 * PAGE, PROT_READ));
+}
+
+/// What is locked stays locked where a page cannot be brought in, and what lies behind that page
+/// is not written.
+pub(super) fn locks_stop_at_a_page_that_cannot_be_had() {
+    let lock = |at: *mut u8, pages: usize, flags: libc::c_uint| unsafe {
+        libc::mlock2(at.cast(), pages * PAGE, flags)
+    };
+    let unlock = |at: *mut u8, pages: usize| unsafe { libc::munlock(at.cast(), pages * PAGE) };
+    let memory = unsafe { libc::memfd_create(c"short".as_ptr(), 0) };
+    unsafe { libc::ftruncate(memory, 3 * PAGE as i64) };
+    let room = map(64 * PAGE, PROT_NONE, ANON);
+    let file = |number: usize, pages: usize, kind: c_int| unsafe {
+        let at = page(room, number);
+        libc::mmap(at.cast(), pages * PAGE, RW, kind | MAP_FIXED, memory, 0);
+        at
+    };
+    // Behind the end of the file, the next mapping stays unwritten: read-only, it merges.
+    let shared = file(2, 8, libc::MAP_SHARED);
+    let behind = map_at(page(room, 10), 4 * PAGE, RW);
+    lock(shared, 12, 0);
+    protect(behind, 2 * PAGE, PROT_READ);
+    protect(behind, 4 * PAGE, PROT_READ);
+    unlock(shared, 12);
+    let guarded = map_at(page(room, 20), 8 * PAGE, RW);
+    advise(page(guarded, 3), PAGE, GUARD_INSTALL);
+    lock(guarded, 8, 0);
+    lock(guarded, 8, libc::MLOCK_ONFAULT);
+    unlock(guarded, 8);
+    let private = file(30, 4, MAP_PRIVATE);
+    advise(private, PAGE, GUARD_INSTALL);
+    lock(private, 4, 0);
+    protect(private, 4 * PAGE, PROT_READ);
+    unlock(private, 4);
+    for advice in [libc::MADV_POPULATE_READ, libc::MADV_POPULATE_WRITE] {
+        advise(guarded, 8 * PAGE, advice);
+        advise(shared, 8 * PAGE, advice);
+    }
+    // A page that is there may not be written where nobody answers for it.
+    let protected = map_at(page(room, 56), 3 * PAGE, RW);
+    write(page(protected, 1));
+    mark(userfaultfd(0), protected, 2);
+    lock(protected, 3, 0);
+    // Memory that is never locked is brought in all the same.
+    const DROPPABLE: c_int = 8;
+    let at = page(room, 50);
+    let flags = DROPPABLE | libc::MAP_ANONYMOUS | MAP_FIXED;
+    unsafe { libc::mmap(at.cast(), 4 * PAGE, RW, flags, -1, 0) };
+    advise(page(at, 2), PAGE, GUARD_INSTALL);
+    lock(at, 4, libc::MLOCK_ONFAULT);
+    unsafe { libc::mlockall(libc::MCL_CURRENT) };
+    unsafe { libc::munlockall() };
+}
+
+/// What a refused call was to replace is split all the same, and both parts were written before.
+pub(super) fn what_a_refused_call_splits_was_written() {
+    let segment = unsafe { libc::shmget(libc::IPC_PRIVATE, 5 * PAGE, 0o600) };
+    let replacing: [&dyn Fn(*mut u8); 3] = [
+        &|at| _ = map_at(at, 5 * PAGE, RW),
+        &|at| {
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            remap(map(5 * PAGE, RW, ANON), 5 * PAGE, 5 * PAGE, flags, at);
+        },
+        &|at| _ = unsafe { libc::shmat(segment, at.cast(), libc::SHM_REMAP) },
+    ];
+    for replace in replacing {
+        in_child(|| {
+            let room = map(16 * PAGE, PROT_NONE, ANON);
+            let written = map_at(page(room, 2), 4 * PAGE, RW);
+            write(page(written, 1));
+            unsafe { libc::syscall(libc::SYS_mseal, page(room, 8), PAGE, 0) };
+            replace(page(written, 2));
+            protect(page(written, 2), PAGE, PROT_READ);
+        });
+    }
+    unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
+}
+
+/// A stack that begins lower because it has joined what lay below has not grown, so nothing of it was
+/// written.
+pub(super) fn a_stack_that_joins_another_has_not_grown() {
+    let stack_at = |at: *mut u8, pages: usize| unsafe {
+        let flags = ANON | MAP_FIXED | libc::MAP_GROWSDOWN;
+        libc::mmap(at.cast(), pages * PAGE, RW, flags, -1, 0)
+    };
+    let room = map(64 * PAGE, PROT_NONE, ANON);
+    let watched = page(room, 10);
+    stack_at(watched, 6);
+    let watcher = userfaultfd(0);
+    let mut words = [watched.addr() as u64, 3 * PAGE as u64, 2, 0];
+    unsafe { libc::ioctl(watcher, WATCH, words.as_mut_ptr()) };
+    unsafe { libc::close(watcher) };
+    protect(page(watched, 1), 4 * PAGE, PROT_READ);
+    let written = page(room, 30);
+    stack_at(written, 6);
+    write(page(written, 4));
+    protect(written, 3 * PAGE, PROT_NONE);
+    in_child(|| _ = protect(written, 3 * PAGE, RW));
+}
+
+/// A userfaultfd watches the memory of the process that made it, whoever uses it.
+pub(super) fn a_childs_watch_is_its_parents() {
+    const WP: u64 = 2;
+    let watcher = userfaultfd(0);
+    if watcher < 0 {
+        return;
+    }
+    let ask = |request: libc::Ioctl, at: *mut u8, pages: usize| unsafe {
+        let mut words = [at.addr() as u64, (pages * PAGE) as u64, WP, 0];
+        libc::ioctl(watcher, request, words.as_mut_ptr())
+    };
+    let room = map_at(page(map(16 * PAGE, PROT_NONE, ANON), 4), 8 * PAGE, RW);
+    in_child(|| {
+        ask(WATCH, page(room, 2), 2);
+        map(PAGE, RW, ANON);
+    });
+    ask(WATCH, page(room, 4), 2);
+    protect(page(room, 3), 2 * PAGE, PROT_READ);
+    protect(page(room, 3), 2 * PAGE, RW);
+    in_child(|| _ = ask(UNWATCH, page(room, 5), 1));
+    unsafe { libc::close(watcher) };
+    map(PAGE, PROT_READ, ANON);
+}
+
+/// Whether this is what a verdict may say of what is not modelled in the program `name`.
+pub(super) fn is_expected(name: &str, passed_over: &str) -> bool {
+    let secret = || unsafe { libc::syscall(libc::SYS_memfd_secret, 0) } != -1;
+    match name {
+        "secret_memory" if secret() => passed_over == "mmap of a memfd_secret file 1",
+        "writes_beside_calls_are_counted_where_they_matter" => {
+            let count =
+                passed_over.strip_prefix("a thread that wrote while another was in a call ");
+            passed_over == "none" || count.is_some_and(|count| count.parse::<u32>().is_ok())
+        }
+        _ => passed_over == "none",
+    }
+}
+
+/// Nobody can tell whether a thread wrote before or after another's call has split what it wrote to.
+pub(super) fn writes_beside_calls_are_counted_where_they_matter() {
+    let churn = || {
+        for round in 0..200 {
+            let len = (1 + round % 9) * PAGE;
+            let at = map(len, RW, ANON);
+            write(at);
+            protect(at, PAGE, PROT_READ);
+            if round % 3 != 0 {
+                unmap(at, PAGE);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(churn);
+        scope.spawn(churn);
+    });
+}
+
+/// What was watched merges with what is beside it as written memory does.
+pub(super) fn what_is_no_longer_watched_merges_as_it_was_written() {
+    for (is_closed_first, pages) in [
+        (false, [1, 5]),
+        (true, [1, 5]),
+        (false, [3, 3]),
+        (true, [3, 3]),
+    ] {
+        let room = map_at(page(map(16 * PAGE, PROT_NONE, ANON), 4), 6 * PAGE, RW);
+        let watcher = userfaultfd(0);
+        let mut words = [page(room, 2).addr() as u64, 2 * PAGE as u64, 2, 0];
+        unsafe { libc::ioctl(watcher, WATCH, words.as_mut_ptr()) };
+        if is_closed_first {
+            unsafe { libc::close(watcher) };
+        }
+        for number in pages {
+            write(page(room, number));
+        }
+        unsafe { libc::close(watcher) };
+        map(PAGE, PROT_READ, ANON);
+        protect(page(room, 4), PAGE, PROT_READ);
+    }
+}
+
+/// Secret memory is locked and never dumped without being asked to.
+pub(super) fn secret_memory() {
+    let file = unsafe { libc::syscall(libc::SYS_memfd_secret, 0) } as c_int;
+    unsafe { libc::ftruncate(file, 8 * PAGE as i64) };
+    super::map_file(file, 8 * PAGE, RW, libc::MAP_SHARED, 0);
+    map(2 * PAGE, RW, ANON);
+}
