@@ -71,6 +71,7 @@ impl Session {
         self.learn_rights(place, &call);
         self.learn_personality(place, &call);
         self.learn_closed(place.mm);
+        self.learn_stacks(place.mm);
         let pending = match self.predict(place.mm, call) {
             Some(under_way) => Pending::Call(under_way),
             None => Pending::NotModelled("a call in an address space without a model"),
