@@ -95,12 +95,25 @@ pub(crate) fn renamed(kernel: &str, model: &str) -> Option<Vec<MapLine>> {
     }
 }
 
-/// Whether nothing differs but where mappings that are alike touch.
-pub(crate) fn differ_in_borders(kernel: &str, model: &str) -> bool {
-    match (without_borders(kernel), without_borders(model)) {
-        (Some(kernel), Some(model)) => kernel == model,
-        _ => false,
+/// The mappings that are one in one of both texts and several that touch in the other, if nothing
+/// else differs.
+pub(crate) fn differing_borders(kernel: &str, model: &str) -> Option<Vec<(u64, u64)>> {
+    if without_borders(kernel)? != without_borders(model)? {
+        return None;
     }
+    let ranges = |text: &str| -> Vec<(u64, u64)> {
+        let lines = text.lines().filter_map(MapLine::parse);
+        lines.map(|line| (line.start, line.end)).collect()
+    };
+    let (kernel, model) = (ranges(kernel), ranges(model));
+    let only = |of: &[(u64, u64)], other: &[(u64, u64)]| -> Vec<(u64, u64)> {
+        let divided = |range: &&(u64, u64)| {
+            let mut starts = other.iter();
+            starts.any(|&(start, _)| range.0 < start && start < range.1)
+        };
+        of.iter().filter(divided).copied().collect()
+    };
+    Some([only(&kernel, &model), only(&model, &kernel)].concat())
 }
 
 /// The mappings, those that touch and could be one as one.
@@ -176,23 +189,24 @@ mod tests {
     fn a_border_is_where_mappings_that_are_alike_touch() {
         let one = "1000-3000 rw-p 00000000 00:00 0 \n";
         let two = "1000-2000 rw-p 00000000 00:00 0 \n2000-3000 rw-p 00000000 00:00 0 \n";
-        assert!(differ_in_borders(one, two));
-        assert!(!differ_in_borders(
-            one,
-            &two.replace("2000-3000 rw", "2000-3000 r-")
-        ));
-        assert!(!differ_in_borders(
-            one,
-            &two.replace("2000-3000", "2000-4000")
-        ));
+        assert_eq!(differing_borders(one, two), Some(vec![(0x1000, 0x3000)]));
+        assert_eq!(differing_borders(two, two), Some(Vec::new()));
+        assert_eq!(
+            differing_borders(one, &two.replace("2000-3000 rw", "2000-3000 r-")),
+            None
+        );
+        assert_eq!(
+            differing_borders(one, &two.replace("2000-3000", "2000-4000")),
+            None
+        );
         let file = "1000-3000 r--p 00005000 fe:00 7      /a\n";
         let pages =
             "1000-2000 r--p 00005000 fe:00 7      /a\n2000-3000 r--p 00006000 fe:00 7      /a\n";
-        assert!(differ_in_borders(file, pages));
-        assert!(!differ_in_borders(
-            file,
-            &pages.replace("6000 fe", "7000 fe")
-        ));
+        assert_eq!(differing_borders(file, pages), Some(vec![(0x1000, 0x3000)]));
+        assert_eq!(
+            differing_borders(file, &pages.replace("6000 fe", "7000 fe")),
+            None
+        );
     }
 
     #[test]

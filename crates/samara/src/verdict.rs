@@ -50,11 +50,19 @@ pub(crate) struct Learned {
     pub(crate) limits: u64,
     /// What happened before a process was joined.
     pub(crate) history: u64,
+    /// Which of two neighbours was written first between two looks.
+    pub(crate) orders: u64,
 }
 
 impl Learned {
     pub(crate) const fn total(&self) -> u64 {
-        self.writes + self.stack_growths + self.files + self.renames + self.limits + self.history
+        self.writes
+            + self.stack_growths
+            + self.files
+            + self.renames
+            + self.limits
+            + self.history
+            + self.orders
     }
 }
 
@@ -218,12 +226,13 @@ impl Verdict {
             renames,
             limits,
             history,
+            orders,
         } = self.learned;
-        let past = if history == 0 {
-            String::new()
-        } else {
-            format!(", what came before {history}")
+        let some = |name: &str, count: u64| match count {
+            0 => String::new(),
+            count => format!(", {name} {count}"),
         };
+        let past = some("what came before", history) + &some("orders of writes", orders);
         format!(
             "{} facts (first writes {writes}, stack growth {stack_growths}, files {files}, \
              renames {renames}, limits {limits}{past})",

@@ -25,6 +25,7 @@ impl Session {
             self.verdict.learned.writes += 1;
             self.learn(&Event::Write { mm, addr });
         }
+        self.note_order(mm, &candidates, &pages);
         !pages.is_empty()
     }
 

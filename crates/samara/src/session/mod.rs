@@ -46,6 +46,8 @@ struct Space {
     /// Of `maps`, that may still be compared.
     lines_left: usize,
     past: Past,
+    /// Where neighbours were written, nobody knows which first: ends exclusive.
+    unordered: Vec<(u64, u64)>,
 }
 
 /// What is under way inside an address space.

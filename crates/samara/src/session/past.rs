@@ -5,6 +5,9 @@
 //! mappings that are alike meet, the kernel may see a border and the model none, or the other way
 //! round. In such an address space that is learned; anything else that differs is a divergence.
 //!
+//! Nor does anybody see in which order neighbours were written between two looks. Where that was so,
+//! and for those only, the order is learned from the border that the kernel leaves.
+//!
 //! Nobody sees either whether a thread wrote just before or just after another's call did its work:
 //! the kernel is asked before the call and when it is over. Both may have left the same mappings,
 //! and lead to others later. Where that was so, the same is not called a divergence but counted as
@@ -44,6 +47,29 @@ impl Session {
         if self.has_company() && self.learn_writes(mm, near) {
             self.note_race(mm);
         }
+    }
+
+    /// Remembers where neighbours, of `candidates` in ascending order, were first written between
+    /// the same two looks: which of them came first decides whose anon_vma the other shares, and so
+    /// how both merge later.
+    pub(super) fn note_order(&mut self, mm: MmId, candidates: &[(u64, u64)], pages: &[u64]) {
+        /// Older ones are forgotten.
+        const MOST: usize = 64;
+        let Some(space) = self.spaces.get_mut(&mm) else {
+            return;
+        };
+        let is_written = |range: &&(u64, u64)| {
+            let mut pages = pages.iter();
+            pages.any(|page| (range.0..range.1).contains(page))
+        };
+        let written: Vec<_> = candidates.iter().filter(is_written).collect();
+        for pair in written.windows(2) {
+            if pair[0].1 == pair[1].0 {
+                space.unordered.push((pair[0].0, pair[1].1));
+            }
+        }
+        let surplus = space.unordered.len().saturating_sub(MOST);
+        space.unordered.drain(..surplus);
     }
 
     /// Whether a call may have others beside it in its address space.
@@ -107,20 +133,35 @@ impl Session {
         seen: &Comparison,
     ) -> bool {
         let mm = place.mm;
-        if !seen.is_different()
-            || compared.predicted != compared.result
-            || self.past(mm) == Past::Known
-        {
+        if !seen.is_different() || compared.predicted != compared.result {
             return false;
         }
         let Comparison::Different { kernel, model, .. } = self.compare_all(mm) else {
             return false;
         };
-        if !compare::differ_in_borders(&kernel, &model) {
+        let Some(divided) = compare::differing_borders(&kernel, &model) else {
             return false;
+        };
+        if self.past(mm) != Past::Known {
+            self.verdict.comparisons += 1;
+            self.follow(place);
+            return true;
         }
-        self.verdict.comparisons += 1;
-        self.follow(place);
-        true
+        let Some(space) = self.spaces.get_mut(&mm) else {
+            return false;
+        };
+        let is_unordered = |&(start, end): &(u64, u64)| {
+            let mut unordered = space.unordered.iter();
+            unordered.any(|range| start < range.1 && range.0 < end)
+        };
+        let is_explained = divided.iter().all(is_unordered);
+        if is_explained {
+            // What it was joined with hangs on the same.
+            space.unordered.extend(divided);
+            self.verdict.comparisons += 1;
+            self.verdict.learned.orders += 1;
+            self.resync(place);
+        }
+        is_explained
     }
 }

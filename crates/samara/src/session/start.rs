@@ -79,6 +79,7 @@ impl Session {
                 pending: None,
                 lines_left: LINES_AT_ONCE,
                 past: Past::Known,
+                unordered: Vec::new(),
             },
         );
         Ok(())
@@ -94,6 +95,7 @@ impl Session {
             tid,
             layout,
             past,
+            unordered,
             ..
         } = space;
         let mut memory = Collector {
@@ -110,6 +112,7 @@ impl Session {
             self.learn(&Event::Process { mm, facts });
             if let Some(space) = self.spaces.get_mut(&mm) {
                 space.past = past;
+                space.unordered = unordered;
             }
             Ok(())
         });
@@ -155,7 +158,7 @@ impl Session {
             .spaces
             .get(&place.mm)
             .context("the parent is not mirrored")?;
-        let (layout, past) = (space.layout, space.past);
+        let (layout, past, unordered) = (space.layout, space.past, space.unordered.clone());
         let handles = Handles::open(child.tid)?;
         self.mirror.fork(place.mm, child.mm)?;
         let space = Space {
@@ -165,6 +168,7 @@ impl Session {
             pending: None,
             lines_left: LINES_AT_ONCE,
             past,
+            unordered,
         };
         self.spaces.insert(child.mm, space);
         if self.learn_from_child(place, child, before) {

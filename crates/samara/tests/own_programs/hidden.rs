@@ -1,7 +1,9 @@
 //! Programs in which calls depend on what no line of `/proc` says outright: rights given up or
 //! taken back between calls, markers in the place of pages.
 
-use libc::{MADV_DODUMP, MADV_DONTDUMP, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ, c_int};
+use libc::{
+    MADV_DODUMP, MADV_DONTDUMP, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, c_int,
+};
 
 use super::kinds::{UNWATCH, WATCH, userfaultfd};
 use super::{
@@ -34,6 +36,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         "what_is_no_longer_watched_merges_as_it_was_written",
         what_is_no_longer_watched_merges_as_it_was_written,
     ),
+    (
+        "neighbours_were_written_in_any_order",
+        neighbours_were_written_in_any_order,
+    ),
     ("secret_memory", secret_memory),
     (
         "writes_beside_calls_are_counted_where_they_matter",
@@ -52,6 +58,20 @@ fn mark(watcher: c_int, at: *mut u8, pages: usize) {
     let (mut watch, mut forbid) = ([at, len, WP, 0], [at, len, 1]);
     unsafe { libc::ioctl(watcher, WATCH, watch.as_mut_ptr()) };
     unsafe { libc::ioctl(watcher, UFFDIO_WRITEPROTECT, forbid.as_mut_ptr()) };
+}
+
+/// The last two of three pages share an anon_vma that the first does not: they were written from
+/// both ends, and nobody looked meanwhile.
+fn neighbours_were_written_in_any_order() {
+    let at = map(3 * PAGE, RW, ANON);
+    protect(page(at, 1), PAGE, PROT_WRITE);
+    for number in [0, 2, 1] {
+        write(page(at, number));
+    }
+    protect(page(at, 1), PAGE, RW);
+    protect(at, PAGE, PROT_READ);
+    protect(at, PAGE, RW);
+    unmap(at, 3 * PAGE);
 }
 
 fn limit_locks(pages: usize) {
