@@ -67,6 +67,7 @@ mod memory;
 mod memory_file;
 mod merge;
 mod modify;
+mod moment;
 mod notifier;
 mod page_changes;
 mod page_side;
@@ -116,6 +117,7 @@ pub use mapped_pages::MappedPages;
 pub use maps::{MapsLine, MapsLineError};
 pub use memory::{HeapChunks, TreeNodes, VmaPool, VmaRef, VmaSource};
 pub use memory_file::MemoryFile;
+pub use moment::Moment;
 pub use notifier::{Invalidation, RangeNotifier};
 pub use page_side::{
     Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
