@@ -22,7 +22,7 @@ where
 {
     /// Makes an explicitly huge page ready for an access.
     pub(crate) fn touch_explicit(
-        &mut self,
+        &self,
         touch: &Touch<'_>,
         source: HugeSource<'_>,
     ) -> Result<(), Fault> {
@@ -34,14 +34,12 @@ where
     }
 
     /// Maps a page that is not there.
-    fn map_explicit(&mut self, touch: &Touch<'_>, source: HugeSource<'_>) -> Result<(), Fault> {
+    fn map_explicit(&self, touch: &Touch<'_>, source: HugeSource<'_>) -> Result<(), Fault> {
         if A::span(1) != HUGE_PAGE_SIZE {
             return Err(Fault::Bus);
         }
         let start = touch.addr & !(HUGE_PAGE_SIZE - 1);
-        if self.huge.is_none() {
-            self.huge = Some(Arc::clone(source.system));
-        }
+        self.huge.call_once(|| Arc::clone(source.system));
         if sharing(touch.vma) == Sharing::Shared {
             let pages = touch.vma.file().and_then(FileRef::pages);
             let pages = pages.ok_or(Fault::Bus)?;
@@ -63,7 +61,7 @@ where
     /// LINUX: where there is no page for the copy of who was promised one, those it forked lose
     /// theirs. Here nobody knows who they are, and the write ends in `SIGBUS`.
     fn write_explicit(
-        &mut self,
+        &self,
         page: Mapped,
         (touch, source): (&Touch<'_>, HugeSource<'_>),
     ) -> Result<(), Fault> {

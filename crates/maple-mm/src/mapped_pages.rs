@@ -3,6 +3,9 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Once;
 
 use crate::abi::{PAGE_SIZE, page_floor};
 use crate::errno::Errno;
@@ -39,36 +42,36 @@ pub struct MappedPages<A: Arch, M: PhysMemory, F> {
     pub(crate) tables: PageTables<A, M>,
     flusher: F,
     notifier: Option<Arc<dyn RangeNotifier>>,
-    peak_resident: u64,
+    peak_resident: AtomicU64,
     /// Whose pool explicitly huge pages go back to, once there was one.
-    pub(crate) huge: Option<Arc<System>>,
+    pub(crate) huge: Once<Arc<System>>,
 }
 
 /// Who is told of what was taken out: processors, and the pool of explicitly huge pages.
 pub(crate) struct Told<'a, F> {
-    flusher: &'a mut F,
+    flusher: &'a F,
     huge: Option<&'a System>,
 }
 
-fn told<'a, F>(flusher: &'a mut F, huge: Option<&'a Arc<System>>) -> Told<'a, F> {
-    let huge = huge.map(|system| &**system);
+fn told<'a, F>(flusher: &'a F, huge: &'a Once<Arc<System>>) -> Told<'a, F> {
+    let huge = huge.get().map(|system| &**system);
     Told { flusher, huge }
 }
 
 impl<F: TlbFlusher> TlbFlusher for Told<'_, F> {
-    fn range(&mut self, range: &FlushRange) {
+    fn range(&self, range: &FlushRange) {
         self.flusher.range(range);
     }
 
-    fn freed_tables(&mut self, range: &FlushRange) {
+    fn freed_tables(&self, range: &FlushRange) {
         self.flusher.freed_tables(range);
     }
 
-    fn full(&mut self) {
+    fn full(&self) {
         self.flusher.full();
     }
 
-    fn freed_explicit(&mut self, pages: u64) {
+    fn freed_explicit(&self, pages: u64) {
         if let Some(system) = self.huge {
             system.huge_pool().put_back(pages);
         }
@@ -106,8 +109,8 @@ where
             tables: PageTables::new(memory)?,
             flusher,
             notifier: None,
-            peak_resident: 0,
-            huge: None,
+            peak_resident: AtomicU64::new(0),
+            huge: Once::new(),
         })
     }
 
@@ -127,21 +130,20 @@ where
         self.notifier = notifier;
     }
 
-    fn resident(&self) -> u64 {
-        let resident = self.tables.resident();
-        resident.anon + resident.file + resident.shmem
-    }
-
     /// Before less may be resident.
-    fn note_peak(&mut self) {
-        self.peak_resident = self.peak_resident.max(self.resident());
+    fn note_peak(&self) {
+        let resident = rss(&self.tables);
+        // Relaxed: a number of its own. PERF: mostly there is nothing to write.
+        if resident > self.peak_resident.load(Ordering::Relaxed) {
+            self.peak_resident.fetch_max(resident, Ordering::Relaxed);
+        }
     }
 
     /// Tells of a change, and makes it.
     pub(crate) fn change<T>(
-        &mut self,
+        &self,
         (range, why): (Range<u64>, Invalidation),
-        act: impl FnOnce(&mut PageTables<A, M>, &mut Gather<A, M, Told<'_, F>>) -> T,
+        act: impl FnOnce(&PageTables<A, M>, &mut Gather<A, M, Told<'_, F>>) -> T,
     ) -> T {
         self.note_peak();
         if let Some(notifier) = &self.notifier {
@@ -149,9 +151,9 @@ where
         }
         let mut gather = Gather::new(
             self.tables.memory().clone(),
-            told(&mut self.flusher, self.huge.as_ref()),
+            told(&self.flusher, &self.huge),
         );
-        let result = act(&mut self.tables, &mut gather);
+        let result = act(&self.tables, &mut gather);
         gather.finish();
         if let Some(notifier) = &self.notifier {
             notifier.end(&range, why);
@@ -159,12 +161,12 @@ where
         result
     }
 
-    fn prepare_one(&mut self, change: &PageChange) -> Result<(), PagingError> {
+    fn prepare_one(&self, change: &PageChange) -> Result<(), PagingError> {
         let mut gather = Gather::new(
             self.tables.memory().clone(),
-            told(&mut self.flusher, self.huge.as_ref()),
+            told(&self.flusher, &self.huge),
         );
-        let tables = &mut self.tables;
+        let tables = &self.tables;
         match change {
             PageChange::Move(range) => tables.prepare_move(*range, &mut gather),
             PageChange::Clear(Teardown {
@@ -211,7 +213,7 @@ where
     }
 
     /// An access to a page that is there.
-    fn touch_present(&mut self, page: Mapped, touch: &Touch<'_>) -> Result<(), Fault> {
+    fn touch_present(&self, page: Mapped, touch: &Touch<'_>) -> Result<(), Fault> {
         if touch.access != Access::Write || page.is_writable() {
             return Ok(());
         }
@@ -224,7 +226,7 @@ where
     }
 
     /// An access to a page that is not there.
-    fn touch_missing(&mut self, touch: &Touch<'_>) -> Result<(), Fault> {
+    fn touch_missing(&self, touch: &Touch<'_>) -> Result<(), Fault> {
         let addr = page_floor(touch.addr);
         match (source(touch.vma), touch.access) {
             (Source::Nothing, Access::Write) => {
@@ -236,7 +238,7 @@ where
             (Source::Nothing, _) => {
                 let flags = rights(touch.vma.flags()) | LeafFlags::USER;
                 let memory = self.tables.memory().clone();
-                let mut gather = Gather::new(memory, told(&mut self.flusher, self.huge.as_ref()));
+                let mut gather = Gather::new(memory, told(&self.flusher, &self.huge));
                 let mapped = self.tables.map_zero_page(addr, flags, &mut gather);
                 mapped.map_err(fault)
             }
@@ -246,7 +248,7 @@ where
     }
 
     /// Maps a frame of its own, to be written.
-    fn map_new(&mut self, addr: u64, vma: &Vma, content: Content) -> Result<(), Fault> {
+    fn map_new(&self, addr: u64, vma: &Vma, content: Content) -> Result<(), Fault> {
         let frame = self.tables.memory().allocate(FrameSize::SMALL, content);
         let frame = frame.map_err(|OutOfFrames| Fault::OutOfMemory)?;
         self.map(addr, private_page(frame, vma))
@@ -254,7 +256,7 @@ where
 
     /// Maps 2 MiB at once, if they lie in the mapping, nothing is there yet, and there is a frame
     /// so large.
-    fn map_huge(&mut self, touch: &Touch<'_>) -> bool {
+    fn map_huge(&self, touch: &Touch<'_>) -> bool {
         let size = A::span(1);
         let start = touch.addr & !(size - 1);
         let range = start..start + size;
@@ -273,7 +275,7 @@ where
     }
 
     fn map_file_page(
-        &mut self,
+        &self,
         addr: u64,
         touch: &Touch<'_>,
         pages: &FilePagesRef,
@@ -300,7 +302,7 @@ where
 
     /// Maps what is at hand around a page that was just mapped, where nothing is yet. The table
     /// is there and not shared, so this takes no memory; what fails all the same is left out.
-    fn map_around(&mut self, addr: u64, touch: &Touch<'_>, pages: &FilePagesRef) {
+    fn map_around(&self, addr: u64, touch: &Touch<'_>, pages: &FilePagesRef) {
         for around in window::<A>(addr, touch.vma).step_by(PAGE_SIZE as usize) {
             if self.tables.entry(around).is_some() {
                 continue;
@@ -311,9 +313,9 @@ where
         }
     }
 
-    pub(crate) fn map(&mut self, addr: u64, page: NewPage) -> Result<(), Fault> {
+    pub(crate) fn map(&self, addr: u64, page: NewPage) -> Result<(), Fault> {
         let memory = self.tables.memory().clone();
-        let mut gather = Gather::new(memory.clone(), told(&mut self.flusher, self.huge.as_ref()));
+        let mut gather = Gather::new(memory.clone(), told(&self.flusher, &self.huge));
         self.tables.map(addr, page, &mut gather).map_err(|error| {
             memory.release(error.frame);
             fault(error.kind)
@@ -325,7 +327,7 @@ where
     /// LINUX: a mapping without an anon_vma has none: unwritten, shared, of a file only read;
     /// unless it may have guards.
     fn copy_to(
-        &mut self,
+        &self,
         child: &mut PageTables<A, M>,
         inheritance: &mut Inheritance<'_>,
     ) -> Result<(), Errno> {
@@ -350,7 +352,7 @@ where
     }
 
     /// Copies the entries of `run`, which may be empty.
-    fn copy_run(&mut self, child: &mut PageTables<A, M>, run: Range<u64>) -> Result<(), Errno> {
+    fn copy_run(&self, child: &mut PageTables<A, M>, run: Range<u64>) -> Result<(), Errno> {
         if run.is_empty() {
             return Ok(());
         }
@@ -366,7 +368,7 @@ where
 
     /// Shares everything with `child`, then takes out there what it does not get.
     fn share_with(
-        &mut self,
+        &self,
         child: &mut PageTables<A, M>,
         inheritance: &Inheritance<'_>,
     ) -> Result<(), Errno> {
@@ -376,8 +378,7 @@ where
         if inheritance.alike == Alike::All {
             return Ok(());
         }
-        let mut flusher = NoTlb;
-        let who = told(&mut flusher, self.huge.as_ref());
+        let who = told(&NoTlb, &self.huge);
         let mut gather = Gather::new(self.tables.memory().clone(), who);
         let left_out = || {
             let is_left_out = |vma: &&VmaRef| {
@@ -416,7 +417,7 @@ where
 
     const ADDRESSES_END: u64 = A::USER_END;
 
-    fn prepare(&mut self, changes: &[PageChange]) -> Result<(), Errno> {
+    fn prepare(&self, changes: &[PageChange]) -> Result<(), Errno> {
         // What a move prepares can be seen, as tables; so it comes last.
         let is_move = |change: &&PageChange| matches!(change, PageChange::Move(_));
         let moves = changes.iter().filter(is_move);
@@ -431,22 +432,22 @@ where
     }
 
     /// All changes wait for one flush.
-    fn carry_out(&mut self, changes: &[PageChange]) {
+    fn carry_out(&self, changes: &[PageChange]) {
         self.note_peak();
         self.tell(changes, |notifier, range, why| notifier.begin(range, why));
         let mut gather = Gather::new(
             self.tables.memory().clone(),
-            told(&mut self.flusher, self.huge.as_ref()),
+            told(&self.flusher, &self.huge),
         );
         for change in changes {
-            let done = carry_out_one(&mut self.tables, change, &mut gather);
+            let done = carry_out_one(&self.tables, change, &mut gather);
             assert_eq!(done, Ok(()), "{change:?} was prepared");
         }
         gather.finish();
         self.tell(changes, |notifier, range, why| notifier.end(range, why));
     }
 
-    fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault> {
+    fn touch(&self, touch: &Touch<'_>) -> Result<(), Fault> {
         if let Some(source) = touch.explicit {
             return self.touch_explicit(touch, source);
         }
@@ -457,7 +458,7 @@ where
         }
     }
 
-    fn fork(&mut self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
+    fn fork(&self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
         let memory = self.tables.memory().clone();
         let mut child = PageTables::new(memory).map_err(|OutOfFrames| Errno::ENOMEM)?;
         if inheritance.strategy == PageStrategy::Share && A::UPPER_WRITE_PROTECT {
@@ -465,15 +466,16 @@ where
         } else {
             self.copy_to(&mut child, &mut inheritance)?;
         }
-        let mut child = Self {
+        Ok(Self {
+            peak_resident: AtomicU64::new(rss(&child)),
             tables: child,
             flusher: self.flusher.clone(),
             notifier: None,
-            peak_resident: 0,
-            huge: self.huge.clone(),
-        };
-        child.note_peak();
-        Ok(child)
+            huge: self
+                .huge
+                .get()
+                .map_or_else(Once::new, |system| Once::initialized(Arc::clone(system))),
+        })
     }
 
     fn shared_memory(&self, bytes: u64, system: &System) -> Result<Option<FilePagesRef>, Errno> {
@@ -487,14 +489,15 @@ where
     }
 
     fn usage(&self) -> Usage {
+        let noted = self.peak_resident.load(Ordering::Relaxed);
         Usage {
             resident: self.tables.resident(),
-            peak_resident: self.peak_resident.max(self.resident()),
+            peak_resident: noted.max(rss(&self.tables)),
             pgtables_bytes: self.tables.pgtables_bytes(),
         }
     }
 
-    fn tear_down(&mut self, teardown: &Teardown) {
+    fn tear_down(&self, teardown: &Teardown) {
         let range = teardown.mappings.clone();
         self.change((range, Invalidation::Ended), |tables, gather| {
             tables.clear(gather);
@@ -503,9 +506,15 @@ where
     }
 }
 
+/// Pages that count as resident, explicitly huge ones aside.
+fn rss<A: Arch, M: PhysMemory>(tables: &PageTables<A, M>) -> u64 {
+    let resident = tables.resident();
+    resident.anon + resident.file + resident.shmem
+}
+
 /// Makes one change that was prepared.
 fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher>(
-    tables: &mut PageTables<A, M>,
+    tables: &PageTables<A, M>,
     change: &PageChange,
     gather: &mut Gather<A, M, F>,
 ) -> Result<(), PagingError> {
@@ -634,7 +643,7 @@ impl<A: Arch, M: PhysMemory, F> Drop for MappedPages<A, M, F> {
     /// Who replaces the pages of an address space by others still gives huge ones back.
     fn drop(&mut self) {
         let explicit = self.tables.drop_all();
-        if let Some(system) = &self.huge {
+        if let Some(system) = self.huge.get() {
             system.huge_pool().put_back(explicit);
         }
     }

@@ -22,6 +22,10 @@ use crate::vma::Vma;
 /// The address space decides what is mapped and what is allowed; its page side keeps pages and
 /// tables in line with that. [`NoPages`] keeps none; [`MappedPages`](crate::MappedPages) is made
 /// of page tables and frames.
+///
+/// All is asked for by `&self`, so that a page side can be reached from the address space and
+/// from elsewhere. An address space asks for one thing at a time: its own methods that change
+/// pages take `&mut`.
 pub trait PageSide: Sized + fmt::Debug {
     /// Whether there are pages at all. If not, nothing below is asked for.
     const HAS_PAGES: bool;
@@ -36,11 +40,11 @@ pub trait PageSide: Sized + fmt::Debug {
     /// # Errors
     ///
     /// [`Errno::ENOMEM`] without frames. Nothing has changed.
-    fn prepare(&mut self, changes: &[PageChange]) -> Result<(), Errno>;
+    fn prepare(&self, changes: &[PageChange]) -> Result<(), Errno>;
 
     /// Makes the changes that were prepared. The mappings have changed already: who faults from
     /// now on finds the new ones.
-    fn carry_out(&mut self, changes: &[PageChange]);
+    fn carry_out(&self, changes: &[PageChange]);
 
     /// Makes a page ready for an access that its mapping allows.
     ///
@@ -48,7 +52,7 @@ pub trait PageSide: Sized + fmt::Debug {
     ///
     /// [`Fault::OutOfMemory`], or [`Fault::Bus`] where a mapping leads to nothing, or to an
     /// explicitly huge page of which there is none left. Nothing has changed.
-    fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault>;
+    fn touch(&self, touch: &Touch<'_>) -> Result<(), Fault>;
 
     /// The page side of a forked child.
     ///
@@ -56,7 +60,7 @@ pub trait PageSide: Sized + fmt::Debug {
     ///
     /// [`Errno::ENOMEM`] without frames, [`Errno::EINTR`] when cancelled. Nothing is left of the
     /// child, and no page here has changed.
-    fn fork(&mut self, inheritance: Inheritance<'_>) -> Result<Self, Errno>;
+    fn fork(&self, inheritance: Inheritance<'_>) -> Result<Self, Errno>;
 
     /// The contents of a new object of shared memory, `bytes` long; `None` where nobody asks.
     ///
@@ -77,7 +81,7 @@ pub trait PageSide: Sized + fmt::Debug {
     fn usage(&self) -> Usage;
 
     /// Gives everything up. Cannot fail, and needs no memory.
-    fn tear_down(&mut self, teardown: &Teardown);
+    fn tear_down(&self, teardown: &Teardown);
 }
 
 /// A change to what is mapped, as its pages see it.
@@ -221,17 +225,17 @@ impl PageSide for NoPages {
 
     const ADDRESSES_END: u64 = u64::MAX;
 
-    fn prepare(&mut self, _: &[PageChange]) -> Result<(), Errno> {
+    fn prepare(&self, _: &[PageChange]) -> Result<(), Errno> {
         Ok(())
     }
 
-    fn carry_out(&mut self, _: &[PageChange]) {}
+    fn carry_out(&self, _: &[PageChange]) {}
 
-    fn touch(&mut self, _: &Touch<'_>) -> Result<(), Fault> {
+    fn touch(&self, _: &Touch<'_>) -> Result<(), Fault> {
         Ok(())
     }
 
-    fn fork(&mut self, _: Inheritance<'_>) -> Result<Self, Errno> {
+    fn fork(&self, _: Inheritance<'_>) -> Result<Self, Errno> {
         Ok(Self)
     }
 
@@ -247,7 +251,7 @@ impl PageSide for NoPages {
         Usage::default()
     }
 
-    fn tear_down(&mut self, _: &Teardown) {}
+    fn tear_down(&self, _: &Teardown) {}
 }
 
 /// The file of shared memory with what the page side keeps for it.

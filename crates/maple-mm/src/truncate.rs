@@ -85,7 +85,7 @@ impl<P: PageSide> AddressSpace<P> {
         &mut self,
         (file, first): (&FilePagesRef, u64),
         batch: &mut Vec<PageChange>,
-        mut act: impl FnMut(&mut P, &[PageChange]) -> Result<(), Errno>,
+        mut act: impl FnMut(&P, &[PageChange]) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         batch.clear();
         for (_, vma) in &self.tree {
@@ -100,14 +100,14 @@ impl<P: PageSide> AddressSpace<P> {
             let guards = Guards::of(vma);
             batch.push(PageChange::Discard { range, guards });
             if batch.len() == BATCH {
-                act(&mut self.pages, batch)?;
+                act(&self.pages, batch)?;
                 batch.clear();
             }
         }
         if batch.is_empty() {
             return Ok(());
         }
-        act(&mut self.pages, batch)
+        act(&self.pages, batch)
     }
 }
 

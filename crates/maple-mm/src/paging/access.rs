@@ -88,7 +88,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// ```
     /// use maple_mm::paging::*;
     /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?;
-    /// let mut tables = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// let tables = PageTables::<X86_64<4>, _>::new(&arena)?;
     /// tables.write_with(0x7ffe, b"seed", |tables, fault| -> Result<(), PagingError> {
     ///     let mut gather = tables.gather(NoTlb);
     ///     let page = NewPage {
@@ -104,10 +104,10 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write_with<E>(
-        &mut self,
+        &self,
         addr: u64,
         bytes: &[u8],
-        mut resolve: impl FnMut(&mut Self, PageFault) -> Result<(), E>,
+        mut resolve: impl FnMut(&Self, PageFault) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut done = 0;
         while let Err(interrupted) = self.write(addr + done as u64, &bytes[done..]) {

@@ -51,7 +51,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// may have lost the right to write, which the next write gives back
     /// ([`resolve_write`](Self::resolve_write)).
     pub fn copy_range<F: TlbFlusher>(
-        &mut self,
+        &self,
         child: &mut Self,
         copy: &CopyRange,
         gather: &mut Gather<A, M, F>,

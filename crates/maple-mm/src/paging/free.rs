@@ -61,7 +61,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Complexity
     ///
     /// O(tables of the range).
-    pub fn free_tables<F: TlbFlusher>(&mut self, range: &TableRange, gather: &mut Gather<A, M, F>) {
+    pub fn free_tables<F: TlbFlusher>(&self, range: &TableRange, gather: &mut Gather<A, M, F>) {
         self.free_empty(range, gather);
     }
 

@@ -51,39 +51,40 @@ impl FlushRange {
 
 /// Makes every processor forget cached translations of one address space.
 ///
-/// Each call returns when no processor uses the old translations any more.
+/// Each call returns when no processor uses the old translations any more. Calls come from each
+/// thread that changes the address space: what a flusher remembers is its own to guard.
 pub trait TlbFlusher {
     /// Forgets the translations of single pages.
-    fn range(&mut self, range: &FlushRange);
+    fn range(&self, range: &FlushRange);
 
     /// As [`range`](Self::range), after tables on the way to these addresses were taken out:
     /// whatever the processor keeps of tables (paging-structure caches) is to be forgotten, too.
-    fn freed_tables(&mut self, range: &FlushRange);
+    fn freed_tables(&self, range: &FlushRange);
 
     /// Forgets all, tables included.
-    fn full(&mut self);
+    fn full(&self);
 
     /// Nothing is to be flushed: so many explicitly huge pages are free again, because the last
     /// references to them were just given up. Whoever set them aside counts them back in.
-    fn freed_explicit(&mut self, pages: u64) {
+    fn freed_explicit(&self, pages: u64) {
         let _ = pages;
     }
 }
 
-impl<F: TlbFlusher + ?Sized> TlbFlusher for &mut F {
-    fn range(&mut self, range: &FlushRange) {
+impl<F: TlbFlusher + ?Sized> TlbFlusher for &F {
+    fn range(&self, range: &FlushRange) {
         (**self).range(range);
     }
 
-    fn freed_tables(&mut self, range: &FlushRange) {
+    fn freed_tables(&self, range: &FlushRange) {
         (**self).freed_tables(range);
     }
 
-    fn full(&mut self) {
+    fn full(&self) {
         (**self).full();
     }
 
-    fn freed_explicit(&mut self, pages: u64) {
+    fn freed_explicit(&self, pages: u64) {
         (**self).freed_explicit(pages);
     }
 }
@@ -93,11 +94,11 @@ impl<F: TlbFlusher + ?Sized> TlbFlusher for &mut F {
 pub struct NoTlb;
 
 impl TlbFlusher for NoTlb {
-    fn range(&mut self, _: &FlushRange) {}
+    fn range(&self, _: &FlushRange) {}
 
-    fn freed_tables(&mut self, _: &FlushRange) {}
+    fn freed_tables(&self, _: &FlushRange) {}
 
-    fn full(&mut self) {}
+    fn full(&self) {}
 }
 
 /// What has to be flushed before the batch may be given up.

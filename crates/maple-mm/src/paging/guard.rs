@@ -46,7 +46,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// use maple_mm::paging::{Arena, ArenaLayout, NoTlb, PageTables, X86_64};
     /// use std::sync::Arc;
     /// let arena = Arc::new(Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?);
-    /// let mut tables = PageTables::<X86_64<4>, _>::new(Arc::clone(&arena))?;
+    /// let tables = PageTables::<X86_64<4>, _>::new(Arc::clone(&arena))?;
     /// let mut gather = tables.gather(NoTlb);
     /// tables.install_guards(&(0x1000..0x3000), &mut gather)?;
     /// assert!(tables.entry(0x2000).is_some_and(|entry| entry.is_guard()));
@@ -56,7 +56,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn install_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -83,7 +83,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::OutOfFrames`], with no table added, though huge pages may have been split;
     /// [`PagingError::Unsplittable`], [`PagingError::Misaligned`], [`PagingError::OutOfRange`].
     pub fn prepare_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -125,7 +125,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`prepare_around_guards`](Self::prepare_around_guards); nothing was taken out.
     pub fn remove_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -142,7 +142,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`prepare_around_guards`](Self::prepare_around_guards); nothing was taken out.
     pub fn zap_around_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -162,7 +162,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::OutOfFrames`]; [`PagingError::Unsplittable`], [`PagingError::Misaligned`],
     /// [`PagingError::OutOfRange`].
     pub fn prepare_around_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -171,7 +171,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     }
 
     fn zap_where<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
         gather: &mut Gather<A, M, F>,
         goes: impl Fn(Leaf) -> bool,

@@ -81,7 +81,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// ```
     /// use maple_mm::paging::*;
     /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?;
-    /// let mut tables = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// let tables = PageTables::<X86_64<4>, _>::new(&arena)?;
     /// let mut gather = tables.gather(NoTlb);
     /// for addr in [0x5000, 0x7000_0000_0000] {
     ///     tables.map_zero_page(addr, LeafFlags::READ | LeafFlags::USER, &mut gather)?;

@@ -8,8 +8,10 @@
 //! - What is taken out goes through a [`Gather`]: unlinked, then flushed from the processors'
 //!   caches, then freed.
 //! - Two address spaces may share tables ([`PageTables::share_all`]) and frames
-//!   ([`PageTables::copy_range`]). Each is changed through `&mut`, by one thread at a time; those
-//!   that share may be changed by different threads at once.
+//!   ([`PageTables::copy_range`]). Each is changed and looked at by one thread at a time; those
+//!   that share may be by different threads at once. The methods take `&self`, so that a handle
+//!   is enough, and leave it to the caller to see to that: an address space does it by `&mut`. Who
+//!   does not gets wrong contents, or a panic, and no undefined behaviour.
 //!
 //! # How tables are shared
 //!

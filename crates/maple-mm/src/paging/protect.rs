@@ -51,7 +51,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::OutOfRange`]. No right has changed. A call before with the same range makes
     /// this one infallible, as long as nothing was shared or mapped.
     pub fn protect<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: Range<u64>,
         protection: Protection,
         gather: &mut Gather<A, M, F>,
@@ -71,7 +71,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`protect`](Self::protect).
     pub fn prepare_protect<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {

@@ -58,7 +58,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// [`PagingError::NotMapped`]; [`PagingError::OutOfFrames`]. What is mapped has not changed.
     pub fn resolve_write<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         sharing: Sharing,
         gather: &mut Gather<A, M, F>,
@@ -107,7 +107,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// [`PagingError::NotMapped`], [`PagingError::OutOfFrames`]. What is mapped has not changed.
     pub fn write_takes_frame<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         sharing: Sharing,
         gather: &mut Gather<A, M, F>,

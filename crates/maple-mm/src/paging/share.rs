@@ -1,5 +1,7 @@
 //! Giving a child all pages at once: both address spaces lead to the same tables.
 
+use core::sync::atomic::Ordering;
+
 use super::arch::{Arch, Entry, Writable};
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
@@ -23,7 +25,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::Occupied`] if the child has tables; [`PagingError::Unsupported`] if the
     /// processor does not honour the right to write of upper entries. Nothing has changed.
     pub fn share_all<F: TlbFlusher>(
-        &mut self,
+        &self,
         child: &mut Self,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -44,8 +46,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             }
         }
         child.counters.copy_from(&self.counters);
-        self.shares += 1;
-        child.shares += 1;
+        // Relaxed: as in `PageTables::shares`.
+        self.shares.fetch_add(1, Ordering::Relaxed);
+        *child.shares.get_mut() += 1;
         gather.all_changed();
         Ok(())
     }

@@ -67,7 +67,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::Misaligned`], [`PagingError::OutOfRange`]. Nothing was moved, and no tables
     /// were added.
     pub fn move_range<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: MoveRange,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -101,7 +101,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`move_range`](Self::move_range).
     pub fn prepare_move<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: MoveRange,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {

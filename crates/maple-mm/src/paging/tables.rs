@@ -18,12 +18,15 @@ use crate::fault::Access;
 ///
 /// `M` is a handle to the memory that frames and tables come from: `&Arena`, an `Arc`, or
 /// whatever a kernel has. Going away, the tables are taken down; no processor may use them then.
+///
+/// Methods that change something take `&self`: the caller sees to it that one thread at a time
+/// does, see [the module](super).
 pub struct PageTables<A: Arch, M: PhysMemory> {
     pub(super) memory: M,
     pub(super) root: PhysAddr,
     pub(super) counters: Counters,
     /// How often the tables were shared; see [`Prepared`](super::Prepared).
-    pub(super) shares: u64,
+    pub(super) shares: AtomicU64,
     arch: PhantomData<fn() -> A>,
 }
 
@@ -82,7 +85,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             root: root.into_addr(),
             memory,
             counters: Counters::default(),
-            shares: 0,
+            shares: AtomicU64::new(0),
             arch: PhantomData,
         })
     }
@@ -172,7 +175,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// A [`MapError`] with the frame. No tables were added; shared ones may have been copied.
     /// [`PagingError::WrongKind`] for [`PageKind::Special`].
     pub fn map<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         page: NewPage,
         gather: &mut Gather<A, M, F>,
@@ -206,7 +209,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`map`](Self::map).
     pub fn map_zero_page<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         flags: LeafFlags,
         gather: &mut Gather<A, M, F>,
@@ -358,7 +361,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// page that has other owners, or for the zero page: see
     /// [`resolve_write`](Self::resolve_write). Nothing has changed.
     pub fn set_flags<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         change: FlagChange,
         gather: &mut Gather<A, M, F>,

@@ -1,6 +1,7 @@
 //! Taking pages out: of a range, or all of an address space.
 
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use super::arch::{Arch, Entry};
 use super::error::PagingError;
@@ -33,7 +34,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`prepare_zap`](Self::prepare_zap); nothing was taken out.
     pub fn zap<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
@@ -54,7 +55,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::OutOfFrames`]; [`PagingError::Unsplittable`] if an edge lies in an
     /// explicitly huge page; [`PagingError::Misaligned`] and [`PagingError::OutOfRange`].
     pub fn prepare_zap<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) -> Result<Prepared, PagingError> {
@@ -63,7 +64,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             self.own_edge(range.start, &range, gather)?;
             self.own_edge(range.end - FRAME_BYTES, &range, gather)?;
         }
-        let shares = self.shares;
+        let shares = self.shares();
         Ok(Prepared { range, shares })
     }
 
@@ -115,14 +116,16 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// If since then these tables were shared, or a huge page was mapped over an edge; or if the
     /// range was prepared for other tables.
-    pub fn zap_prepared<F: TlbFlusher>(
-        &mut self,
-        prepared: Prepared,
-        gather: &mut Gather<A, M, F>,
-    ) {
+    pub fn zap_prepared<F: TlbFlusher>(&self, prepared: Prepared, gather: &mut Gather<A, M, F>) {
         let Prepared { range, shares } = prepared;
-        assert_eq!(shares, self.shares, "the tables were shared since");
+        assert_eq!(shares, self.shares(), "the tables were shared since");
         self.zap_range(&range, gather);
+    }
+
+    /// How often the tables were shared by now.
+    fn shares(&self) -> u64 {
+        // Relaxed: who shares and who takes out is the same thread, or was told by the other.
+        self.shares.load(Ordering::Relaxed)
     }
 
     /// As [`zap_prepared`](Self::zap_prepared), where the caller knows that no table is shared
@@ -247,7 +250,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// In debug builds, which look at shared tables to check that, if the counters do not come
     /// out as zero.
-    pub fn clear<F: TlbFlusher>(&mut self, gather: &mut Gather<A, M, F>) {
+    pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F>) {
         if cfg!(debug_assertions) {
             self.check_counters();
         }
@@ -276,7 +279,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
 
     /// Gives up everything without a flush: no processor uses the tables. Says how many explicitly
     /// huge pages are free now.
-    pub(crate) fn drop_all(&mut self) -> u64 {
+    pub(crate) fn drop_all(&self) -> u64 {
         let mut explicit = 0;
         for index in 0..Self::user_entries() {
             let level = A::LEVELS - 1;
