@@ -175,6 +175,7 @@ impl Columns {
 }
 
 impl MapsLine<'_> {
+    #[inline]
     fn write(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
         const SPACES: &str =
             "                                                                        ";
