@@ -10,15 +10,16 @@ use crate::mapped_pages::{MappedPages, fault, file_page, private_page, sharing};
 use crate::notifier::Invalidation;
 use crate::page_side::Touch;
 use crate::paging::{
-    Arch, Content, FrameSize, LeafFlags, Mapped, NewPage, OutOfFrames, PhysMemory, Sharing,
-    TlbFlusher,
+    Arch, Company, Content, FrameSize, LeafFlags, Mapped, NewPage, OutOfFrames, PhysMemory,
+    Sharing, TlbFlusher,
 };
 
-impl<A, M, F> MappedPages<A, M, F>
+impl<A, M, F, C> MappedPages<A, M, F, C>
 where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
+    C: Company,
 {
     /// Makes an explicitly huge page ready for an access.
     pub(crate) fn touch_explicit(

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::fault::{Access, Fault};
 use crate::mapped_pages::MappedPages;
-use crate::paging::{Arch, PhysMemory, TlbFlusher};
+use crate::paging::{Arch, Company, PhysMemory, TlbFlusher};
 use crate::space::AddressSpace;
 
 /// How many bytes are copied at a time.
@@ -30,11 +30,12 @@ impl fmt::Display for Unfinished {
 
 impl core::error::Error for Unfinished {}
 
-impl<A, M, F> AddressSpace<MappedPages<A, M, F>>
+impl<A, M, F, C> AddressSpace<MappedPages<A, M, F, C>>
 where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
+    C: Company,
 {
     /// Reads the bytes from `addr` on, as the program would: pages that are missing are brought
     /// in, and what its mappings forbid is refused.

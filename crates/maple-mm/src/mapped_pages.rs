@@ -21,9 +21,9 @@ use crate::page_side::{
     Alike, Guards, Inheritance, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
 use crate::paging::{
-    Arch, Attributes, Content, CopyRange, Cow, FlushRange, Frame, FrameSize, Gather, LeafFlags,
-    Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables, PagingError, PhysMemory, Protection,
-    Sharing, TableRange, TableRanges, TlbFlusher,
+    Alone, Arch, Attributes, Company, Content, CopyRange, Cow, FlushRange, Frame, FrameSize,
+    Gather, LeafFlags, Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables, PagingError,
+    PhysMemory, Protection, Sharing, TableRange, TableRanges, TlbFlusher,
 };
 use crate::system::System;
 use crate::teardown::Teardown;
@@ -33,13 +33,14 @@ use crate::vma::Vma;
 /// processors forget.
 ///
 /// A child gets a clone of the flusher, which [`flusher_mut`](Self::flusher_mut) can adjust, no
-/// notifier, and a root without its parent's [kernel entries](PageTables::kernel_entries).
+/// notifier, and a root without its parent's [kernel entries](PageTables::kernel_entries). `C` is
+/// that of [`PageTables`].
 ///
 /// # Examples
 ///
 /// See [`AddressSpace::with_pages`](crate::AddressSpace::with_pages).
-pub struct MappedPages<A: Arch, M: PhysMemory, F> {
-    pub(crate) tables: PageTables<A, M>,
+pub struct MappedPages<A: Arch, M: PhysMemory, F, C: Company = Alone> {
+    pub(crate) tables: PageTables<A, M, C>,
     flusher: F,
     notifier: Option<Arc<dyn RangeNotifier>>,
     peak_resident: AtomicU64,
@@ -113,10 +114,18 @@ where
             huge: Once::new(),
         })
     }
+}
 
+impl<A, M, F, C> MappedPages<A, M, F, C>
+where
+    A: Arch,
+    M: PhysMemory + Clone + Send + 'static,
+    F: TlbFlusher + Clone,
+    C: Company,
+{
     /// The page tables.
     #[must_use]
-    pub const fn tables(&self) -> &PageTables<A, M> {
+    pub const fn tables(&self) -> &PageTables<A, M, C> {
         &self.tables
     }
 
@@ -143,7 +152,7 @@ where
     pub(crate) fn change<T>(
         &self,
         (range, why): (Range<u64>, Invalidation),
-        act: impl FnOnce(&PageTables<A, M>, &mut Gather<A, M, Told<'_, F>>) -> T,
+        act: impl FnOnce(&PageTables<A, M, C>, &mut Gather<A, M, Told<'_, F>>) -> T,
     ) -> T {
         self.note_peak();
         if let Some(notifier) = &self.notifier {
@@ -328,7 +337,7 @@ where
     /// unless it may have guards.
     fn copy_to(
         &self,
-        child: &mut PageTables<A, M>,
+        child: &mut PageTables<A, M, C>,
         inheritance: &mut Inheritance<'_>,
     ) -> Result<(), Errno> {
         // PERF: what lies side by side is copied in one walk.
@@ -352,7 +361,7 @@ where
     }
 
     /// Copies the entries of `run`, which may be empty.
-    fn copy_run(&self, child: &mut PageTables<A, M>, run: Range<u64>) -> Result<(), Errno> {
+    fn copy_run(&self, child: &mut PageTables<A, M, C>, run: Range<u64>) -> Result<(), Errno> {
         if run.is_empty() {
             return Ok(());
         }
@@ -369,7 +378,7 @@ where
     /// Shares everything with `child`, then takes out there what it does not get.
     fn share_with(
         &self,
-        child: &mut PageTables<A, M>,
+        child: &mut PageTables<A, M, C>,
         inheritance: &Inheritance<'_>,
     ) -> Result<(), Errno> {
         let what = (0..A::USER_END, Invalidation::WriteProtected);
@@ -407,11 +416,12 @@ where
     }
 }
 
-impl<A, M, F> PageSide for MappedPages<A, M, F>
+impl<A, M, F, C> PageSide for MappedPages<A, M, F, C>
 where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
+    C: Company,
 {
     const HAS_PAGES: bool = true;
 
@@ -460,7 +470,7 @@ where
 
     fn fork(&self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
         let memory = self.tables.memory().clone();
-        let mut child = PageTables::new(memory).map_err(|OutOfFrames| Errno::ENOMEM)?;
+        let mut child = PageTables::in_company(memory).map_err(|OutOfFrames| Errno::ENOMEM)?;
         if inheritance.strategy == PageStrategy::Share && A::UPPER_WRITE_PROTECT {
             self.share_with(&mut child, &inheritance)?;
         } else {
@@ -507,14 +517,14 @@ where
 }
 
 /// Pages that count as resident, explicitly huge ones aside.
-fn rss<A: Arch, M: PhysMemory>(tables: &PageTables<A, M>) -> u64 {
+fn rss<A: Arch, M: PhysMemory, C: Company>(tables: &PageTables<A, M, C>) -> u64 {
     let resident = tables.resident();
     resident.anon + resident.file + resident.shmem
 }
 
 /// Makes one change that was prepared.
-fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher>(
-    tables: &PageTables<A, M>,
+fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company>(
+    tables: &PageTables<A, M, C>,
     change: &PageChange,
     gather: &mut Gather<A, M, F>,
 ) -> Result<(), PagingError> {
@@ -639,7 +649,7 @@ impl From<BusError> for Fault {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F> Drop for MappedPages<A, M, F> {
+impl<A: Arch, M: PhysMemory, F, C: Company> Drop for MappedPages<A, M, F, C> {
     /// Who replaces the pages of an address space by others still gives huge ones back.
     fn drop(&mut self) {
         let explicit = self.tables.drop_all();
@@ -649,7 +659,7 @@ impl<A: Arch, M: PhysMemory, F> Drop for MappedPages<A, M, F> {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F> fmt::Debug for MappedPages<A, M, F> {
+impl<A: Arch, M: PhysMemory, F, C: Company> fmt::Debug for MappedPages<A, M, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MappedPages")
             .field("tables", &self.tables)

@@ -2,16 +2,17 @@
 
 use crate::flags::VmFlags;
 use crate::mapped_pages::MappedPages;
-use crate::paging::{Arch, LeafFlags, Mapped, PageKind, PhysMemory, TlbFlusher};
+use crate::paging::{Arch, Company, LeafFlags, Mapped, PageKind, PhysMemory, TlbFlusher};
 use crate::space::AddressSpace;
 use crate::validate::Violation;
 use crate::vma::Vma;
 
-impl<A, M, F> AddressSpace<MappedPages<A, M, F>>
+impl<A, M, F, C> AddressSpace<MappedPages<A, M, F, C>>
 where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
+    C: Company,
 {
     /// Checks [`validate`](Self::validate), and that
     ///

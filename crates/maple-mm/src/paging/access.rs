@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use super::arch::{Arch, LeafFlags};
 use super::error::PageFault;
+use super::lock::Company;
 use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory, Words};
 use super::table;
 use super::tables::PageTables;
@@ -30,7 +31,7 @@ impl fmt::Display for Interrupted {
 
 impl core::error::Error for Interrupted {}
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Reads the bytes from `addr` on into `buffer`, and notes that their pages were used.
     ///
     /// Each aligned word is read at once; others may write meanwhile.

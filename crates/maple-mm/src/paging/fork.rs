@@ -6,6 +6,7 @@ use super::arch::{Arch, Entry, LeafFlags, PageKind};
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::lock::Company;
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::subtree::is_counted;
@@ -31,7 +32,7 @@ pub struct CopyRange {
     pub cow: Cow,
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Gives `child` an entry for each page of a range: the same frames, counted once more. The
     /// zero page stays what it is; what the processor noted in entries does not go to the child,
     /// but that private pages are dirty. Tables are made where there are pages.
@@ -146,7 +147,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             Cow::Shared => (LeafFlags::DIRTY, Writes::AsBefore),
         };
         let copy = Entry::Leaf(leaf.without(dropped | LeafFlags::ACCESSED));
-        target.table.put::<A>(target.index, target.level, copy);
+        child
+            .hold(target.table)
+            .put::<A>(target.index, target.level, copy);
         if let Some(class) = Class::of(copy) {
             child.counters.add::<A>(class, target.level, 1);
         }

@@ -6,6 +6,7 @@ use core::ops::Range;
 
 use super::arch::Arch;
 use super::gather::{Gather, TlbFlusher};
+use super::lock::Company;
 use super::memory::PhysMemory;
 use super::tables::{PageTables, covers, region};
 
@@ -52,7 +53,7 @@ impl TableRange {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Frees the tables that `range` allows, lowest level first. A table that holds something is
     /// kept, and so is one that is reached through a shared table.
     ///

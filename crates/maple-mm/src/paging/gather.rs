@@ -192,11 +192,16 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
     }
 
     fn push(&mut self, item: Item) {
-        if self.len == BATCH {
+        if self.is_full() {
             self.flush();
         }
         self.batch[self.len] = item.pack();
         self.len += 1;
+    }
+
+    /// Whether the next reference makes it flush first.
+    pub(super) const fn is_full(&self) -> bool {
+        self.len == BATCH
     }
 
     /// Flushes what has changed so far, then gives up what was gathered.

@@ -6,8 +6,9 @@ use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind};
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::lock::Company;
 use super::memory::{FRAME_BYTES, PhysMemory};
-use super::tables::{Mapped, PageTables, region};
+use super::tables::{Mapped, PageTables, Put, region};
 
 impl Leaf {
     /// A guard: the zero page, which user mode may not use whatever else the entry allows.
@@ -26,7 +27,7 @@ impl Mapped {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Takes all pages of `range` out and puts guards there. They stay where pages go
     /// ([`zap_around_guards`](Self::zap_around_guards)), move where pages move, and are copied
     /// and shared as the zero page is; [`zap`](Self::zap) takes them out.
@@ -66,7 +67,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             if place.entry::<A>() != Entry::Empty {
                 self.zap_leaf(place, addr, gather);
             }
-            self.put(place, self.guard());
+            let put = self.put(place, self.guard());
+            debug_assert_eq!(put, Put::Done, "nobody else maps pages meanwhile");
         }
         Ok(())
     }

@@ -3,20 +3,21 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Entry};
+use super::lock::{Alone, Company};
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::tables::{Mapped, PageTables, region};
 
 /// The entries of all pages in a range, ascending.
 #[derive(Debug)]
-pub(super) struct Leaves<'t, A: Arch, M: PhysMemory> {
-    tables: &'t PageTables<A, M>,
+pub(super) struct Leaves<'t, A: Arch, M: PhysMemory, C: Company> {
+    tables: &'t PageTables<A, M, C>,
     left: Range<u64>,
     /// The table of level 0 that the walk is in.
     current: Option<Place<'t>>,
 }
 
-impl<'t, A: Arch, M: PhysMemory> Iterator for Leaves<'t, A, M> {
+impl<'t, A: Arch, M: PhysMemory, C: Company> Iterator for Leaves<'t, A, M, C> {
     type Item = (u64, Place<'t>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -27,7 +28,7 @@ impl<'t, A: Arch, M: PhysMemory> Iterator for Leaves<'t, A, M> {
                     index: A::index(addr, 0),
                     ..place
                 },
-                None => self.tables.find(addr, 0),
+                None => self.tables.find_settled(addr, 0),
             };
             let addresses = region::<A>(addr, place.level);
             self.left.start = addresses.end;
@@ -49,9 +50,9 @@ impl<'t, A: Arch, M: PhysMemory> Iterator for Leaves<'t, A, M> {
 
 /// All pages in a range, ascending: see [`PageTables::pages`].
 #[derive(Debug)]
-pub struct Pages<'t, A: Arch, M: PhysMemory>(Leaves<'t, A, M>);
+pub struct Pages<'t, A: Arch, M: PhysMemory, C: Company = Alone>(Leaves<'t, A, M, C>);
 
-impl<A: Arch, M: PhysMemory> Iterator for Pages<'_, A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> Iterator for Pages<'_, A, M, C> {
     type Item = Mapped;
 
     fn next(&mut self) -> Option<Mapped> {
@@ -68,7 +69,7 @@ impl<A: Arch, M: PhysMemory> Iterator for Pages<'_, A, M> {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// All pages that have an address in `range`, ascending. A huge page that begins before it is
     /// the first.
     ///
@@ -91,11 +92,11 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn pages(&self, range: Range<u64>) -> Pages<'_, A, M> {
+    pub fn pages(&self, range: Range<u64>) -> Pages<'_, A, M, C> {
         Pages(self.leaves(&range))
     }
 
-    pub(super) fn leaves(&self, range: &Range<u64>) -> Leaves<'_, A, M> {
+    pub(super) fn leaves(&self, range: &Range<u64>) -> Leaves<'_, A, M, C> {
         Leaves {
             tables: self,
             left: range.start..range.end.min(A::USER_END),

@@ -67,6 +67,7 @@ mod free;
 mod gather;
 mod guard;
 mod iter;
+mod lock;
 mod memory;
 mod path;
 mod protect;
@@ -94,6 +95,7 @@ pub use fork::{CopyRange, Cow};
 pub use free::{TableRange, TableRanges};
 pub use gather::{FlushRange, Gather, NoTlb, TlbFlusher};
 pub use iter::Pages;
+pub use lock::{Alone, Company};
 pub use memory::{
     Content, FRAME_BYTES, FRAME_WORDS, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts,
     PhysAddr, PhysMemory, Remaining, Words,

@@ -5,7 +5,9 @@ use core::ops::Range;
 use super::arch::{Arch, Leaf, LeafFlags, ProtectionKey};
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
+use super::lock::Company;
 use super::memory::PhysMemory;
+use super::path::Place;
 use super::table;
 use super::tables::{PageTables, region};
 
@@ -36,7 +38,7 @@ impl Protection {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Changes what may be done with the pages of `range`. The right to write is kept or taken,
     /// never given.
     ///
@@ -58,10 +60,17 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ) -> Result<(), PagingError> {
         self.prepare_protect(&range, gather)?;
         for (addr, place) in self.leaves(&range) {
-            table::update_leaf::<A>(place.word(), place.level, |leaf| protection.apply(leaf));
+            self.update(place, |leaf| protection.apply(leaf));
             gather.changed(region::<A>(addr, place.level), place.level);
         }
         Ok(())
+    }
+
+    /// Changes a page's entry, which is in a table of this address space alone.
+    fn update(&self, place: Place<'_>, change: impl Fn(Leaf) -> Leaf) {
+        // K1. Nothing is counted otherwise, so nothing is to be noted.
+        let _held = C::BESIDE.then(|| self.hold(place.table));
+        table::update_leaf::<A>(place.word(), place.level, change);
     }
 
     /// Does all of [`protect`](Self::protect) that can fail: the next call for the same range does

@@ -3,11 +3,10 @@
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind};
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
+use super::lock::{Company, Held};
 use super::memory::{Content, FrameSize, PhysAddr, PhysMemory};
 use super::path::Place;
-use super::subtree::{is_counted, note_dirty};
-use super::table;
-use super::tables::{PageTables, region};
+use super::tables::PageTables;
 use super::tally::Class;
 
 /// Who is to see what is written.
@@ -42,7 +41,7 @@ const WRITTEN: LeafFlags = LeafFlags::WRITE
     .union(LeafFlags::DIRTY)
     .union(LeafFlags::ACCESSED);
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Lets the page at `addr` be written, whose mapping allows it: shared tables on the way are
     /// copied, and in a private mapping a page with other owners, or the zero page, makes place
     /// for a private one. A huge page with other owners is split first, an explicitly huge one is
@@ -63,37 +62,53 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         sharing: Sharing,
         gather: &mut Gather<A, M, F>,
     ) -> Result<Resolved, PagingError> {
-        let mut place = self.own_leaf(addr, gather)?;
-        let Some(mut leaf) = page_of::<A>(place) else {
-            return Err(PagingError::NotMapped);
-        };
-        if let Plan::Split = self.write_plan(place, leaf, sharing) {
-            self.split(place, addr, gather)?;
-            place = self.find(addr, 0);
-            leaf.frame = leaf.frame.plus(place.index as u64 * A::span(0));
-        }
-        match self.write_plan(place, leaf, sharing) {
-            Plan::Reuse => {
-                table::update_leaf::<A>(place.word(), place.level, |leaf| leaf.with(WRITTEN));
-                // Other processors may have the old rights cached: they fault, and find this.
-                Ok(Resolved::Reused)
-            }
-            Plan::Zero => {
-                let zeroed = self.memory.allocate(FrameSize::SMALL, Content::Zeroed)?;
-                self.put_private(place, zeroed.into_addr(), (addr, gather));
-                Ok(Resolved::Zeroed)
-            }
-            Plan::Copy | Plan::Split => {
-                let size = page_size::<A>(place.level)?;
-                let copy = self.memory.allocate(size, Content::Any)?;
-                self.memory.copy(leaf.frame, copy.addr(), size);
-                if leaf.attributes.flags.contains(LeafFlags::EXPLICIT) {
-                    self.memory.info(copy.addr()).set_explicit();
+        loop {
+            let place = self.own_leaf(addr, gather)?;
+            let Some(leaf) = page_of::<A>(place) else {
+                return Err(PagingError::NotMapped);
+            };
+            let (content, resolved) = match self.write_plan(place, leaf, sharing) {
+                Plan::Split => {
+                    self.split(place, addr, gather)?;
+                    continue;
                 }
-                self.put_private(place, copy.into_addr(), (addr, gather));
-                Ok(Resolved::Copied)
+                Plan::Reuse => {
+                    if self.allow(place, leaf) {
+                        return Ok(Resolved::Reused);
+                    }
+                    continue;
+                }
+                Plan::Zero => (Content::Zeroed, Resolved::Zeroed),
+                Plan::Copy => (Content::Any, Resolved::Copied),
+            };
+            let size = match resolved {
+                Resolved::Zeroed => FrameSize::SMALL,
+                _ => page_size::<A>(place.level)?,
+            };
+            let new = self.memory.allocate(size, content)?;
+            if resolved == Resolved::Copied {
+                self.memory.copy(leaf.frame, new.addr(), size);
+                if leaf.attributes.flags.contains(LeafFlags::EXPLICIT) {
+                    self.memory.info(new.addr()).set_explicit();
+                }
             }
+            // If so, the entry is the reference.
+            if self.put_private((place, leaf), new.addr(), (addr, gather)) {
+                return Ok(resolved);
+            }
+            self.memory.release(new);
         }
+    }
+
+    /// Gives the right to write, if the page is still what it was: whether it is.
+    fn allow(&self, place: Place<'_>, leaf: Leaf) -> bool {
+        let held = self.hold(place.table);
+        let is_still = is_still::<A, C>(&held, (place, leaf));
+        if is_still {
+            held.update_leaf::<A>(place.index, place.level, |leaf| leaf.with(WRITTEN));
+            // Other processors may have the old rights cached: they fault, and find this.
+        }
+        is_still
     }
 
     /// Whether [`resolve_write`](Self::resolve_write) takes a new frame for the page at `addr`. It
@@ -134,32 +149,44 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    /// Puts a private page in the place of one that has other owners.
+    /// Puts a private page in the place of one that has other owners, if that is still what it
+    /// was: whether it is.
     fn put_private<F: TlbFlusher>(
         &self,
-        place: Place<'_>,
+        (place, old): (Place<'_>, Leaf),
         frame: PhysAddr,
         (addr, gather): (u64, &mut Gather<A, M, F>),
-    ) {
-        let Entry::Leaf(old) = place.entry::<A>() else {
-            unreachable!("the caller saw the page");
-        };
+    ) -> bool {
+        let mut held = self.hold(place.table);
+        if !is_still::<A, C>(&held, (place, old)) {
+            return false;
+        }
         let mut attributes = old.attributes;
         attributes.kind = PageKind::Anon;
         let new = Entry::Leaf(Leaf { frame, attributes }.with(WRITTEN));
-        let before = place.table.replace::<A>(place.index, place.level, new);
-        for (class, added) in [(Class::of(before), false), (Class::of(new), true)] {
-            match class {
-                Some(class) if added => self.counters.add::<A>(class, place.level, 1),
-                Some(class) => self.counters.remove::<A>(class, place.level, 1),
-                None => {}
-            }
+        if let Some(class) = Class::of(new) {
+            self.counters.add::<A>(class, place.level, 1);
         }
-        gather.changed(region::<A>(addr, place.level), place.level);
-        if is_counted(old) {
-            note_dirty(&self.memory, old);
-            gather.frame(old.frame);
+        let before = held.replace::<A>(place.index, place.level, new);
+        drop(held);
+        // A processor may have noted something in it since it was looked at.
+        if let Entry::Leaf(before) = before {
+            self.zapped(before, (addr, place.level), gather);
         }
+        true
+    }
+}
+
+/// Whether an entry still maps what it did when it was looked at; what a processor notes in it
+/// aside. Nobody could change it where there is no company.
+fn is_still<A: Arch, C: Company>(held: &Held<'_, C>, (place, leaf): (Place<'_>, Leaf)) -> bool {
+    if !C::BESIDE {
+        return true;
+    }
+    let noted = LeafFlags::ACCESSED | LeafFlags::DIRTY;
+    match held.entry::<A>(place.index, place.level) {
+        Entry::Leaf(now) => now.without(noted) == leaf.without(noted),
+        _ => false,
     }
 }
 

@@ -5,11 +5,12 @@ use core::sync::atomic::Ordering;
 use super::arch::{Arch, Entry, Writable};
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
+use super::lock::Company;
 use super::memory::PhysMemory;
 use super::table;
 use super::tables::PageTables;
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Gives `child`, which has no tables yet, all that is mapped here. Both roots lead to the
     /// same tables, and neither may write below; whoever changes something there first makes the
     /// tables on the way its own.
@@ -37,14 +38,17 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
         let level = A::LEVELS - 1;
         let (root, childs) = (self.root_table(), child.root_table());
+        // What is held is the child's, which nobody else knows yet.
+        let mut held = child.hold(childs);
         for index in 0..Self::user_entries() {
             if let Entry::Table(table, _) = root.entry::<A>(index, level) {
                 self.memory.info(table).retain();
                 // INVARIANT: PT1, for both entries.
                 table::write_protect::<A>(&root.words[index], level);
-                childs.put::<A>(index, level, Entry::Table(table, Writable::No));
+                held.put::<A>(index, level, Entry::Table(table, Writable::No));
             }
         }
+        drop(held);
         child.counters.copy_from(&self.counters);
         // Relaxed: as in `PageTables::shares`.
         self.shares.fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use super::arch::{Arch, Entry};
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::lock::Company;
 use super::memory::{FRAME_BYTES, PhysMemory};
 use super::path::Place;
 use super::tables::{PageTables, region};
@@ -53,7 +54,7 @@ enum Step {
     Run(u64),
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Moves all pages of a range to one that nothing is mapped in.
     ///
     /// # Complexity
@@ -212,7 +213,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     fn move_entry(&self, left: MoveRange, level: usize) {
         let source = self.find(left.from, level);
         let target = self.find(left.to, level);
-        move_word::<A>(source, target);
+        self.move_word(source, target);
     }
 
     fn move_run(&self, run: MoveRange) {
@@ -220,7 +221,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         let target = self.find(run.to, 0);
         for offset in 0..(run.len / FRAME_BYTES) as usize {
             let later = |place: Place<'_>| place.index + offset;
-            move_word::<A>(
+            self.move_word(
                 Place {
                     index: later(source),
                     ..source
@@ -232,13 +233,16 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             );
         }
     }
-}
 
-/// Moves one entry. Where the tables are the same table the numbers come out right, too.
-fn move_word<A: Arch>(source: Place<'_>, target: Place<'_>) {
-    debug_assert_eq!(source.level, target.level);
-    if source.entry::<A>() != Entry::Empty {
-        let entry = source.table.take::<A>(source.index, source.level);
-        target.table.put::<A>(target.index, target.level, entry);
+    /// Moves one entry. The tables are held one after the other: they may be the same.
+    fn move_word(&self, source: Place<'_>, target: Place<'_>) {
+        debug_assert_eq!(source.level, target.level);
+        let entry = self
+            .hold(source.table)
+            .take::<A>(source.index, source.level);
+        if entry != Entry::Empty {
+            self.hold(target.table)
+                .put::<A>(target.index, target.level, entry);
+        }
     }
 }

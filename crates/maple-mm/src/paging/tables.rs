@@ -8,9 +8,10 @@ use core::sync::atomic::AtomicU64;
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind, Writable};
 use super::error::{FaultCause, MapError, PageFault, PagingError};
 use super::gather::{Gather, TlbFlusher};
+use super::lock::{Alone, Company};
 use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
 use super::path::Place;
-use super::table::{self, Table};
+use super::table::Table;
 use super::tally::{Class, Counters};
 use crate::fault::Access;
 
@@ -20,14 +21,25 @@ use crate::fault::Access;
 /// whatever a kernel has. Going away, the tables are taken down; no processor may use them then.
 ///
 /// Methods that change something take `&self`: the caller sees to it that one thread at a time
-/// does, see [the module](super).
-pub struct PageTables<A: Arch, M: PhysMemory> {
+/// does, see [the module](super). `C` is to tell where several do: [`Alone`] is all there is so
+/// far.
+pub struct PageTables<A: Arch, M: PhysMemory, C: Company = Alone> {
     pub(super) memory: M,
     pub(super) root: PhysAddr,
     pub(super) counters: Counters,
     /// How often the tables were shared; see [`Prepared`](super::Prepared).
     pub(super) shares: AtomicU64,
-    arch: PhantomData<fn() -> A>,
+    arch: PhantomData<fn() -> (A, C)>,
+}
+
+/// What became of a page that was to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Put {
+    /// It is mapped.
+    Done,
+    /// Nothing has changed: another thread mapped something there, or took the table out.
+    Lost,
 }
 
 /// A page to be mapped.
@@ -80,6 +92,13 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// [`OutOfFrames`].
     pub fn new(memory: M) -> Result<Self, OutOfFrames> {
+        Self::in_company(memory)
+    }
+}
+
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+    /// As [`new`](PageTables::new), for whatever company.
+    pub(crate) fn in_company(memory: M) -> Result<Self, OutOfFrames> {
         let root = memory.allocate(FrameSize::SMALL, Content::Zeroed)?;
         Ok(Self {
             root: root.into_addr(),
@@ -185,21 +204,24 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             let kind = PagingError::WrongKind;
             return Err(MapError { kind, frame });
         }
-        match self.place_for(addr, frame.size(), gather) {
-            Ok(place) => {
-                let frame = frame.into_addr();
-                let mut leaf = Leaf { frame, attributes };
-                if attributes.flags.contains(LeafFlags::EXPLICIT) {
-                    self.memory.info(frame).set_explicit();
-                }
-                if !self.is_exclusive(leaf) {
-                    // INVARIANT: PT2
-                    leaf = leaf.without(LeafFlags::WRITE);
-                }
-                self.put(place, leaf);
-                Ok(())
+        loop {
+            let place = match self.place_for(addr, frame.size(), gather) {
+                Ok(place) => place,
+                Err(kind) => return Err(MapError { kind, frame }),
+            };
+            let frame = frame.addr();
+            let mut leaf = Leaf { frame, attributes };
+            if attributes.flags.contains(LeafFlags::EXPLICIT) {
+                self.memory.info(frame).set_explicit();
             }
-            Err(kind) => Err(MapError { kind, frame }),
+            if !self.is_exclusive(leaf) {
+                // INVARIANT: PT2
+                leaf = leaf.without(LeafFlags::WRITE);
+            }
+            // If so, the entry is the reference.
+            if self.put(place, leaf) == Put::Done {
+                return Ok(());
+            }
         }
     }
 
@@ -214,14 +236,17 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         flags: LeafFlags,
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
-        let place = self.place_for(addr, FrameSize::SMALL, gather)?;
         let flags = flags - LeafFlags::WRITE - LeafFlags::EXPLICIT;
         let leaf = Leaf {
             frame: self.memory.zero_page(),
             attributes: Attributes::new(PageKind::Special, flags),
         };
-        self.put(place, leaf);
-        Ok(())
+        loop {
+            let place = self.place_for(addr, FrameSize::SMALL, gather)?;
+            if self.put(place, leaf) == Put::Done {
+                return Ok(());
+            }
+        }
     }
 
     fn place_for<F: TlbFlusher>(
@@ -249,15 +274,6 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    /// Whether nothing is mapped by an entry, though it may lead to a table.
-    pub(super) fn is_vacant(&self, place: Place<'_>) -> bool {
-        match place.entry::<A>() {
-            Entry::Empty => true,
-            Entry::Table(table, _) => Table::at(&self.memory, table).tally().is_empty(),
-            Entry::Leaf(_) => false,
-        }
-    }
-
     /// Takes a table out that holds nothing, from a table that is this address space's alone.
     pub(super) fn vacate<F: TlbFlusher>(
         &self,
@@ -265,22 +281,53 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         addr: u64,
         gather: &mut Gather<A, M, F>,
     ) {
-        if let Entry::Table(table, _) = place.entry::<A>()
-            && self.is_vacant(place)
-        {
-            place.table.take::<A>(place.index, place.level);
-            self.counters.remove::<A>(Class::Table, place.level, 1);
-            let addresses = region::<A>(addr, place.level);
-            gather.table(table, place.level - 1, addresses);
+        let Entry::Table(table, _) = place.entry::<A>() else {
+            return;
+        };
+        if !Table::at(&self.memory, table).tally().is_empty() || !self.unlink(place, table) {
+            return;
         }
+        self.counters.remove::<A>(Class::Table, place.level, 1);
+        let addresses = region::<A>(addr, place.level);
+        gather.table(table, place.level - 1, addresses);
     }
 
-    pub(super) fn put(&self, place: Place<'_>, leaf: Leaf) {
+    /// Takes a table out if an entry still leads to it and it holds nothing: whether it did.
+    fn unlink(&self, place: Place<'_>, table: PhysAddr) -> bool {
+        let mut held = self.hold(place.table);
+        match held.entry::<A>(place.index, place.level) {
+            Entry::Table(found, _) if found == table => {}
+            _ => return false,
+        }
+        let table = Table::at(&self.memory, table);
+        // One with other owners does not change, and lives on as theirs.
+        let mut child = (table.info.count() == 1).then(|| self.hold(table));
+        if let Some(child) = &mut child {
+            if !child.tally().is_empty() {
+                return false;
+            }
+            // K3
+            child.kill();
+        }
+        held.take::<A>(place.index, place.level);
+        true
+    }
+
+    /// Puts a page where nothing is, and counts it.
+    pub(super) fn put(&self, place: Place<'_>, leaf: Leaf) -> Put {
         let entry = Entry::Leaf(leaf);
+        let mut held = self.hold(place.table);
+        if C::BESIDE {
+            let is_taken = held.entry::<A>(place.index, place.level) != Entry::Empty;
+            if is_taken || held.is_dead() {
+                return Put::Lost;
+            }
+        }
         if let Some(class) = Class::of(entry) {
             self.counters.add::<A>(class, place.level, 1);
         }
-        place.table.put::<A>(place.index, place.level, entry);
+        held.put::<A>(place.index, place.level, entry);
+        Put::Done
     }
 
     /// What is mapped at `addr`, whether it may be used or not.
@@ -367,7 +414,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         gather: &mut Gather<A, M, F>,
     ) -> Result<(), PagingError> {
         let place = self.own_leaf(addr, gather)?;
-        let Entry::Leaf(leaf) = place.entry::<A>() else {
+        let held = self.hold(place.table);
+        let Entry::Leaf(leaf) = held.entry::<A>(place.index, place.level) else {
             return Err(PagingError::NotMapped);
         };
         // What a page is counted as does not change.
@@ -376,9 +424,10 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         if set.contains(LeafFlags::WRITE) && !self.is_exclusive(leaf) {
             return Err(PagingError::NotExclusive);
         }
-        table::update_leaf::<A>(place.word(), place.level, |leaf| {
+        held.update_leaf::<A>(place.index, place.level, |leaf| {
             leaf.without(clear).with(set)
         });
+        drop(held);
         gather.changed(region::<A>(addr, place.level), place.level);
         Ok(())
     }
@@ -446,14 +495,14 @@ pub(super) const fn covers(outer: &Range<u64>, inner: &Range<u64>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-impl<A: Arch, M: PhysMemory> Drop for PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> Drop for PageTables<A, M, C> {
     fn drop(&mut self) {
         self.drop_all();
         self.memory.release_at(self.root);
     }
 }
 
-impl<A: Arch, M: PhysMemory> fmt::Debug for PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> fmt::Debug for PageTables<A, M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageTables")
             .field("root", &self.root)

@@ -53,22 +53,36 @@ impl Class {
         10 * self as u32
     }
 
-    const fn one(self) -> u64 {
+    pub(super) const fn one(self) -> u64 {
         1 << self.shift()
     }
 }
 
+/// In the word of a table: somebody holds it, see [`Held`](super::lock::Held).
+pub(super) const LOCKED: u64 = 1 << 63;
+
+/// In the word of a table: it was taken out.
+pub(super) const DEAD: u64 = 1 << 62;
+
+/// Where a table's word has its [`Tally`].
+const COUNTED: u64 = (1 << 60) - 1;
+
 /// How many entries of each [`Class`] a table has: six numbers of ten bits.
 ///
-/// A table that is one owner's alone is changed by that owner only, a shared one not at all, so
-/// each change is a plain addition.
+/// A table that is one owner's alone is changed by who [holds](super::lock::Held) it, a shared one
+/// not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tally(u64);
 
 impl Tally {
     pub(super) fn load(word: &AtomicU64) -> Self {
-        // Relaxed: it is read by who owns the table, or while nobody may change it.
-        Self(word.load(Ordering::Relaxed))
+        // Relaxed: it is read by who owns the table, or while nobody may change it; or it is a
+        // hint.
+        Self::of_word(word.load(Ordering::Relaxed))
+    }
+
+    pub(super) const fn of_word(word: u64) -> Self {
+        Self(word & COUNTED)
     }
 
     pub(super) fn store(self, word: &AtomicU64) {
@@ -86,21 +100,6 @@ impl Tally {
 
     pub(super) const fn is_empty(self) -> bool {
         self.0 == 0
-    }
-
-    pub(super) fn add(word: &AtomicU64, class: Class) {
-        // Relaxed: one writer.
-        word.fetch_add(class.one(), Ordering::Relaxed);
-    }
-
-    pub(super) fn remove(word: &AtomicU64, class: Class) {
-        debug_assert_ne!(
-            Self::load(word).count(class),
-            0,
-            "{class:?} was not counted"
-        );
-        // Relaxed: one writer.
-        word.fetch_sub(class.one(), Ordering::Relaxed);
     }
 
     /// Counts what a table of `level` holds.

@@ -3,10 +3,11 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::arch::{Arch, Entry};
+use super::arch::{Arch, Entry, Leaf, Writable};
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::memory::{FRAME_BYTES, PhysMemory};
+use super::lock::Company;
+use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory};
 use super::path::Place;
 use super::subtree::{self, Tables, is_counted, note_dirty};
 use super::table::Table;
@@ -21,7 +22,7 @@ pub struct Prepared {
     shares: u64,
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// Takes all pages of `range` out. Tables of this address space alone stay, even empty
     /// ([`free_tables`](Self::free_tables)); shared ones that lie within the range are dropped
     /// whole, without a look at their pages.
@@ -155,15 +156,22 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             return end;
         }
         let addresses = region::<A>(addr, place.level);
-        let entry = place.entry::<A>();
+        let mut held = self.hold(place.table);
+        let entry = held.entry::<A>(place.index, place.level);
+        if let Entry::Table(_, Writable::Yes) = entry {
+            // Another thread made the table just now: it is to be looked into.
+            return addr;
+        }
         let is_whole = entry == Entry::Empty || covers(range, &addresses);
         assert!(is_whole, "a shared table or a huge page is cut");
-        match entry {
+        // With what a processor noted in it since.
+        let taken = held.take::<A>(place.index, place.level);
+        drop(held);
+        match taken {
             Entry::Empty => {}
-            Entry::Leaf(_) => self.zap_leaf(place, addr, gather),
+            Entry::Leaf(leaf) => self.zapped(leaf, (addr, place.level), gather),
             Entry::Table(child, _) => {
-                self.forget(&self.counters, place);
-                place.table.take::<A>(place.index, place.level);
+                self.forget(&self.counters, (child, place.level - 1));
                 gather.table(child, place.level - 1, addresses.clone());
             }
         }
@@ -177,32 +185,58 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         addresses: Range<u64>,
         gather: &mut Gather<A, M, F>,
     ) {
-        if place.table.tally().is_empty() {
-            return;
-        }
-        for addr in addresses.step_by(FRAME_BYTES as usize) {
-            let index = A::index(addr, 0);
-            let place = Place { index, ..place };
-            if place.entry::<A>() != Entry::Empty {
-                self.zap_leaf(place, addr, gather);
+        let mut left = addresses;
+        loop {
+            let mut held = self.hold(place.table);
+            if held.tally().is_empty() {
+                return;
             }
+            while left.start < left.end {
+                let index = A::index(left.start, 0);
+                if held.entry::<A>(index, 0) != Entry::Empty {
+                    if gather.is_full() {
+                        break;
+                    }
+                    if let Entry::Leaf(leaf) = held.take::<A>(index, 0) {
+                        self.zapped(leaf, (left.start, 0), gather);
+                    }
+                }
+                left.start += FRAME_BYTES;
+            }
+            drop(held);
+            if left.is_empty() {
+                return;
+            }
+            // K2: not while the table is held.
+            gather.flush();
         }
     }
 
+    /// Takes the page out that an entry maps, which is in a table of this address space alone.
     pub(super) fn zap_leaf<F: TlbFlusher>(
         &self,
         place: Place<'_>,
         addr: u64,
         gather: &mut Gather<A, M, F>,
     ) {
-        let entry = place.table.take::<A>(place.index, place.level);
-        if let Some(class) = Class::of(entry) {
-            self.counters.remove::<A>(class, place.level, 1);
+        let entry = self.hold(place.table).take::<A>(place.index, place.level);
+        if let Entry::Leaf(leaf) = entry {
+            self.zapped(leaf, (addr, place.level), gather);
         }
-        gather.changed(region::<A>(addr, place.level), place.level);
-        if let Entry::Leaf(leaf) = entry
-            && is_counted(leaf)
-        {
+    }
+
+    /// Counts a page off that was taken out at `addr`, and hands it over.
+    pub(super) fn zapped<F: TlbFlusher>(
+        &self,
+        leaf: Leaf,
+        (addr, level): (u64, usize),
+        gather: &mut Gather<A, M, F>,
+    ) {
+        if let Some(class) = Class::of(Entry::Leaf(leaf)) {
+            self.counters.remove::<A>(class, level, 1);
+        }
+        gather.changed(region::<A>(addr, level), level);
+        if is_counted(leaf) {
             note_dirty(&self.memory, leaf);
             gather.frame(leaf.frame);
         }
@@ -215,27 +249,10 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         }
     }
 
-    /// As [`find`](Self::find), but not into tables that have other owners.
-    pub(super) fn find_alone(&self, addr: u64, level: usize) -> Place<'_> {
-        let mut place = self.find(addr, A::LEVELS - 1);
-        while place.level > level {
-            let Entry::Table(child, _) = place.entry::<A>() else {
-                break;
-            };
-            if Table::at(&self.memory, child).info.count() > 1 {
-                break;
-            }
-            place = self.find_below(place, addr);
-        }
-        place
-    }
-
-    /// Takes what the table that an entry leads to holds, and those below it, off `counters`.
-    fn forget(&self, counters: &Counters, place: Place<'_>) {
-        if let Entry::Table(child, _) = place.entry::<A>() {
-            for (table, level) in Tables::<A, M>::below(&self.memory, child, place.level - 1) {
-                counters.remove_table::<A>(table.tally(), level);
-            }
+    /// Takes what a table of `level` holds, and those below it, off `counters`, and these tables.
+    fn forget(&self, counters: &Counters, (table, level): (PhysAddr, usize)) {
+        for (table, level) in Tables::<A, M>::below(&self.memory, table, level) {
+            counters.remove_table::<A>(table.tally(), level);
         }
     }
 
@@ -255,9 +272,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             self.check_counters();
         }
         gather.all_changed();
+        let (root, level) = (self.root_table(), A::LEVELS - 1);
         for index in 0..Self::user_entries() {
-            let level = A::LEVELS - 1;
-            if let Entry::Table(child, _) = self.root_table().take::<A>(index, level) {
+            if let Some(child) = self.take_top(root, index) {
                 let start = index as u64 * A::span(level);
                 gather.table(child, level - 1, start..start + A::span(level));
             }
@@ -265,12 +282,25 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         self.counters.clear();
     }
 
+    /// Takes out what an entry of the root leads to, for who gives everything up.
+    fn take_top(&self, root: Table<'_>, index: usize) -> Option<PhysAddr> {
+        let level = A::LEVELS - 1;
+        // PERF: most are empty, and nobody fills one in meanwhile.
+        let Entry::Table(child, _) = root.entry::<A>(index, level) else {
+            return None;
+        };
+        self.hold(root).take::<A>(index, level);
+        Some(child)
+    }
+
     fn check_counters(&self) {
         let left = Counters::default();
         left.copy_from(&self.counters);
+        let level = A::LEVELS - 1;
         for index in 0..Self::user_entries() {
-            let addr = index as u64 * A::span(A::LEVELS - 1);
-            self.forget(&left, self.find(addr, A::LEVELS - 1));
+            if let Entry::Table(child, _) = self.root_table().entry::<A>(index, level) {
+                self.forget(&left, (child, level - 1));
+            }
         }
         for class in Class::ALL {
             assert_eq!(left.get(class), 0, "{class:?} was not counted right");
@@ -281,9 +311,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// huge pages are free now.
     pub(crate) fn drop_all(&self) -> u64 {
         let mut explicit = 0;
+        let (root, level) = (self.root_table(), A::LEVELS - 1);
         for index in 0..Self::user_entries() {
-            let level = A::LEVELS - 1;
-            if let Entry::Table(child, _) = self.root_table().take::<A>(index, level) {
+            if let Some(child) = self.take_top(root, index) {
                 explicit += subtree::release::<A, M>(&self.memory, child, level - 1);
             }
         }

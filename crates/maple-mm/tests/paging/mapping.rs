@@ -205,7 +205,7 @@ fn a_zap_flushes_before_it_frees() {
         panic!("{told:?}");
     };
     assert_eq!((*all, *fewer), (in_use, in_use - 256));
-    assert_eq!(first.addresses, 0x10_0000..0x10_0000 + 257 * PAGE);
+    assert_eq!(first.addresses, 0x10_0000..0x10_0000 + 256 * PAGE);
     assert_eq!(
         second.addresses,
         0..1 << 39,

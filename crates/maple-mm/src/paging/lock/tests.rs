@@ -1,0 +1,258 @@
+//! Threads beside each other in the tables of one address space.
+//!
+//! Tables that are freed go at once here, so no thread frees any but where nobody else can be on
+//! the way to them.
+
+extern crate std;
+
+use std::sync::Barrier;
+use std::thread;
+use std::vec::Vec;
+
+use super::{Alone, Company, Held, sealed};
+use crate::Access;
+use crate::paging::table::Table;
+use crate::paging::tables::Put;
+use crate::paging::{
+    Arena, ArenaLayout, Attributes, Content, FrameSize, Leaf, LeafFlags, MapError, NewPage, NoTlb,
+    PageKind, PageTables, PagingError, PhysMemory, Resolved, Sharing, Tiny, validate_family,
+};
+
+/// Threads that are in the same tables at once.
+#[derive(Debug)]
+struct Together;
+
+impl sealed::Sealed for Together {}
+
+impl Company for Together {
+    const BESIDE: bool = true;
+}
+
+#[cfg(not(miri))]
+type Lock = parking_lot::RawMutex;
+#[cfg(miri)]
+type Lock = spin::Mutex<()>;
+
+type Memory = Arena<Lock>;
+type Tables<'m> = PageTables<Tiny<2>, &'m Memory, Together>;
+
+const PAGE: u64 = 4096;
+/// All there are.
+const PAGES: u64 = 64;
+const THREADS: u64 = 4;
+const ROUNDS: u64 = if cfg!(miri) { 3 } else { 300 };
+const USER: LeafFlags = LeafFlags::RIGHTS.union(LeafFlags::USER);
+
+fn memory() -> Memory {
+    Memory::new(ArenaLayout::of_frames(256)).expect("the host has memory")
+}
+
+fn tables(memory: &Memory) -> Tables<'_> {
+    Tables::in_company(memory).expect("a frame for the root")
+}
+
+/// Maps a page of its own, with a mark in it.
+fn map(tables: &Tables<'_>, page: u64, mark: u64) -> Result<(), PagingError> {
+    let memory = *tables.memory();
+    let frame = memory.allocate(FrameSize::SMALL, Content::Any)?;
+    memory.fill(frame.addr(), FrameSize::SMALL, mark);
+    let attributes = Attributes::new(PageKind::Anon, USER);
+    let new = NewPage { frame, attributes };
+    let mut gather = tables.gather(NoTlb);
+    let mapped = tables.map(page * PAGE, new, &mut gather);
+    mapped.map_err(|MapError { kind, frame }| {
+        memory.release(frame);
+        kind
+    })
+}
+
+/// Runs `act` on all threads at once, with their numbers.
+fn beside<T: Send>(act: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(THREADS as usize);
+    thread::scope(|scope| {
+        let run = |thread| {
+            start.wait();
+            act(thread)
+        };
+        let spawn = |thread| scope.spawn(move || run(thread));
+        let threads: Vec<_> = (0..THREADS).map(spawn).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, T>| thread.join();
+        let results = threads.into_iter().map(join);
+        results.map(|result| result.expect("no panic")).collect()
+    })
+}
+
+#[track_caller]
+fn check(spaces: &[&Tables<'_>]) {
+    assert_eq!(validate_family(spaces, |_| 0), Ok(()));
+}
+
+#[test]
+fn tables_that_several_make_are_made_once() {
+    let memory = memory();
+    for _ in 0..ROUNDS {
+        let tables = tables(&memory);
+        beside(|thread| {
+            for page in (thread..PAGES).step_by(THREADS as usize) {
+                map(&tables, page, page).expect("memory");
+            }
+        });
+        assert_eq!(tables.resident().anon, PAGES);
+        assert_eq!(tables.pgtables_bytes(), (4 + 16) * PAGE);
+        for page in 0..PAGES {
+            assert_eq!(tables.fetch_u64(page * PAGE), Ok(page));
+        }
+        check(&[&tables]);
+        drop(tables);
+        assert_eq!(memory.in_use(), 0);
+    }
+}
+
+#[test]
+fn one_of_several_maps_a_page() {
+    let memory = memory();
+    for round in 0..ROUNDS {
+        let tables = tables(&memory);
+        let page = round % PAGES;
+        let results = beside(|thread| map(&tables, page, thread));
+        let winner = results.iter().position(Result::is_ok).expect("somebody");
+        assert_eq!(tables.fetch_u64(page * PAGE), Ok(winner as u64));
+        let refused = Err(PagingError::Occupied);
+        let others = results.iter().filter(|result| **result == refused);
+        assert_eq!(others.count() as u64, THREADS - 1);
+        // The root, a table of each level below, the page.
+        assert_eq!(memory.in_use(), 4);
+        check(&[&tables]);
+    }
+}
+
+#[test]
+fn one_of_several_gives_the_zero_page_up() {
+    let memory = memory();
+    for round in 0..ROUNDS {
+        let tables = tables(&memory);
+        let addr = round % PAGES * PAGE;
+        let zero = tables.map_zero_page(addr, USER, &mut tables.gather(NoTlb));
+        zero.expect("memory");
+        let results = beside(|_| {
+            let mut gather = tables.gather(NoTlb);
+            tables.resolve_write(addr, Sharing::Private, &mut gather)
+        });
+        let zeroed = results.iter().filter(|it| **it == Ok(Resolved::Zeroed));
+        assert_eq!(zeroed.count(), 1);
+        let reused = results.iter().filter(|it| **it == Ok(Resolved::Reused));
+        assert_eq!(reused.count() as u64, THREADS - 1);
+        assert_eq!((tables.resident().anon, memory.in_use()), (1, 4));
+        check(&[&tables]);
+    }
+}
+
+#[test]
+fn shared_tables_are_copied_once() {
+    let memory = memory();
+    for _ in 0..ROUNDS {
+        let tables = tables(&memory);
+        for page in 0..PAGES {
+            map(&tables, page, page).expect("memory");
+        }
+        let mut child = self::tables(&memory);
+        let shared = tables.share_all(&mut child, &mut tables.gather(NoTlb));
+        shared.expect("the processor can");
+        beside(|thread| {
+            for page in (thread..PAGES).step_by(THREADS as usize) {
+                let mut gather = tables.gather(NoTlb);
+                let resolved = tables.resolve_write(page * PAGE, Sharing::Private, &mut gather);
+                assert_eq!(resolved, Ok(Resolved::Copied));
+            }
+        });
+        check(&[&tables, &child]);
+        assert_eq!(memory.in_use() as u64, 2 * (1 + 4 + 16 + PAGES));
+        for page in 0..PAGES {
+            assert!(tables.translate(page * PAGE, Access::Write).is_ok());
+            assert_eq!(child.fetch_u64(page * PAGE), Ok(page));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_pages_come_and_go_at_once() {
+    let memory = memory();
+    let tables = tables(&memory);
+    beside(|thread| {
+        for round in 0..ROUNDS {
+            if thread == 0 {
+                let zapped = tables.zap(0..PAGES * PAGE, &mut tables.gather(NoTlb));
+                zapped.expect("nothing is cut");
+                continue;
+            }
+            let page = (thread + round * 7) % PAGES;
+            match map(&tables, page, page) {
+                Ok(()) | Err(PagingError::Occupied) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    });
+    check(&[&tables]);
+    let zapped = tables.zap(0..PAGES * PAGE, &mut tables.gather(NoTlb));
+    zapped.expect("nothing is cut");
+    assert_eq!(tables.resident().anon, 0);
+    drop(tables);
+    assert_eq!(memory.in_use(), 0);
+}
+
+/// The table of the lowest level that maps the first page.
+fn lowest<'m, C: Company>(tables: &'m PageTables<Tiny<2>, &Memory, C>) -> Table<'m> {
+    tables.find(0, 0).table
+}
+
+#[test]
+fn who_finds_a_table_dead_begins_anew() {
+    let memory = memory();
+    let tables = tables(&memory);
+    map(&tables, 0, 1).expect("memory");
+    let mut gather = tables.gather(NoTlb);
+    tables.zap(0..PAGE, &mut gather).expect("nothing is cut");
+    let old = tables.find(0, 0);
+    // The table is not free before the batch is.
+    tables.vacate(tables.find(0, 1), 0, &mut gather);
+    assert!(old.table.is_dead());
+    assert_eq!(tables.find(0, 0).level, 1);
+    let attributes = Attributes::new(PageKind::Special, USER - LeafFlags::WRITE);
+    let frame = memory.zero_page();
+    assert_eq!(tables.put(old, Leaf { frame, attributes }), Put::Lost);
+    map(&tables, 0, 2).expect("memory");
+    assert_eq!(tables.fetch_u64(0), Ok(2));
+    check(&[&tables]);
+}
+
+#[test]
+fn tl1_a_dead_table_that_an_entry_leads_to() {
+    let memory = memory();
+    let tables = tables(&memory);
+    map(&tables, 0, 1).expect("memory");
+    tables.hold(lowest(&tables)).kill();
+    let violation = validate_family(&[&tables], |_| 0).expect_err("an invariant is broken");
+    assert_eq!(violation.id, "TL1");
+}
+
+#[test]
+fn what_is_held_is_not_counted() {
+    let memory = memory();
+    let tables = tables(&memory);
+    map(&tables, 0, 1).expect("memory");
+    let held = tables.hold(lowest(&tables));
+    assert_eq!(lowest(&tables).tally(), held.tally());
+    assert!(!held.is_dead());
+    check(&[&tables]);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "a table is locked twice")]
+fn who_locks_what_it_holds_is_found_out() {
+    let memory = memory();
+    let tables = PageTables::<Tiny<2>, _>::new(&memory).expect("a frame for the root");
+    let table = tables.root_table();
+    let _held = Held::<Alone>::lock(&&memory, table);
+    let _again = Held::<Alone>::lock(&&memory, table);
+}
