@@ -101,7 +101,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     }
 
     /// Gives the right to write, if the page is still what it was: whether it is.
-    fn allow(&self, place: Place<'_>, leaf: Leaf) -> bool {
+    pub(super) fn allow(&self, place: Place<'_>, leaf: Leaf) -> bool {
         let held = self.hold(place.table);
         let is_still = is_still::<A, C>(&held, (place, leaf));
         if is_still {
@@ -151,7 +151,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
 
     /// Puts a private page in the place of one that has other owners, if that is still what it
     /// was: whether it is.
-    fn put_private<F: TlbFlusher>(
+    pub(super) fn put_private<F: TlbFlusher>(
         &self,
         (place, old): (Place<'_>, Leaf),
         frame: PhysAddr,
