@@ -5,6 +5,8 @@
 
 #[cfg(feature = "crossbeam")]
 mod epoch;
+#[cfg(feature = "rcu")]
+mod face;
 mod list;
 #[cfg(feature = "rcu")]
 mod local;
