@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use maple_tree::{EpochRcu, IndexRange, MapleTree, Rcu, RcuMapleTree, SyncMapleTree};
+use maple_tree::{EpochRcu, IndexRange, MapleTree, Rcu, RcuMapleTree};
 use testkit::{SplitMix, assert_valid, range};
 
 use eager_rcu::EagerRcu;
@@ -25,15 +25,15 @@ struct Stamp {
 type Stamped = Arc<Stamp>;
 
 /// Lock and reclamation are the test's own where Miri does not know others.
-type Tree<R> = RcuMapleTree<Stamped, R, SpinLock>;
+type Tree<R, T = Stamped> = RcuMapleTree<T, R, SpinLock>;
 
-const CALLS: u64 = if cfg!(miri) { 25 } else { 20_000 };
+const CALLS: u64 = if cfg!(miri) { 8 } else { 20_000 };
 /// Entries that no call touches: they make a tree of several levels.
-const FILLERS: u64 = if cfg!(miri) { 120 } else { 1500 };
+const FILLERS: u64 = if cfg!(miri) { 30 } else { 1500 };
 /// Where every call stores.
 const PLACES: [u64; 4] = [5, FILLERS * 3, FILLERS * 5, FILLERS * 10 - 5];
 /// Where there are as many entries as the call's number says, of these many at most.
-const VARYING: u64 = 40;
+const VARYING: u64 = if cfg!(miri) { 6 } else { 40 };
 
 /// ```text
 ///  0123456789012345678901234567890123456789
@@ -152,8 +152,8 @@ fn check_beside_calls<R: Rcu + Sync>(core: MapleTree<Stamped>, rcu: R) {
 
 #[test]
 fn a_snapshot_without_the_lock_is_of_one_moment_beside_calls_of_many_writes() {
-    check_beside_calls(MapleTree::new(), EagerRcu::default());
-    check_beside_calls(MapleTree::with_gaps(), EagerRcu::default());
+    check_beside_calls(MapleTree::new(), EagerRcu::new());
+    check_beside_calls(MapleTree::with_gaps(), EagerRcu::new());
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn so_it_is_with_epochs() {
 
 #[test]
 fn a_writer_holds_snapshots_up_from_its_first_write_on() {
-    let tree = SyncMapleTree::<u64>::default();
+    let tree = Tree::<_, u64>::new(EagerRcu::new());
     let mut writer = tree.write();
     writer.hand_over();
     writer.shrink_to_fit();
@@ -195,7 +195,7 @@ fn a_writer_holds_snapshots_up_from_its_first_write_on() {
 /// An insertion is not told how to clone, and the leaf that it goes into is shared.
 #[test]
 fn an_insertion_into_a_leaf_that_a_snapshot_shares_clones_its_entries() {
-    let tree = SyncMapleTree::<Arc<u64>>::with_gaps(EpochRcu);
+    let tree = Tree::<_, Arc<u64>>::with_gaps(EagerRcu::new());
     let value = Arc::new(1);
     tree.write().insert(range(0, 9), value.clone()).unwrap();
     let mut snapshot = tree.try_snapshot().unwrap();

@@ -115,8 +115,16 @@ impl<T: Entry> Face<T> {
         sync::set(&self.len, tree.len, Ordering::Relaxed);
         sync::set(&self.height, tree.height, Ordering::Relaxed);
         // INVARIANT: FC1. All is written.
-        // ORDERING: `Release` pairs with the `Acquire` in `try_snapshot`.
+        // ORDERING: `Release` pairs with the `Acquire` in `sequence` and `try_snapshot`.
         sync::set(&self.sequence, sequence + 1, Ordering::Release);
+    }
+
+    /// The number of this moment: odd while a call of the writer's is in progress, and
+    /// higher after it.
+    #[inline]
+    pub(super) fn sequence(&self) -> usize {
+        // ORDERING: `Acquire` pairs with the `Release` in `end`.
+        sync::number(&self.sequence, Ordering::Acquire)
     }
 
     /// A tree of the content of this moment, if no call is in progress.

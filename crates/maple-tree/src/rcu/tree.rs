@@ -6,9 +6,9 @@ use core::ptr::{NonNull, null_mut};
 use lock_api::{Mutex, RawMutex};
 
 use super::face::Face;
-use super::writer::{Writer, free_now, hand_over};
-use super::{Rcu, Reader};
-use crate::limbo::Retire;
+use super::retire::{assert_source_fits, free_now, pass_on};
+use super::{Rcu, Reader, Writer};
+use crate::limbo::{Batch, Retire};
 use crate::source::{HeapNodes, NodeSource};
 use crate::{Entry, MapleTree};
 
@@ -142,12 +142,6 @@ where
     L: RawMutex,
     S: NodeSource + Clone + Send + Sync + 'static,
 {
-    /// A clone of the source goes along with what is to be freed.
-    const SOURCE_FITS: () = assert!(
-        size_of::<S>() <= 16 && align_of::<S>() <= 8,
-        "the node source of an `RcuMapleTree` is a handle of two words at most"
-    );
-
     /// Makes an empty tree without gap tracking whose nodes come from `source`.
     ///
     /// It is `const`, so a kernel's tree can be a `static`.
@@ -192,7 +186,7 @@ where
 
     /// `core` is empty, or the caller sets `face`.
     const fn of(core: MapleTree<T, S>, rcu: R, source: S) -> Self {
-        const { Self::SOURCE_FITS };
+        const { assert_source_fits::<S>() };
         Self {
             face: Face::new(core.branches),
             core: Mutex::new(core),
@@ -459,4 +453,24 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.read().iter()).finish()
     }
+}
+
+/// Passes a batch to the tree's [`Rcu`].
+///
+/// # Safety
+///
+/// - `tree` is an `RcuMapleTree<T, R, L, S>`, and the batch is of it and given up.
+unsafe fn hand_over<T, R, L, S>(tree: *const (), batch: NonNull<Batch>)
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    let tree: *const RcuMapleTree<T, R, L, S> = tree.cast();
+    // SAFETY: the contract. The lock's content, which is borrowed mutably, is in a
+    // cell of its own.
+    let tree = unsafe { &*tree };
+    // SAFETY: the contract; readers hold guards of `rcu` (`read`, `try_snapshot`).
+    unsafe { pass_on::<T, R, S>(batch, &tree.rcu, &tree.source) };
 }

@@ -2,16 +2,12 @@
 
 use core::fmt;
 use core::ops::Deref;
-use core::ptr::NonNull;
 
-use arrayvec::ArrayVec;
 use lock_api::{MutexGuard, RawMutex};
 
 use super::face::Face;
-use super::{Rcu, RcuHead, RcuMapleTree};
+use super::{Rcu, RcuMapleTree};
 use crate::error::{Occupied, OutOfNodes, SortedError, StoreError};
-use crate::limbo::Batch;
-use crate::node::NodeMemory;
 use crate::source::NodeSource;
 use crate::tree::Segment;
 use crate::{AllocateError, CursorMut, Entry, GapRequest, IndexRange, MapleTree, Preallocation};
@@ -389,7 +385,7 @@ where
         let writes = self.core.preallocate(writes)?;
         Ok(WriterPreallocation {
             writes,
-            face: &self.tree.face,
+            face: Some(&self.tree.face),
         })
     }
 
@@ -465,18 +461,22 @@ where
     }
 }
 
-/// Writes of a [`Writer`] that cannot fail; see [`Preallocation`].
+/// Writes of a [`Writer`] or [`Publisher`](super::Publisher) that cannot fail; see
+/// [`Preallocation`].
 #[derive(Debug)]
 pub struct WriterPreallocation<'w, T: Entry, S: NodeSource> {
-    writes: Preallocation<'w, T, S>,
-    face: &'w Face<T>,
+    pub(super) writes: Preallocation<'w, T, S>,
+    /// What readers find, if there may be any.
+    pub(super) face: Option<&'w Face<T>>,
 }
 
 impl<'w, T: Entry + Clone, S: NodeSource> WriterPreallocation<'w, T, S> {
     /// The writes, one of which is made now.
     #[inline]
     fn begun(&mut self) -> &mut Preallocation<'w, T, S> {
-        self.face.begin(&self.writes);
+        if let Some(face) = self.face {
+            face.begin(&self.writes);
+        }
         &mut self.writes
     }
 
@@ -634,96 +634,5 @@ impl<T: Entry + Clone, S: NodeSource> WriterCursor<'_, T, S> {
     /// As there.
     pub fn remove(&mut self, range: IndexRange) -> Result<(), OutOfNodes> {
         self.cursor.remove(range)
-    }
-}
-
-/// Passes a batch to the tree's [`Rcu`].
-///
-/// # Safety
-///
-/// - `tree` is an `RcuMapleTree<T, R, L, S>`, and the batch is of it and given up.
-pub(super) unsafe fn hand_over<T, R, L, S>(tree: *const (), batch: NonNull<Batch>)
-where
-    T: Entry + Send + Sync + 'static,
-    R: Rcu,
-    L: RawMutex,
-    S: NodeSource + Clone + Send + Sync + 'static,
-{
-    let tree: *const RcuMapleTree<T, R, L, S> = tree.cast();
-    // SAFETY: the contract. The lock's content, which is borrowed mutably, is in a
-    // cell of its own.
-    let tree = unsafe { &*tree };
-    // SAFETY: the batch is given up, so it is ours.
-    let source = unsafe { &raw mut (*batch.as_ptr()).source };
-    // SAFETY: two words are enough for a source (`SOURCE_FITS`).
-    unsafe { source.cast::<S>().write(tree.source.clone()) };
-    // SAFETY: the memory is valid until `free_batch`, which is right to call when no
-    // reader is left that may look at what was cut out.
-    unsafe { tree.rcu.call_rcu(batch.cast(), free_batch::<T, S>) };
-}
-
-/// Frees what a batch records, and the batch.
-///
-/// # Safety
-///
-/// - `head` is a batch of a tree of `T`, with a clone of its source, and ours.
-/// - Nobody looks at what it records.
-unsafe fn free_batch<T, S: NodeSource>(head: NonNull<RcuHead>) {
-    let batch: NonNull<Batch> = head.cast();
-    // SAFETY: ours (contract).
-    let source = unsafe { &raw const (*batch.as_ptr()).source };
-    // SAFETY: `hand_over` wrote it, and it is read once.
-    let source = unsafe { source.cast::<S>().read() };
-    // SAFETY: the contract.
-    unsafe { free_now::<T, S>(batch, &source) };
-}
-
-/// As [`free_batch`], where the source is at hand.
-///
-/// # Safety
-///
-/// - As for [`free_batch`], but for the clone of the source.
-pub(super) unsafe fn free_now<T, S: NodeSource>(mut batch: NonNull<Batch>, source: &S) {
-    let mut nodes = FreeNodes {
-        nodes: ArrayVec::new(),
-        source,
-    };
-    loop {
-        // SAFETY: ours (contract).
-        let records = unsafe { batch.as_mut() };
-        // SAFETY: the records are of a tree of `T` (contract).
-        let Some(gone) = (unsafe { records.pop::<T>() }) else {
-            break;
-        };
-        // SAFETY: nobody looks at it (contract).
-        unsafe { gone.release(|memory| nodes.put(memory)) };
-    }
-    nodes.put(batch.cast());
-}
-
-/// Memory that is given back many nodes at a time.
-struct FreeNodes<'s, S: NodeSource> {
-    nodes: ArrayVec<NonNull<NodeMemory>, 32>,
-    source: &'s S,
-}
-
-impl<S: NodeSource> FreeNodes<'_, S> {
-    fn put(&mut self, memory: NonNull<NodeMemory>) {
-        if self.nodes.is_full() {
-            self.give_back();
-        }
-        self.nodes.push(memory);
-    }
-
-    fn give_back(&mut self) {
-        // SAFETY: the nodes came from the source or a clone, and nothing uses them.
-        unsafe { self.source.free_many(&self.nodes) };
-        self.nodes.clear();
-    }
-}
-
-impl<S: NodeSource> Drop for FreeNodes<'_, S> {
-    fn drop(&mut self) {
-        self.give_back();
     }
 }

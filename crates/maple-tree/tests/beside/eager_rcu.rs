@@ -9,13 +9,20 @@ use std::thread;
 use maple_tree::{Rcu, RcuHead, RcuList};
 
 /// Knows how many guards there are, and frees when there is none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EagerRcu {
     guards: AtomicUsize,
     waiting: Mutex<RcuList>,
 }
 
 impl EagerRcu {
+    pub(crate) const fn new() -> Self {
+        Self {
+            guards: AtomicUsize::new(0),
+            waiting: Mutex::new(RcuList::new()),
+        }
+    }
+
     fn free_waiting(&self) {
         let mut waiting = self.waiting.lock().unwrap();
         // ORDERING: the `Acquire` half pairs with the `Release` of guards that were
