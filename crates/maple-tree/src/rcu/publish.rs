@@ -386,11 +386,12 @@ impl<T: Entry, S: NodeSource> Publisher<T, S> {
         if self.tree.is_empty() {
             return;
         }
-        let tree = self.begun();
-        // One record is to be noted, for which an earlier write left room, perhaps.
-        if tree.root.is_watched() && tree.pool.reserve(tree.limbo.nodes_for(1)).is_err() {
-            // INVARIANT: PB2. The spare is there, and the tree is about to be empty.
-            if let Some(owner) = &self.face {
+        if let Some(owner) = &self.face {
+            owner.header().face.begin(&self.tree);
+            // One record is to be noted, for which an earlier write left room, perhaps.
+            let room = self.tree.limbo.nodes_for(1);
+            if self.tree.pool.reserve(room).is_err() {
+                // INVARIANT: PB2. The spare is there, and the tree is about to be empty.
                 give_spare_back(owner.header(), &mut self.tree.pool);
             }
         }
@@ -428,15 +429,14 @@ fn refused<T>(value: T) -> StoreError<T> {
 /// Readers find an empty tree from now on. They are not waited for.
 impl<T: Entry, S: NodeSource> Drop for Publisher<T, S> {
     fn drop(&mut self) {
-        if !self.is_open() {
-            return;
+        if self.is_open() {
+            self.clear();
+            self.end();
+            self.hand_over();
         }
-        self.clear();
-        self.end();
-        self.hand_over();
-        // SAFETY: the tree has no node, and gets none.
-        unsafe { self.tree.root.unwatch() };
         if let Some(owner) = &self.face {
+            // SAFETY: the tree has no node, and gets none.
+            unsafe { self.tree.root.unwatch() };
             give_spare_back(owner.header(), &mut self.tree.pool);
         }
     }
