@@ -6,8 +6,9 @@ use crate::accounting::Statistics;
 use crate::layout::Layout;
 use crate::maps::MapsLine;
 use crate::memory::VmaRef;
-use crate::page_side::PageSide;
+use crate::page_side::{PageSide, Usage};
 use crate::profile::LinuxProfile;
+use crate::shared::Beside;
 use crate::space::{AddressSpace, Mappings};
 use crate::vma::Vma;
 
@@ -64,15 +65,11 @@ impl<P: PageSide> AddressSpace<P> {
     /// See [`Moment`].
     #[must_use]
     pub fn moment(&self) -> Moment {
-        Moment {
-            tree: self.tree.snapshot(),
-            layout: self.layout.clone(),
-            profile: self.profile,
-            statistics: self.statistics(),
-        }
+        let tree = self.tree.snapshot();
+        Moment::new(tree, self.beside(), self.pages.usage(), &self.profile)
     }
 
-    pub(crate) const fn shown(&self) -> Shown<'_> {
+    pub(crate) fn shown(&self) -> Shown<'_> {
         Shown {
             tree: &self.tree,
             layout: &self.layout,
@@ -82,6 +79,21 @@ impl<P: PageSide> AddressSpace<P> {
 }
 
 impl Moment {
+    /// What was found at one moment.
+    pub(crate) fn new(
+        tree: Mappings,
+        beside: Beside,
+        usage: Usage,
+        profile: &LinuxProfile,
+    ) -> Self {
+        Self {
+            statistics: Statistics::new(&beside.sums, beside.peak_vm, usage),
+            layout: beside.layout,
+            tree,
+            profile: *profile,
+        }
+    }
+
     /// The tree of mappings, keyed by byte addresses (inclusive): look-ups, gaps, iteration.
     #[must_use]
     pub const fn tree(&self) -> &Mappings {

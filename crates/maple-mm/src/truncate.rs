@@ -88,7 +88,7 @@ impl<P: PageSide> AddressSpace<P> {
         mut act: impl FnMut(&P, &[PageChange]) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         batch.clear();
-        for (_, vma) in &self.tree {
+        for (_, vma) in self.tree() {
             let pages = vma.file().and_then(FileRef::pages);
             if !pages.is_some_and(|pages| FilePagesRef::ptr_eq(pages, file)) {
                 continue;

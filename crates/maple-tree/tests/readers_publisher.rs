@@ -407,7 +407,7 @@ mod ends {
             inside.remove(range(3, u64::MAX)).unwrap();
             drop(snapshot);
         }
-        tree.restore(MapleTree::new());
+        *tree.get_mut().unwrap() = MapleTree::new();
         drop(tree);
         assert_eq!(Arc::strong_count(&value), 1);
     }
@@ -448,7 +448,7 @@ mod ends {
         let readers = tree.open(EagerRcu::new()).unwrap();
         let others = other.open(EagerRcu::new()).unwrap();
         assert!(panics(|| drop(tree.open(EagerRcu::new()))));
-        assert!(panics(|| tree.restore(MapleTree::new())));
+        assert!(tree.get_mut().is_none());
         assert!(panics(|| tree.close(others)));
         assert!(tree.is_open() && readers.read().get(2) == Some(&value));
         tree.close(readers);

@@ -209,33 +209,30 @@ impl<T: Entry, S: NodeSource> Publisher<T, S> {
         Some(&mut self.tree)
     }
 
-    /// Puts `tree` in the place of this one, which is dropped: back to a snapshot that was
-    /// taken before.
+    /// Begins a call before its first write: for an owner that changes something beside the
+    /// tree first, which readers find by the same number
+    /// ([`sequence`](super::Published::sequence)). Without effect if it has begun.
     ///
     /// # Complexity
     ///
-    /// As dropping the tree.
-    ///
-    /// # Panics
-    ///
-    /// If it is open: readers cannot be taken back to what was.
+    /// O(1).
     ///
     /// # Examples
     ///
     /// ```
-    /// use maple_tree::{IndexRange, MapleTree, Publisher};
+    /// use maple_tree::{EpochRcu, MapleTree, Publisher};
     ///
-    /// let mut writer = Publisher::new(MapleTree::new());
-    /// writer.insert(IndexRange::single(1), 7)?;
-    /// let before = writer.snapshot();
-    /// writer.store(IndexRange::FULL, 8)?;
-    /// writer.restore(before);
-    /// assert_eq!(writer.get(1), Some(&7));
-    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// let mut writer = Publisher::new(MapleTree::<u64>::new());
+    /// let readers = writer.open(EpochRcu)?;
+    /// writer.begin();
+    /// assert!(readers.try_snapshot().is_none());
+    /// writer.end();
+    /// assert!(readers.try_snapshot().is_some());
+    /// # Ok::<(), maple_tree::OutOfNodes>(())
     /// ```
-    pub fn restore(&mut self, tree: MapleTree<T, S>) {
-        let restored = self.get_mut();
-        *restored.expect("readers look at the tree as it is") = tree;
+    #[inline]
+    pub fn begin(&mut self) {
+        self.begun();
     }
 
     /// Ends a call: from now on snapshots are had without the lock. Without effect if
