@@ -179,6 +179,9 @@ impl Facts {
             // ORDERING: `Release` pairs with the `Acquire` in `load`: who sees a new word sees that
             // the sequence is odd, or later.
             word.store(new, Ordering::Release);
+            // So that tests find who looks at some new words and some old ones.
+            #[cfg(test)]
+            tests::pause();
         }
     }
 
@@ -194,6 +197,12 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) fn pause() {
+        for _ in 0..100 {
+            core::hint::spin_loop();
+        }
+    }
 
     #[test]
     fn all_words_come_back() {

@@ -3,6 +3,8 @@
 mod facts;
 mod locked;
 mod look;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 use core::fmt;
