@@ -19,7 +19,7 @@ where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
-    C: Company,
+    C: Company<M>,
 {
     /// Makes an explicitly huge page ready for an access.
     pub(crate) fn touch_explicit(

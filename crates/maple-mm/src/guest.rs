@@ -35,7 +35,7 @@ where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
-    C: Company,
+    C: Company<M>,
 {
     /// Reads the bytes from `addr` on, as the program would: pages that are missing are brought
     /// in, and what its mappings forbid is refused.

@@ -5,6 +5,7 @@ use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use maple_tree::Rcu;
 use spin::Once;
 
 use crate::abi::{PAGE_SIZE, page_floor};
@@ -21,9 +22,9 @@ use crate::page_side::{
     Alike, Guards, Inheritance, PageChange, PageSide, PageStrategy, Touch, Usage,
 };
 use crate::paging::{
-    Alone, Arch, Attributes, Company, Content, CopyRange, Cow, FlushRange, Frame, FrameSize,
-    Gather, LeafFlags, Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables, PagingError,
-    PhysMemory, Protection, Sharing, TableRange, TableRanges, TlbFlusher,
+    Alone, Arch, Attributes, Beside, Company, Content, CopyRange, Cow, FlushRange, Frame,
+    FrameSize, Gather, LeafFlags, Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables,
+    PagingError, PhysMemory, Protection, Sharing, TableRange, TableRanges, TlbFlusher,
 };
 use crate::system::System;
 use crate::teardown::Teardown;
@@ -39,7 +40,7 @@ use crate::vma::Vma;
 /// # Examples
 ///
 /// See [`AddressSpace::with_pages`](crate::AddressSpace::with_pages).
-pub struct MappedPages<A: Arch, M: PhysMemory, F, C: Company = Alone> {
+pub struct MappedPages<A: Arch, M: PhysMemory, F, C: Company<M> = Alone> {
     pub(crate) tables: PageTables<A, M, C>,
     flusher: F,
     notifier: Option<Arc<dyn RangeNotifier>>,
@@ -106,13 +107,28 @@ where
     ///
     /// [`OutOfFrames`]
     pub fn new(memory: M, flusher: F) -> Result<Self, OutOfFrames> {
-        Ok(Self {
-            tables: PageTables::new(memory)?,
-            flusher,
-            notifier: None,
-            peak_resident: AtomicU64::new(0),
-            huge: Once::new(),
-        })
+        Self::with_company(memory, flusher, Alone)
+    }
+}
+
+impl<A, M, F, R> MappedPages<A, M, F, Beside<R>>
+where
+    A: Arch,
+    M: PhysMemory + Clone + Send + 'static,
+    F: TlbFlusher + Clone,
+    R: Rcu + Clone + Send + Sync + 'static,
+{
+    /// Page tables that map nothing, for several threads at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`PageTables::with_company`].
+    ///
+    /// # Examples
+    ///
+    /// See [`Beside`].
+    pub fn beside(memory: M, flusher: F, company: Beside<R>) -> Result<Self, OutOfFrames> {
+        Self::with_company(memory, flusher, company)
     }
 }
 
@@ -121,8 +137,18 @@ where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
-    C: Company,
+    C: Company<M>,
 {
+    fn with_company(memory: M, flusher: F, company: C) -> Result<Self, OutOfFrames> {
+        Ok(Self {
+            tables: PageTables::with_company(memory, company)?,
+            flusher,
+            notifier: None,
+            peak_resident: AtomicU64::new(0),
+            huge: Once::new(),
+        })
+    }
+
     /// The page tables.
     #[must_use]
     pub const fn tables(&self) -> &PageTables<A, M, C> {
@@ -148,20 +174,22 @@ where
         }
     }
 
+    /// An empty batch.
+    pub(crate) fn gather(&self) -> Gather<A, M, Told<'_, F>, C> {
+        self.tables.gather(told(&self.flusher, &self.huge))
+    }
+
     /// Tells of a change, and makes it.
     pub(crate) fn change<T>(
         &self,
         (range, why): (Range<u64>, Invalidation),
-        act: impl FnOnce(&PageTables<A, M, C>, &mut Gather<A, M, Told<'_, F>>) -> T,
+        act: impl FnOnce(&PageTables<A, M, C>, &mut Gather<A, M, Told<'_, F>, C>) -> T,
     ) -> T {
         self.note_peak();
         if let Some(notifier) = &self.notifier {
             notifier.begin(&range, why);
         }
-        let mut gather = Gather::new(
-            self.tables.memory().clone(),
-            told(&self.flusher, &self.huge),
-        );
+        let mut gather = self.gather();
         let result = act(&self.tables, &mut gather);
         gather.finish();
         if let Some(notifier) = &self.notifier {
@@ -171,10 +199,7 @@ where
     }
 
     fn prepare_one(&self, change: &PageChange) -> Result<(), PagingError> {
-        let mut gather = Gather::new(
-            self.tables.memory().clone(),
-            told(&self.flusher, &self.huge),
-        );
+        let mut gather = self.gather();
         let tables = &self.tables;
         match change {
             PageChange::Move(range) => tables.prepare_move(*range, &mut gather),
@@ -246,8 +271,7 @@ where
             }
             (Source::Nothing, _) => {
                 let flags = rights(touch.vma.flags()) | LeafFlags::USER;
-                let memory = self.tables.memory().clone();
-                let mut gather = Gather::new(memory, told(&self.flusher, &self.huge));
+                let mut gather = self.gather();
                 let mapped = self.tables.map_zero_page(addr, flags, &mut gather);
                 mapped.map_err(fault)
             }
@@ -324,7 +348,7 @@ where
 
     pub(crate) fn map(&self, addr: u64, page: NewPage) -> Result<(), Fault> {
         let memory = self.tables.memory().clone();
-        let mut gather = Gather::new(memory.clone(), told(&self.flusher, &self.huge));
+        let mut gather = self.gather();
         self.tables.map(addr, page, &mut gather).map_err(|error| {
             memory.release(error.frame);
             fault(error.kind)
@@ -340,6 +364,8 @@ where
         child: &mut PageTables<A, M, C>,
         inheritance: &mut Inheritance<'_>,
     ) -> Result<(), Errno> {
+        // The child gets what was there at one moment.
+        let _closed = self.tables.close_gate();
         // PERF: what lies side by side is copied in one walk.
         let mut run = 0..0;
         for (_, vma) in inheritance.mappings {
@@ -388,7 +414,7 @@ where
             return Ok(());
         }
         let who = told(&NoTlb, &self.huge);
-        let mut gather = Gather::new(self.tables.memory().clone(), who);
+        let mut gather = child.gather(who);
         let left_out = || {
             let is_left_out = |vma: &&VmaRef| {
                 vma.flags()
@@ -421,7 +447,7 @@ where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
-    C: Company,
+    C: Company<M>,
 {
     const HAS_PAGES: bool = true;
 
@@ -445,10 +471,7 @@ where
     fn carry_out(&self, changes: &[PageChange]) {
         self.note_peak();
         self.tell(changes, |notifier, range, why| notifier.begin(range, why));
-        let mut gather = Gather::new(
-            self.tables.memory().clone(),
-            told(&self.flusher, &self.huge),
-        );
+        let mut gather = self.gather();
         for change in changes {
             let done = carry_out_one(&self.tables, change, &mut gather);
             assert_eq!(done, Ok(()), "{change:?} was prepared");
@@ -469,8 +492,7 @@ where
     }
 
     fn fork(&self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
-        let memory = self.tables.memory().clone();
-        let mut child = PageTables::in_company(memory).map_err(|OutOfFrames| Errno::ENOMEM)?;
+        let mut child = self.tables.heir().map_err(|OutOfFrames| Errno::ENOMEM)?;
         if inheritance.strategy == PageStrategy::Share && A::UPPER_WRITE_PROTECT {
             self.share_with(&mut child, &inheritance)?;
         } else {
@@ -517,16 +539,16 @@ where
 }
 
 /// Pages that count as resident, explicitly huge ones aside.
-fn rss<A: Arch, M: PhysMemory, C: Company>(tables: &PageTables<A, M, C>) -> u64 {
+fn rss<A: Arch, M: PhysMemory, C: Company<M>>(tables: &PageTables<A, M, C>) -> u64 {
     let resident = tables.resident();
     resident.anon + resident.file + resident.shmem
 }
 
 /// Makes one change that was prepared.
-fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company>(
+fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>>(
     tables: &PageTables<A, M, C>,
     change: &PageChange,
-    gather: &mut Gather<A, M, F>,
+    gather: &mut Gather<A, M, F, C>,
 ) -> Result<(), PagingError> {
     match change {
         PageChange::Move(range) => tables.move_range(*range, gather),
@@ -649,7 +671,7 @@ impl From<BusError> for Fault {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F, C: Company> Drop for MappedPages<A, M, F, C> {
+impl<A: Arch, M: PhysMemory, F, C: Company<M>> Drop for MappedPages<A, M, F, C> {
     /// Who replaces the pages of an address space by others still gives huge ones back.
     fn drop(&mut self) {
         let explicit = self.tables.drop_all();
@@ -659,7 +681,7 @@ impl<A: Arch, M: PhysMemory, F, C: Company> Drop for MappedPages<A, M, F, C> {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F, C: Company> fmt::Debug for MappedPages<A, M, F, C> {
+impl<A: Arch, M: PhysMemory, F, C: Company<M>> fmt::Debug for MappedPages<A, M, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MappedPages")
             .field("tables", &self.tables)

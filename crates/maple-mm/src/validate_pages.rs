@@ -12,7 +12,7 @@ where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
-    C: Company,
+    C: Company<M>,
 {
     /// Checks [`validate`](Self::validate), and that
     ///

@@ -5,8 +5,8 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::arch::{Arch, LeafFlags};
+use super::company::Company;
 use super::error::PageFault;
-use super::lock::Company;
 use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory, Words};
 use super::table;
 use super::tables::PageTables;
@@ -31,7 +31,7 @@ impl fmt::Display for Interrupted {
 
 impl core::error::Error for Interrupted {}
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Reads the bytes from `addr` on into `buffer`, and notes that their pages were used.
     ///
     /// Each aligned word is read at once; others may write meanwhile.

@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::arch::Arch;
+use super::company::{Alone, Company};
 use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory};
 use super::subtree;
 
@@ -115,14 +116,14 @@ enum Pending {
 /// The order is always: unlink, flush, free. When the batch is full it is flushed and freed, and
 /// gathering goes on. It is bounded, so it needs no memory. What is left when it goes away is
 /// flushed and freed then.
-pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher> {
+pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> {
     memory: M,
     flusher: F,
     pending: Pending,
     /// Addresses of frames and tables; the bits below 4096 say which, see [`Item`].
     batch: [u64; BATCH],
     len: usize,
-    arch: PhantomData<fn() -> A>,
+    arch: PhantomData<fn() -> (A, C)>,
 }
 
 /// One reference, in one word.
@@ -150,9 +151,16 @@ impl Item {
 }
 
 impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
-    /// An empty batch for an address space in `memory` that `flusher` flushes.
+    /// An empty batch for an address space in `memory` that `flusher` flushes, and that one thread
+    /// changes at a time. That of any is [`PageTables::gather`](super::PageTables::gather).
     #[must_use]
     pub const fn new(memory: M, flusher: F) -> Self {
+        Self::empty(memory, flusher)
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
+    pub(super) const fn empty(memory: M, flusher: F) -> Self {
         Self {
             memory,
             flusher,
@@ -248,13 +256,13 @@ impl Pending {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher> Drop for Gather<A, M, F> {
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Drop for Gather<A, M, F, C> {
     fn drop(&mut self) {
         self.flush();
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher> fmt::Debug for Gather<A, M, F> {
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> fmt::Debug for Gather<A, M, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gather")
             .field("pending", &self.pending)

@@ -3,10 +3,10 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind};
+use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::Company;
 use super::memory::{FRAME_BYTES, PhysMemory};
 use super::tables::{Mapped, PageTables, Put, region};
 
@@ -27,7 +27,7 @@ impl Mapped {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Takes all pages of `range` out and puts guards there. They stay where pages go
     /// ([`zap_around_guards`](Self::zap_around_guards)), move where pages move, and are copied
     /// and shared as the zero page is; [`zap`](Self::zap) takes them out.
@@ -59,7 +59,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn install_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_guards(range, gather)?;
         for addr in range.clone().step_by(FRAME_BYTES as usize) {
@@ -67,7 +67,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
             if place.entry::<A>() != Entry::Empty {
                 self.zap_leaf(place, addr, gather);
             }
-            let put = self.put(place, self.guard());
+            let put = self.put((addr, place), self.guard());
             debug_assert_eq!(put, Put::Done, "nobody else maps pages meanwhile");
         }
         Ok(())
@@ -87,7 +87,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.make_tables(range, gather).inspect_err(|_| {
@@ -103,7 +103,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     fn make_tables<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut addr = range.start;
         while addr < range.end {
@@ -129,7 +129,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn remove_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| leaf.is_guard())
     }
@@ -146,7 +146,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn zap_around_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| !leaf.is_guard())
     }
@@ -166,7 +166,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_around_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)
@@ -175,7 +175,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     fn zap_where<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
         goes: impl Fn(Leaf) -> bool,
     ) -> Result<(), PagingError> {
         self.prepare_around_guards(range, gather)?;

@@ -3,21 +3,21 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Entry};
-use super::lock::{Alone, Company};
+use super::company::{Alone, Company};
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::tables::{Mapped, PageTables, region};
 
 /// The entries of all pages in a range, ascending.
 #[derive(Debug)]
-pub(super) struct Leaves<'t, A: Arch, M: PhysMemory, C: Company> {
+pub(super) struct Leaves<'t, A: Arch, M: PhysMemory, C: Company<M>> {
     tables: &'t PageTables<A, M, C>,
     left: Range<u64>,
     /// The table of level 0 that the walk is in.
     current: Option<Place<'t>>,
 }
 
-impl<'t, A: Arch, M: PhysMemory, C: Company> Iterator for Leaves<'t, A, M, C> {
+impl<'t, A: Arch, M: PhysMemory, C: Company<M>> Iterator for Leaves<'t, A, M, C> {
     type Item = (u64, Place<'t>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -50,9 +50,9 @@ impl<'t, A: Arch, M: PhysMemory, C: Company> Iterator for Leaves<'t, A, M, C> {
 
 /// All pages in a range, ascending: see [`PageTables::pages`].
 #[derive(Debug)]
-pub struct Pages<'t, A: Arch, M: PhysMemory, C: Company = Alone>(Leaves<'t, A, M, C>);
+pub struct Pages<'t, A: Arch, M: PhysMemory, C: Company<M> = Alone>(Leaves<'t, A, M, C>);
 
-impl<A: Arch, M: PhysMemory, C: Company> Iterator for Pages<'_, A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> Iterator for Pages<'_, A, M, C> {
     type Item = Mapped;
 
     fn next(&mut self) -> Option<Mapped> {
@@ -69,7 +69,7 @@ impl<A: Arch, M: PhysMemory, C: Company> Iterator for Pages<'_, A, M, C> {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// All pages that have an address in `range`, ascending. A huge page that begins before it is
     /// the first.
     ///

@@ -3,9 +3,10 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, LEVELS_MOST, Leaf, LeafFlags, PageKind, Writable};
+use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::{Company, Held};
+use super::lock::Held;
 use super::memory::{Content, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
 use super::subtree::is_counted;
 use super::table::{self, Table};
@@ -44,7 +45,7 @@ impl<'m> Place<'m> {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// The root's entry for `addr`.
     fn top(&self, addr: u64) -> Place<'_> {
         let level = A::LEVELS - 1;
@@ -89,7 +90,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub(super) fn own<F: TlbFlusher>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
         go_on: impl Fn(usize) -> bool,
     ) -> Result<Place<'_>, OutOfFrames> {
         let mut place = self.top(addr);
@@ -119,7 +120,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         (place, child): (Place<'_>, Table<'_>),
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), OutOfFrames> {
         if child.info.count() == 1 {
             self.permit(place, child);
@@ -251,7 +252,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         level: usize,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         loop {
             let place = self.own(addr, gather, |at| at > level)?;
@@ -309,7 +310,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         let entry = Entry::Table(tables[0], Writable::Yes);
         // Before: who takes a table out counts it off.
         for level in level + 1..=level + missing {
-            self.counters.add::<A>(Class::Table, level, 1);
+            self.count_in(addr, (Class::Table, level), 1);
         }
         held.put::<A>(place.index, place.level, entry);
         Ok(Some(lowest))
@@ -333,7 +334,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let Entry::Leaf(leaf) = place.entry::<A>() else {
             return Err(PagingError::NotMapped);
@@ -353,7 +354,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         let taken = held.take::<A>(place.index, place.level);
         self.fill_with_parts(small, taken);
         let entry = Entry::Table(small.addr, Writable::Yes);
-        self.counters.add::<A>(Class::Table, place.level, 1);
+        self.count_in(addr, (Class::Table, place.level), 1);
         held.put::<A>(place.index, place.level, entry);
         drop(held);
         gather.tables_changed(region::<A>(addr, place.level));

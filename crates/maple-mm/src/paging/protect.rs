@@ -3,9 +3,9 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Leaf, LeafFlags, ProtectionKey};
+use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::Company;
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::table;
@@ -38,7 +38,7 @@ impl Protection {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Changes what may be done with the pages of `range`. The right to write is kept or taken,
     /// never given.
     ///
@@ -56,7 +56,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         range: Range<u64>,
         protection: Protection,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_protect(&range, gather)?;
         for (addr, place) in self.leaves(&range) {
@@ -82,7 +82,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_protect<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)

@@ -1,9 +1,10 @@
 //! What a write fault needs: a way that may be written, and a page of one's own.
 
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind};
+use super::company::{Company, Kind};
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::{Company, Held};
+use super::lock::Held;
 use super::memory::{Content, FrameSize, PhysAddr, PhysMemory};
 use super::path::Place;
 use super::tables::PageTables;
@@ -41,7 +42,7 @@ const WRITTEN: LeafFlags = LeafFlags::WRITE
     .union(LeafFlags::DIRTY)
     .union(LeafFlags::ACCESSED);
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Lets the page at `addr` be written, whose mapping allows it: shared tables on the way are
     /// copied, and in a private mapping a page with other owners, or the zero page, makes place
     /// for a private one. A huge page with other owners is split first, an explicitly huge one is
@@ -60,7 +61,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         sharing: Sharing,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Resolved, PagingError> {
         loop {
             let place = self.own_leaf(addr, gather)?;
@@ -125,7 +126,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         sharing: Sharing,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<bool, PagingError> {
         let place = self.own_leaf(addr, gather)?;
         let Some(leaf) = page_of::<A>(place) else {
@@ -155,7 +156,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         (place, old): (Place<'_>, Leaf),
         frame: PhysAddr,
-        (addr, gather): (u64, &mut Gather<A, M, F>),
+        (addr, gather): (u64, &mut Gather<A, M, F, C>),
     ) -> bool {
         let mut held = self.hold(place.table);
         if !is_still::<A, C>(&held, (place, old)) {
@@ -165,7 +166,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         attributes.kind = PageKind::Anon;
         let new = Entry::Leaf(Leaf { frame, attributes }.with(WRITTEN));
         if let Some(class) = Class::of(new) {
-            self.counters.add::<A>(class, place.level, 1);
+            self.count_in(addr, (class, place.level), 1);
         }
         let before = held.replace::<A>(place.index, place.level, new);
         drop(held);
@@ -179,7 +180,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
 
 /// Whether an entry still maps what it did when it was looked at; what a processor notes in it
 /// aside. Nobody could change it where there is no company.
-fn is_still<A: Arch, C: Company>(held: &Held<'_, C>, (place, leaf): (Place<'_>, Leaf)) -> bool {
+fn is_still<A: Arch, C: Kind>(held: &Held<'_, C>, (place, leaf): (Place<'_>, Leaf)) -> bool {
     if !C::BESIDE {
         return true;
     }

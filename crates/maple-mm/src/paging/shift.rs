@@ -3,10 +3,10 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Entry};
+use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::Company;
 use super::memory::{FRAME_BYTES, PhysMemory};
 use super::path::Place;
 use super::tables::{PageTables, region};
@@ -54,7 +54,7 @@ enum Step {
     Run(u64),
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Moves all pages of a range to one that nothing is mapped in.
     ///
     /// # Complexity
@@ -70,7 +70,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn move_range<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_move(range, gather)?;
         let mut left = range;
@@ -104,7 +104,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_move<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let MoveRange { from, to, len } = range;
         if from.checked_add(len).is_none() || to.checked_add(len).is_none() {
@@ -128,7 +128,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     fn prepare_steps<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut left = range;
         while left.len > 0 {
@@ -160,7 +160,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     fn free_below<F: TlbFlusher>(
         &self,
         addresses: Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.own_all(&addresses, gather)?;
         let tables = TableRange {

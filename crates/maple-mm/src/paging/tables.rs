@@ -6,13 +6,13 @@ use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind, Writable};
+use super::company::{Alone, Company, State};
 use super::error::{FaultCause, MapError, PageFault, PagingError};
 use super::gather::{Gather, TlbFlusher};
-use super::lock::{Alone, Company};
 use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
 use super::path::Place;
 use super::table::Table;
-use super::tally::{Class, Counters};
+use super::tally::Class;
 use crate::fault::Access;
 
 /// The page tables of one address space.
@@ -20,16 +20,17 @@ use crate::fault::Access;
 /// `M` is a handle to the memory that frames and tables come from: `&Arena`, an `Arc`, or
 /// whatever a kernel has. Going away, the tables are taken down; no processor may use them then.
 ///
-/// Methods that change something take `&self`: the caller sees to it that one thread at a time
-/// does, see [the module](super). `C` is to tell where several do: [`Alone`] is all there is so
-/// far.
-pub struct PageTables<A: Arch, M: PhysMemory, C: Company = Alone> {
+/// Methods that change something take `&self`. `C` tells who calls them: [`Alone`] one thread at a
+/// time, [`Beside`](super::Beside) others any number that map pages and resolve faults, and one
+/// at a time that does all else. The caller sees to that, see [the module](super).
+pub struct PageTables<A: Arch, M: PhysMemory, C: Company<M> = Alone> {
     pub(super) memory: M,
     pub(super) root: PhysAddr,
-    pub(super) counters: Counters,
+    /// What is counted, and who is inside.
+    pub(super) company: C::State,
     /// How often the tables were shared; see [`Prepared`](super::Prepared).
     pub(super) shares: AtomicU64,
-    arch: PhantomData<fn() -> (A, C)>,
+    arch: PhantomData<fn() -> A>,
 }
 
 /// What became of a page that was to be mapped.
@@ -92,18 +93,35 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// [`OutOfFrames`].
     pub fn new(memory: M) -> Result<Self, OutOfFrames> {
-        Self::in_company(memory)
+        Self::with_company(memory, Alone)
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
-    /// As [`new`](PageTables::new), for whatever company.
-    pub(crate) fn in_company(memory: M) -> Result<Self, OutOfFrames> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
+    /// As [`new`](PageTables::new), for those who are beside each other, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](PageTables::new); [`Beside`](super::Beside) others, where there is no memory to
+    /// count what waits to be freed, too.
+    pub fn with_company(memory: M, company: C) -> Result<Self, OutOfFrames> {
+        Self::in_state(memory, company.state()?)
+    }
+
+    /// Tables that map nothing, in company as these are.
+    pub(crate) fn heir(&self) -> Result<Self, OutOfFrames>
+    where
+        M: Clone,
+    {
+        Self::in_state(self.memory.clone(), self.company.heir()?)
+    }
+
+    fn in_state(memory: M, company: C::State) -> Result<Self, OutOfFrames> {
         let root = memory.allocate(FrameSize::SMALL, Content::Zeroed)?;
         Ok(Self {
             root: root.into_addr(),
             memory,
-            counters: Counters::default(),
+            company,
             shares: AtomicU64::new(0),
             arch: PhantomData,
         })
@@ -123,11 +141,11 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
 
     /// An empty batch for what will be taken out of these tables.
     #[must_use]
-    pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<A, M, F>
+    pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<A, M, F, C>
     where
         M: Clone,
     {
-        Gather::new(self.memory.clone(), flusher)
+        Gather::empty(self.memory.clone(), flusher)
     }
 
     /// The root's entries above user space: a kernel's own, which this type never touches.
@@ -166,10 +184,10 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     #[must_use]
     pub fn resident(&self) -> Resident {
         Resident {
-            anon: self.counters.get(Class::Anon),
-            file: self.counters.get(Class::File),
-            shmem: self.counters.get(Class::Shmem),
-            explicit: self.counters.get(Class::Explicit),
+            anon: self.company.sum(Class::Anon),
+            file: self.company.sum(Class::File),
+            shmem: self.company.sum(Class::Shmem),
+            explicit: self.company.sum(Class::Explicit),
         }
     }
 
@@ -177,7 +195,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     /// three lowest levels, and never the root.
     #[must_use]
     pub fn pgtables_bytes(&self) -> u64 {
-        self.counters.get(Class::Table) * FRAME_BYTES
+        self.company.sum(Class::Table) * FRAME_BYTES
     }
 
     /// Maps the page that `addr` begins. A frame of 4 KiB is mapped by an entry of level 0, one
@@ -197,7 +215,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         page: NewPage,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), MapError> {
         let NewPage { frame, attributes } = page;
         if attributes.kind == PageKind::Special {
@@ -219,7 +237,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
                 leaf = leaf.without(LeafFlags::WRITE);
             }
             // If so, the entry is the reference.
-            if self.put(place, leaf) == Put::Done {
+            if self.put((addr, place), leaf) == Put::Done {
                 return Ok(());
             }
         }
@@ -234,7 +252,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         flags: LeafFlags,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let flags = flags - LeafFlags::WRITE - LeafFlags::EXPLICIT;
         let leaf = Leaf {
@@ -243,7 +261,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         };
         loop {
             let place = self.place_for(addr, FrameSize::SMALL, gather)?;
-            if self.put(place, leaf) == Put::Done {
+            if self.put((addr, place), leaf) == Put::Done {
                 return Ok(());
             }
         }
@@ -253,7 +271,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         size: FrameSize,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         let level = match size.order() {
             0 => 0,
@@ -279,7 +297,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) {
         let Entry::Table(table, _) = place.entry::<A>() else {
             return;
@@ -287,7 +305,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         if !Table::at(&self.memory, table).tally().is_empty() || !self.unlink(place, table) {
             return;
         }
-        self.counters.remove::<A>(Class::Table, place.level, 1);
+        self.count_off(addr, (Class::Table, place.level), 1);
         let addresses = region::<A>(addr, place.level);
         gather.table(table, place.level - 1, addresses);
     }
@@ -314,7 +332,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     }
 
     /// Puts a page where nothing is, and counts it.
-    pub(super) fn put(&self, place: Place<'_>, leaf: Leaf) -> Put {
+    pub(super) fn put(&self, (addr, place): (u64, Place<'_>), leaf: Leaf) -> Put {
         let entry = Entry::Leaf(leaf);
         let mut held = self.hold(place.table);
         if C::BESIDE {
@@ -324,7 +342,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
             }
         }
         if let Some(class) = Class::of(entry) {
-            self.counters.add::<A>(class, place.level, 1);
+            self.count_in(addr, (class, place.level), 1);
         }
         held.put::<A>(place.index, place.level, entry);
         Put::Done
@@ -411,7 +429,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         change: FlagChange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let place = self.own_leaf(addr, gather)?;
         let held = self.hold(place.table);
@@ -432,6 +450,22 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         Ok(())
     }
 
+    /// Counts `entries` entries of a table of some level, at `addr`.
+    pub(super) fn count_in(&self, addr: u64, (class, level): (Class, usize), entries: u64) {
+        let counters = self.company.counters(addr / A::span(1));
+        counters.add::<A>(class, level, entries);
+    }
+
+    /// Takes them off.
+    pub(super) fn count_off(&self, addr: u64, (class, level): (Class, usize), entries: u64) {
+        let counters = self.company.counters(addr / A::span(1));
+        debug_assert!(
+            C::BESIDE || counters.get(class) > 0 || (class, level) == (Class::Table, 4),
+            "{class:?} fell below zero"
+        );
+        counters.remove::<A>(class, level, entries);
+    }
+
     /// Whether a page in a table of this address space alone may be made writable.
     pub(super) fn is_exclusive(&self, leaf: Leaf) -> bool {
         match leaf.attributes.kind {
@@ -445,12 +479,17 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub(super) fn own_leaf<F: TlbFlusher>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         match self.entry(addr) {
             Some(_) => Ok(self.own(addr, gather, |_| true)?),
             None => Err(PagingError::NotMapped),
         }
+    }
+
+    /// Keeps faults and accesses out until what is returned goes away. For who may change mappings.
+    pub(crate) fn close_gate(&self) -> <C::State as State>::Closed<'_> {
+        self.company.close(&self.memory)
     }
 
     pub(super) fn root_table(&self) -> Table<'_> {
@@ -495,14 +534,14 @@ pub(super) const fn covers(outer: &Range<u64>, inner: &Range<u64>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> Drop for PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> Drop for PageTables<A, M, C> {
     fn drop(&mut self) {
         self.drop_all();
         self.memory.release_at(self.root);
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> fmt::Debug for PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> fmt::Debug for PageTables<A, M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageTables")
             .field("root", &self.root)

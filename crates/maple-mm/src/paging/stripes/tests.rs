@@ -1,0 +1,120 @@
+//! The gate, and counters that several threads change.
+
+extern crate std;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::vec::Vec;
+
+use maple_tree::EpochRcu;
+
+use super::{Crowd, STRIPES};
+use crate::paging::company::State;
+use crate::paging::tally::Class;
+use crate::paging::{Arena, ArenaLayout, Beside, Tiny};
+
+#[cfg(not(miri))]
+type Lock = parking_lot::RawMutex;
+#[cfg(miri)]
+type Lock = spin::Mutex<()>;
+
+const THREADS: u64 = 4;
+const ROUNDS: u64 = if cfg!(miri) { 10 } else { 5000 };
+
+fn memory() -> Arc<Arena<Lock>> {
+    Arc::new(Arena::new(ArenaLayout::of_frames(4)).expect("the host has memory"))
+}
+
+fn crowd() -> Crowd<EpochRcu> {
+    Crowd::new(Beside::new(EpochRcu))
+}
+
+#[test]
+fn tl3_nobody_is_inside_a_closed_gate() {
+    let (memory, crowd) = (memory(), crowd());
+    let (inside, is_closed) = (AtomicU32::new(0), AtomicBool::new(false));
+    let start = Barrier::new(THREADS as usize + 1);
+    let fault = |thread: u64| {
+        start.wait();
+        for round in 0..ROUNDS {
+            let _inside = crowd.enter(&memory, thread + round);
+            inside.fetch_add(1, Ordering::Relaxed);
+            assert!(!is_closed.load(Ordering::Relaxed));
+            inside.fetch_sub(1, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        let fault = &fault;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || fault(thread)))
+            .collect();
+        start.wait();
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            let _closed = crowd.close(&memory);
+            is_closed.store(true, Ordering::Relaxed);
+            assert_eq!(inside.load(Ordering::Relaxed), 0);
+            is_closed.store(false, Ordering::Relaxed);
+        }
+    });
+}
+
+#[test]
+fn what_was_done_inside_is_seen_by_who_closes() {
+    let (memory, crowd) = (memory(), crowd());
+    let start = Barrier::new(THREADS as usize + 1);
+    let count = |thread: u64| {
+        start.wait();
+        for round in 0..ROUNDS {
+            let block = thread + round;
+            let _inside = crowd.enter(&memory, block);
+            // Two numbers that are equal when nobody is inside.
+            let counters = crowd.counters(block);
+            counters.add::<Tiny<2>>(Class::Anon, 0, 1);
+            counters.add::<Tiny<2>>(Class::File, 0, 1);
+        }
+    };
+    thread::scope(|scope| {
+        let count = &count;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || count(thread)))
+            .collect();
+        start.wait();
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            let _closed = crowd.close(&memory);
+            assert_eq!(crowd.sum(Class::Anon), crowd.sum(Class::File));
+        }
+    });
+    assert_eq!(crowd.sum(Class::Anon), THREADS * ROUNDS);
+}
+
+#[test]
+fn a_page_may_be_counted_in_here_and_off_there() {
+    let crowd = crowd();
+    crowd.counters(1).add::<Tiny<2>>(Class::Anon, 0, 3);
+    crowd.counters(2).remove::<Tiny<2>>(Class::Anon, 0, 2);
+    assert_eq!(crowd.sum(Class::Anon), 1);
+    // What is seen of a moment at which one thread counts in, another off.
+    crowd.counters(3).remove::<Tiny<2>>(Class::Anon, 0, 2);
+    assert_eq!(crowd.sum(Class::Anon), 0);
+}
+
+#[test]
+fn a_copy_has_the_sums_and_not_more() {
+    let (old, new) = (crowd(), crowd());
+    for block in 0..2 * STRIPES as u64 {
+        old.counters(block).add::<Tiny<2>>(Class::Shmem, 0, 1);
+        new.counters(block).add::<Tiny<2>>(Class::File, 0, 1);
+    }
+    new.copy_from(&old);
+    let sums = [Class::Shmem, Class::File].map(|class| new.sum(class));
+    assert_eq!(sums, [2 * STRIPES as u64, 0]);
+}
+
+#[test]
+#[should_panic(expected = "one writer closes the gate")]
+fn the_gate_is_closed_once() {
+    let (memory, crowd) = (memory(), crowd());
+    let _closed = crowd.close(&memory);
+    let _again = crowd.close(&memory);
+}
