@@ -41,6 +41,7 @@ where
         }
         let start = touch.addr & !(HUGE_PAGE_SIZE - 1);
         self.huge.call_once(|| Arc::clone(source.system));
+        self.tables.set_pool(source.system);
         if sharing(touch.vma) == Sharing::Shared {
             let pages = touch.vma.file().and_then(FileRef::pages);
             let pages = pages.ok_or(Fault::Bus)?;

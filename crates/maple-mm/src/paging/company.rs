@@ -4,9 +4,12 @@
 use maple_tree::Rcu;
 
 pub(super) use self::sealed::{Keeps, Kind, State};
+use super::limbo::Waiting;
 use super::memory::{OutOfFrames, PhysMemory};
 use super::stripes::Crowd;
 use super::tally::Counters;
+use crate::counted::Counted;
+use crate::memory::TreeNodes;
 
 /// Whether several threads change the pages of one address space at once: [`Alone`] or
 /// [`Beside`].
@@ -22,7 +25,8 @@ pub struct Alone;
 /// One thread that changes mappings, and any number that fault, read and write beside it.
 ///
 /// `R` says when those have left that went through a table: it is freed then. An `Rcu` that is
-/// shared by several address spaces is a `&'static`, or an `Arc`.
+/// shared by several address spaces is a `&'static`, or an `Arc`. Its
+/// [`call_rcu`](Rcu::call_rcu) is called by functions that it runs, too.
 ///
 /// # Examples
 ///
@@ -39,13 +43,21 @@ pub struct Alone;
 #[derive(Clone, Debug)]
 pub struct Beside<R> {
     pub(super) rcu: R,
+    pub(super) nodes: TreeNodes,
 }
 
 impl<R: Rcu> Beside<R> {
     /// With `rcu`.
     #[must_use]
     pub const fn new(rcu: R) -> Self {
-        Self { rcu }
+        let nodes = TreeNodes::HEAP;
+        Self { rcu, nodes }
+    }
+
+    /// What waits to be freed is noted in nodes of `nodes`.
+    #[must_use]
+    pub fn with_nodes(self, nodes: TreeNodes) -> Self {
+        Self { nodes, ..self }
     }
 }
 
@@ -82,13 +94,18 @@ where
     type State = Crowd<R>;
 
     fn state(self) -> Result<Crowd<R>, OutOfFrames> {
-        Ok(Crowd::new(self))
+        let waiting = Counted::new(Waiting::default()).map_err(|_| OutOfFrames)?;
+        Ok(Crowd::new(self, waiting))
     }
 }
 
 mod sealed {
-    use super::super::memory::{OutOfFrames, PhysMemory};
+    use alloc::sync::Arc;
+
+    use super::super::arch::Arch;
+    use super::super::memory::{OutOfFrames, PhysAddr, PhysMemory};
     use super::super::tally::{Class, Counters};
+    use crate::system::System;
 
     /// What does not depend on the memory.
     pub trait Kind {
@@ -97,7 +114,7 @@ mod sealed {
     }
 
     pub trait Keeps<M>: Kind + Sized {
-        type State: State;
+        type State: State<M>;
 
         /// What the tables of one address space keep for their company.
         fn state(self) -> Result<Self::State, OutOfFrames>;
@@ -105,7 +122,7 @@ mod sealed {
 
     /// What the tables of one address space keep for who uses them at once: counters, who is
     /// inside, and how they wait for each other.
-    pub trait State: Sized {
+    pub trait State<M>: Sized {
         /// Who holds one finds no table freed that it came by.
         type Guard<'a>
         where
@@ -120,6 +137,11 @@ mod sealed {
         type Closed<'a>
         where
             Self: 'a;
+
+        /// Tables that were taken out.
+        type Retired;
+
+        const NONE_RETIRED: Self::Retired;
 
         /// For the tables of a child.
         fn heir(&self) -> Result<Self, OutOfFrames>;
@@ -141,18 +163,46 @@ mod sealed {
         /// Begins a change to what is mapped in `block`, or an access to it; waits while the gate
         /// is closed. Until what is returned goes away nothing is allocated, flushed or asked of a
         /// file.
-        fn enter<'a, M: PhysMemory>(&'a self, memory: &M, block: u64) -> Self::Inside<'a>;
+        fn enter<'a>(&'a self, memory: &M, block: u64) -> Self::Inside<'a>;
 
         /// Closes the gate until what is returned goes away, and waits for who is inside. There
         /// is one who does so at a time: who may change mappings.
-        fn close<'a, M: PhysMemory>(&'a self, memory: &M) -> Self::Closed<'a>;
+        fn close<'a>(&'a self, memory: &M) -> Self::Closed<'a>;
+
+        /// Makes sure that the next table that is taken out has a place.
+        fn reserve(&self, memory: &M, retired: &mut Self::Retired) -> Result<(), OutOfFrames>;
+
+        /// Whether it has one already.
+        fn has_room(retired: &Self::Retired) -> bool;
+
+        /// Takes over the reference to a table that was taken out: whether it has a place. If not,
+        /// the caller keeps it until this is settled.
+        fn retire(&self, retired: &mut Self::Retired, table: (PhysAddr, usize)) -> bool;
+
+        /// Waits, where a table had no place, until nobody looks.
+        fn settle(retired: &mut Self::Retired);
+
+        /// Has all tables freed when nobody looks any more.
+        fn hand_over<A: Arch>(retired: &mut Self::Retired);
+
+        /// How many times something was handed over that is not freed.
+        fn pending(&self) -> usize;
+
+        /// Waits until nothing is pending.
+        fn barrier(&self);
+
+        /// Tells whose pool explicitly huge pages go back to.
+        fn set_pool(&self, system: &Arc<System>);
     }
 
     /// One thread: nobody to wait for.
-    impl State for Counters {
+    impl<M: PhysMemory> State<M> for Counters {
         type Guard<'a> = ();
         type Inside<'a> = ();
         type Closed<'a> = ();
+        type Retired = ();
+
+        const NONE_RETIRED: () = ();
 
         fn heir(&self) -> Result<Self, OutOfFrames> {
             Ok(Self::default())
@@ -180,8 +230,33 @@ mod sealed {
 
         fn guard(&self) {}
 
-        fn enter<M: PhysMemory>(&self, _: &M, _: u64) {}
+        fn enter(&self, _: &M, _: u64) {}
 
-        fn close<M: PhysMemory>(&self, _: &M) {}
+        fn close(&self, _: &M) {}
+
+        fn reserve(&self, _: &M, (): &mut ()) -> Result<(), OutOfFrames> {
+            Ok(())
+        }
+
+        fn has_room((): &()) -> bool {
+            true
+        }
+
+        /// Nobody looks, so nothing has to wait.
+        fn retire(&self, (): &mut (), _: (PhysAddr, usize)) -> bool {
+            false
+        }
+
+        fn settle((): &mut ()) {}
+
+        fn hand_over<A: Arch>((): &mut ()) {}
+
+        fn pending(&self) -> usize {
+            0
+        }
+
+        fn barrier(&self) {}
+
+        fn set_pool(&self, _: &Arc<System>) {}
     }
 }

@@ -5,8 +5,8 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::arch::Arch;
-use super::company::{Alone, Company};
-use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory};
+use super::company::{Alone, Company, Keeps, State};
+use super::memory::{FRAME_BYTES, OutOfFrames, PhysAddr, PhysMemory};
 use super::subtree;
 
 /// How many references wait for one flush.
@@ -116,6 +116,9 @@ enum Pending {
 /// The order is always: unlink, flush, free. When the batch is full it is flushed and freed, and
 /// gathering goes on. It is bounded, so it needs no memory. What is left when it goes away is
 /// flushed and freed then.
+///
+/// [`Beside`](super::Beside) others a table is not freed before those have left that may be on the
+/// way to it, which nobody waits for; but where there is no memory to note it, who flushes does.
 pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> {
     memory: M,
     flusher: F,
@@ -123,8 +126,12 @@ pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> 
     /// Addresses of frames and tables; the bits below 4096 say which, see [`Item`].
     batch: [u64; BATCH],
     len: usize,
-    arch: PhantomData<fn() -> (A, C)>,
+    /// Tables that others may be on the way to.
+    retired: Retired<M, C>,
+    arch: PhantomData<fn() -> A>,
 }
+
+type Retired<M, C> = <<C as Keeps<M>>::State as State<M>>::Retired;
 
 /// One reference, in one word.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +174,7 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
             pending: Pending::Nothing,
             batch: [0; BATCH],
             len: 0,
+            retired: C::State::NONE_RETIRED,
             arch: PhantomData,
         }
     }
@@ -187,10 +195,29 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
         self.push(Item::Frame(addr.frame_start()));
     }
 
-    /// Takes over the reference of an entry to a table of `level` that mapped `addresses`.
-    pub(super) fn table(&mut self, table: PhysAddr, level: usize, addresses: Range<u64>) {
+    /// Makes sure that the next [`table`](Self::table) has a place to wait in for who is on the
+    /// way to it. Else who flushes waits.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if there is none.
+    pub(super) fn reserve(&mut self, company: &C::State) -> Result<(), OutOfFrames> {
+        company.reserve(&self.memory, &mut self.retired)
+    }
+
+    /// Takes over the reference of an entry to a table of some level that mapped `addresses`.
+    pub(super) fn table(
+        &mut self,
+        company: &C::State,
+        (table, level): (PhysAddr, usize),
+        addresses: Range<u64>,
+    ) {
         self.tables_changed(addresses);
-        self.push(Item::Table(table, level));
+        // Without a place it waits in the batch.
+        let _: Result<(), OutOfFrames> = self.reserve(company);
+        if !company.retire(&mut self.retired, (table, level)) {
+            self.push(Item::Table(table, level));
+        }
     }
 
     /// Notes that tables on the way to `addresses` are not where they were.
@@ -220,6 +247,8 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
             Pending::Tables(range) => self.flusher.freed_tables(&range),
             Pending::Everything => self.flusher.full(),
         }
+        C::State::settle(&mut self.retired);
+        C::State::hand_over::<A>(&mut self.retired);
         let mut explicit = 0;
         for index in 0..core::mem::take(&mut self.len) {
             explicit += match Item::unpack(self.batch[index]) {

@@ -1,9 +1,10 @@
 //! Iteration over what is mapped in a range.
 
+use core::fmt;
 use core::ops::Range;
 
 use super::arch::{Arch, Entry};
-use super::company::{Alone, Company};
+use super::company::{Alone, Company, State};
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::tables::{Mapped, PageTables, region};
@@ -49,14 +50,23 @@ impl<'t, A: Arch, M: PhysMemory, C: Company<M>> Iterator for Leaves<'t, A, M, C>
 }
 
 /// All pages in a range, ascending: see [`PageTables::pages`].
-#[derive(Debug)]
-pub struct Pages<'t, A: Arch, M: PhysMemory, C: Company<M> = Alone>(Leaves<'t, A, M, C>);
+pub struct Pages<'t, A: Arch, M: PhysMemory, C: Company<M> = Alone> {
+    leaves: Leaves<'t, A, M, C>,
+    /// No table is freed that is come by.
+    _guard: <C::State as State<M>>::Guard<'t>,
+}
+
+impl<A: Arch, M: PhysMemory, C: Company<M>> fmt::Debug for Pages<'_, A, M, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pages").field(&self.leaves.left).finish()
+    }
+}
 
 impl<A: Arch, M: PhysMemory, C: Company<M>> Iterator for Pages<'_, A, M, C> {
     type Item = Mapped;
 
     fn next(&mut self) -> Option<Mapped> {
-        let (start, place) = self.0.next()?;
+        let (start, place) = self.leaves.next()?;
         let Entry::Leaf(leaf) = place.entry::<A>() else {
             return None;
         };
@@ -93,7 +103,10 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// ```
     #[must_use]
     pub fn pages(&self, range: Range<u64>) -> Pages<'_, A, M, C> {
-        Pages(self.leaves(&range))
+        Pages {
+            _guard: self.company.guard(),
+            leaves: self.leaves(&range),
+        }
     }
 
     pub(super) fn leaves(&self, range: &Range<u64>) -> Leaves<'_, A, M, C> {

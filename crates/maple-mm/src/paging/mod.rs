@@ -69,6 +69,7 @@ mod free;
 mod gather;
 mod guard;
 mod iter;
+mod limbo;
 mod lock;
 mod memory;
 mod path;

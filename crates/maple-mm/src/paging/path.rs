@@ -127,6 +127,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             return Ok(());
         }
         // K2: not while a table is held.
+        gather.reserve(&self.company)?;
         let frame = self.memory.allocate(FrameSize::SMALL, Content::Any)?;
         let mut held = self.hold(place.table);
         let forbidden = Entry::Table(child.addr, Writable::No);
@@ -142,7 +143,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         drop(held);
         let addresses = region::<A>(addr, place.level);
         // The old table keeps its count until no processor uses it for this address space.
-        gather.table(child.addr, place.level - 1, addresses);
+        gather.table(&self.company, (child.addr, place.level - 1), addresses);
         Ok(())
     }
 

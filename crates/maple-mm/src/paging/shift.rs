@@ -149,17 +149,17 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             self.own(left.from, gather, |at| at > level)?;
             let target = self.own_or_create(left.to, level, gather)?;
             if target.entry::<A>() != Entry::Empty && level > 0 {
-                self.free_below(region::<A>(left.to, level), gather)?;
+                self.free_below((region::<A>(left.to, level), level), gather)?;
             }
             left = left.after(len);
         }
         Ok(())
     }
 
-    /// Frees the tables below the entry that maps all of `addresses`; they are empty.
+    /// Frees the tables below the entry of `level` that maps all of `addresses`; they are empty.
     fn free_below<F: TlbFlusher>(
         &self,
-        addresses: Range<u64>,
+        (addresses, level): (Range<u64>, usize),
         gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.own_all(&addresses, gather)?;
@@ -168,8 +168,13 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             ceiling: addresses.end,
             addresses,
         };
+        let addr = tables.addresses.start;
         self.free_empty(&tables, gather);
-        Ok(())
+        match self.find(addr, level).entry::<A>() {
+            Entry::Empty => Ok(()),
+            // It is empty, but there is no memory to note it for who may be on the way to it.
+            _ => Err(PagingError::OutOfFrames),
+        }
     }
 
     /// What to do next. The same before and after [`prepare_steps`](Self::prepare_steps), which

@@ -19,14 +19,19 @@
 //! tables, which makes a fork O(tables); letting running faults finish after a fork, whose child
 //! would never count what they map.
 
+use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use maple_tree::Rcu;
 
+use super::arch::Arch;
 use super::company::{Beside, State};
-use super::memory::{OutOfFrames, PhysMemory};
+use super::limbo::{Retired, Waiting};
+use super::memory::{OutOfFrames, PhysAddr, PhysMemory};
 use super::tally::{Class, Counters};
+use crate::counted::Counted;
+use crate::system::System;
 
 /// How many stripes there are.
 const STRIPES: usize = 8;
@@ -46,14 +51,16 @@ struct Stripe {
 /// What page tables keep for those who are [`Beside`] each other.
 pub struct Crowd<R> {
     beside: Beside<R>,
+    waiting: Counted<Waiting>,
     gate: AtomicU32,
     stripes: [Stripe; STRIPES],
 }
 
 impl<R> Crowd<R> {
-    pub(super) fn new(beside: Beside<R>) -> Self {
+    pub(super) fn new(beside: Beside<R>, waiting: Counted<Waiting>) -> Self {
         Self {
             beside,
+            waiting,
             gate: AtomicU32::new(OPEN),
             stripes: Default::default(),
         }
@@ -64,13 +71,21 @@ impl<R> Crowd<R> {
     }
 }
 
-impl<R: Rcu + Clone + 'static> State for Crowd<R> {
+impl<M, R> State<M> for Crowd<R>
+where
+    M: PhysMemory + Clone + Send + 'static,
+    R: Rcu + Clone + Send + Sync + 'static,
+{
     type Guard<'a> = R::Guard<'a>;
     type Inside<'a> = Inside<'a, R>;
     type Closed<'a> = Closed<'a>;
+    type Retired = Retired<M, R>;
+
+    const NONE_RETIRED: Retired<M, R> = Retired::NONE;
 
     fn heir(&self) -> Result<Self, OutOfFrames> {
-        Ok(Self::new(self.beside.clone()))
+        let waiting = Counted::new(self.waiting.heir()).map_err(|_| OutOfFrames)?;
+        Ok(Self::new(self.beside.clone(), waiting))
     }
 
     fn counters(&self, block: u64) -> &Counters {
@@ -86,15 +101,17 @@ impl<R: Rcu + Clone + 'static> State for Crowd<R> {
     }
 
     fn copy_from(&self, other: &Self) {
-        self.clear();
+        State::<M>::clear(self);
         for class in Class::ALL {
-            self.stripes[0].counters.set(class, other.sum(class));
+            self.stripes[0]
+                .counters
+                .set(class, State::<M>::sum(other, class));
         }
     }
 
     fn clear(&self) {
         for stripe in &self.stripes {
-            State::clear(&stripe.counters);
+            State::<M>::clear(&stripe.counters);
         }
     }
 
@@ -102,7 +119,7 @@ impl<R: Rcu + Clone + 'static> State for Crowd<R> {
         self.beside.rcu.read_lock()
     }
 
-    fn enter<'a, M: PhysMemory>(&'a self, memory: &M, block: u64) -> Inside<'a, R> {
+    fn enter<'a>(&'a self, memory: &M, block: u64) -> Inside<'a, R> {
         let inside = &self.stripe(block).inside;
         loop {
             inside.fetch_add(1, Ordering::SeqCst);
@@ -118,11 +135,11 @@ impl<R: Rcu + Clone + 'static> State for Crowd<R> {
         }
         Inside {
             inside,
-            _guard: self.guard(),
+            _guard: self.beside.rcu.read_lock(),
         }
     }
 
-    fn close<'a, M: PhysMemory>(&'a self, memory: &M) -> Closed<'a> {
+    fn close<'a>(&'a self, memory: &M) -> Closed<'a> {
         let before = self.gate.swap(CLOSED, Ordering::SeqCst);
         assert_eq!(before, OPEN, "one writer closes the gate, once");
         for stripe in &self.stripes {
@@ -131,6 +148,41 @@ impl<R: Rcu + Clone + 'static> State for Crowd<R> {
             wait(memory, || stripe.inside.load(Ordering::SeqCst) == 0);
         }
         Closed { gate: &self.gate }
+    }
+
+    fn reserve(&self, memory: &M, retired: &mut Retired<M, R>) -> Result<(), OutOfFrames> {
+        retired.reserve(memory, (&self.beside, &self.waiting))
+    }
+
+    fn has_room(retired: &Retired<M, R>) -> bool {
+        retired.has_room()
+    }
+
+    fn retire(&self, retired: &mut Retired<M, R>, (table, level): (PhysAddr, usize)) -> bool {
+        retired.push(table, level, &self.beside)
+    }
+
+    fn settle(retired: &mut Retired<M, R>) {
+        retired.settle();
+    }
+
+    fn hand_over<A: Arch>(retired: &mut Retired<M, R>) {
+        retired.hand_over::<A>();
+    }
+
+    fn pending(&self) -> usize {
+        self.waiting.pending()
+    }
+
+    fn barrier(&self) {
+        // What takes long waits several times.
+        while self.waiting.pending() > 0 {
+            self.beside.rcu.barrier();
+        }
+    }
+
+    fn set_pool(&self, system: &Arc<System>) {
+        self.waiting.set_pool(system);
     }
 }
 

@@ -1,5 +1,6 @@
 //! One address space's page tables: construction, mapping a page, looking one up, counters.
 
+use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -14,6 +15,7 @@ use super::path::Place;
 use super::table::Table;
 use super::tally::Class;
 use crate::fault::Access;
+use crate::system::System;
 
 /// The page tables of one address space.
 ///
@@ -293,6 +295,8 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     }
 
     /// Takes a table out that holds nothing, from a table that is this address space's alone.
+    /// Where there is no memory to note it for who may be on the way to it, it stays: empty tables
+    /// do no harm.
     pub(super) fn vacate<F: TlbFlusher>(
         &self,
         place: Place<'_>,
@@ -302,12 +306,15 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         let Entry::Table(table, _) = place.entry::<A>() else {
             return;
         };
-        if !Table::at(&self.memory, table).tally().is_empty() || !self.unlink(place, table) {
+        if !Table::at(&self.memory, table).tally().is_empty() {
+            return;
+        }
+        if gather.reserve(&self.company).is_err() || !self.unlink(place, table) {
             return;
         }
         self.count_off(addr, (Class::Table, place.level), 1);
         let addresses = region::<A>(addr, place.level);
-        gather.table(table, place.level - 1, addresses);
+        gather.table(&self.company, (table, place.level - 1), addresses);
     }
 
     /// Takes a table out if an entry still leads to it and it holds nothing: whether it did.
@@ -355,6 +362,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// O(levels).
     #[must_use]
     pub fn entry(&self, addr: u64) -> Option<Mapped> {
+        let _guard = self.company.guard();
         self.leaf(addr).map(|(_, mapped)| mapped)
     }
 
@@ -386,10 +394,12 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     ///
     /// The [`PageFault`] that the processor would report.
     pub fn translate(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
+        let _guard = self.company.guard();
         self.reach(addr, access).map(|(_, frame)| frame)
     }
 
-    /// As [`translate`](Self::translate), and the entry that says so.
+    /// As [`translate`](Self::translate), and the entry that says so. For who finds no table freed
+    /// that it comes by.
     pub(super) fn reach(
         &self,
         addr: u64,
@@ -487,8 +497,25 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         }
     }
 
+    /// How often something was handed over that waits until nobody is on the way to it (LB1).
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.company.pending()
+    }
+
+    /// Waits until all is free that was taken out. Not to be called by who is a reader of the
+    /// same `Rcu`.
+    pub fn barrier(&self) {
+        self.company.barrier();
+    }
+
+    /// Tells whose pool explicitly huge pages go back to.
+    pub(crate) fn set_pool(&self, system: &Arc<System>) {
+        self.company.set_pool(system);
+    }
+
     /// Keeps faults and accesses out until what is returned goes away. For who may change mappings.
-    pub(crate) fn close_gate(&self) -> <C::State as State>::Closed<'_> {
+    pub(crate) fn close_gate(&self) -> <C::State as State<M>>::Closed<'_> {
         self.company.close(&self.memory)
     }
 

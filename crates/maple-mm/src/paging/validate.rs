@@ -59,6 +59,9 @@ struct Census<'m, A: Arch, M: PhysMemory> {
 /// - **PT7** A table is met at one level only, and is nobody's page.
 /// - **TL1** No entry leads to a table that was taken out.
 ///
+/// Those that are [`Beside`](super::Beside) others are to be quiet, and nothing
+/// [pending](PageTables::pending): what waits is counted.
+///
 /// # Complexity
 ///
 /// O(n log n); allocates.

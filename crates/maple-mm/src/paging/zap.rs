@@ -173,7 +173,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             Entry::Table(child, _) => {
                 let counters = self.company.counters(addr / A::span(1));
                 self.forget(counters, (child, place.level - 1));
-                gather.table(child, place.level - 1, addresses.clone());
+                gather.table(&self.company, (child, place.level - 1), addresses.clone());
             }
         }
         addresses.end
@@ -273,16 +273,21 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// In debug builds, which look at shared tables to check that, if the counters do not come
     /// out as zero.
     pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
+        if C::BESIDE {
+            // Pages go at once, tables and what is shared when nobody is on the way to them.
+            self.zap_range(&(0..A::USER_END), gather);
+        }
+        let closed = self.close_gate();
         if cfg!(debug_assertions) {
             self.check_counters();
         }
-        let closed = self.close_gate();
         gather.all_changed();
         let (root, level) = (self.root_table(), A::LEVELS - 1);
         for index in 0..Self::user_entries() {
             if let Some(child) = self.take_top(root, index) {
                 let start = index as u64 * A::span(level);
-                gather.table(child, level - 1, start..start + A::span(level));
+                let addresses = start..start + A::span(level);
+                gather.table(&self.company, (child, level - 1), addresses);
             }
         }
         self.company.clear();

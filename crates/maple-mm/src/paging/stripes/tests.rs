@@ -10,8 +10,10 @@ use std::vec::Vec;
 use maple_tree::EpochRcu;
 
 use super::{Crowd, STRIPES};
+use crate::counted::Counted;
 use crate::paging::company::State;
-use crate::paging::tally::Class;
+use crate::paging::limbo::Waiting;
+use crate::paging::tally::{Class, Counters};
 use crate::paging::{Arena, ArenaLayout, Beside, Tiny};
 
 #[cfg(not(miri))]
@@ -22,12 +24,23 @@ type Lock = spin::Mutex<()>;
 const THREADS: u64 = 4;
 const ROUNDS: u64 = if cfg!(miri) { 10 } else { 5000 };
 
-fn memory() -> Arc<Arena<Lock>> {
+type Memory = Arc<Arena<Lock>>;
+
+fn memory() -> Memory {
     Arc::new(Arena::new(ArenaLayout::of_frames(4)).expect("the host has memory"))
 }
 
 fn crowd() -> Crowd<EpochRcu> {
-    Crowd::new(Beside::new(EpochRcu))
+    let waiting = Counted::new(Waiting::default()).expect("the host has memory");
+    Crowd::new(Beside::new(EpochRcu), waiting)
+}
+
+fn sum(crowd: &Crowd<EpochRcu>, class: Class) -> u64 {
+    State::<Memory>::sum(crowd, class)
+}
+
+fn counters(crowd: &Crowd<EpochRcu>, block: u64) -> &Counters {
+    State::<Memory>::counters(crowd, block)
 }
 
 #[test]
@@ -69,7 +82,7 @@ fn what_was_done_inside_is_seen_by_who_closes() {
             let block = thread + round;
             let _inside = crowd.enter(&memory, block);
             // Two numbers that are equal when nobody is inside.
-            let counters = crowd.counters(block);
+            let counters = counters(&crowd, block);
             counters.add::<Tiny<2>>(Class::Anon, 0, 1);
             counters.add::<Tiny<2>>(Class::File, 0, 1);
         }
@@ -82,32 +95,32 @@ fn what_was_done_inside_is_seen_by_who_closes() {
         start.wait();
         while threads.iter().any(|thread| !thread.is_finished()) {
             let _closed = crowd.close(&memory);
-            assert_eq!(crowd.sum(Class::Anon), crowd.sum(Class::File));
+            assert_eq!(sum(&crowd, Class::Anon), sum(&crowd, Class::File));
         }
     });
-    assert_eq!(crowd.sum(Class::Anon), THREADS * ROUNDS);
+    assert_eq!(sum(&crowd, Class::Anon), THREADS * ROUNDS);
 }
 
 #[test]
 fn a_page_may_be_counted_in_here_and_off_there() {
     let crowd = crowd();
-    crowd.counters(1).add::<Tiny<2>>(Class::Anon, 0, 3);
-    crowd.counters(2).remove::<Tiny<2>>(Class::Anon, 0, 2);
-    assert_eq!(crowd.sum(Class::Anon), 1);
+    counters(&crowd, 1).add::<Tiny<2>>(Class::Anon, 0, 3);
+    counters(&crowd, 2).remove::<Tiny<2>>(Class::Anon, 0, 2);
+    assert_eq!(sum(&crowd, Class::Anon), 1);
     // What is seen of a moment at which one thread counts in, another off.
-    crowd.counters(3).remove::<Tiny<2>>(Class::Anon, 0, 2);
-    assert_eq!(crowd.sum(Class::Anon), 0);
+    counters(&crowd, 3).remove::<Tiny<2>>(Class::Anon, 0, 2);
+    assert_eq!(sum(&crowd, Class::Anon), 0);
 }
 
 #[test]
 fn a_copy_has_the_sums_and_not_more() {
     let (old, new) = (crowd(), crowd());
     for block in 0..2 * STRIPES as u64 {
-        old.counters(block).add::<Tiny<2>>(Class::Shmem, 0, 1);
-        new.counters(block).add::<Tiny<2>>(Class::File, 0, 1);
+        counters(&old, block).add::<Tiny<2>>(Class::Shmem, 0, 1);
+        counters(&new, block).add::<Tiny<2>>(Class::File, 0, 1);
     }
-    new.copy_from(&old);
-    let sums = [Class::Shmem, Class::File].map(|class| new.sum(class));
+    State::<Memory>::copy_from(&new, &old);
+    let sums = [Class::Shmem, Class::File].map(|class| sum(&new, class));
     assert_eq!(sums, [2 * STRIPES as u64, 0]);
 }
 
