@@ -24,7 +24,7 @@ use crate::page_side::{
 use crate::paging::{
     Alone, Arch, Attributes, Beside, Company, Content, CopyRange, Cow, FlushRange, Frame,
     FrameSize, Gather, LeafFlags, Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables,
-    PagingError, PhysMemory, Protection, Sharing, TableRange, TableRanges, TlbFlusher,
+    PagingError, PhysMemory, Protection, Reserve, Sharing, TableRange, TableRanges, TlbFlusher,
 };
 use crate::system::System;
 use crate::teardown::Teardown;
@@ -198,7 +198,14 @@ where
         result
     }
 
-    fn prepare_one(&self, change: &PageChange) -> Result<(), PagingError> {
+    fn prepare_one(
+        &self,
+        change: &PageChange,
+        reserve: &mut Reserve<'_, A, M, C>,
+    ) -> Result<(), PagingError> {
+        if needs_quiet(change) {
+            reserve.close_gate();
+        }
         let mut gather = self.gather();
         let tables = &self.tables;
         match change {
@@ -211,13 +218,18 @@ where
                 guards: Guards::None,
             } => {
                 // Kept in the tables: the same call finds nothing left to do.
-                tables.prepare_zap(range.clone(), &mut gather).map(drop)
+                tables.prepare_zap(range.clone(), &mut gather).map(drop)?;
+                Ok(reserve.edges(range)?)
             }
             PageChange::Discard { range, .. } | PageChange::Unguard(range) => {
-                tables.prepare_around_guards(range, &mut gather)
+                tables.prepare_around_guards(range, &mut gather)?;
+                Ok(reserve.edges(range)?)
             }
             PageChange::Guard(range) => tables.prepare_guards(range, &mut gather),
-            PageChange::Protect { range, .. } => tables.prepare_protect(range, &mut gather),
+            PageChange::Protect { range, .. } => {
+                tables.prepare_protect(range, &mut gather)?;
+                Ok(reserve.edges(range)?)
+            }
         }
     }
 
@@ -453,29 +465,42 @@ where
 
     const ADDRESSES_END: u64 = A::USER_END;
 
-    fn prepare(&self, changes: &[PageChange]) -> Result<(), Errno> {
+    type Prepared<'a>
+        = Reserve<'a, A, M, C>
+    where
+        Self: 'a;
+
+    fn prepare(&self, changes: &[PageChange]) -> Result<Reserve<'_, A, M, C>, Errno> {
+        let mut reserve = self.tables.reserve();
         // What a move prepares can be seen, as tables; so it comes last.
         let is_move = |change: &&PageChange| matches!(change, PageChange::Move(_));
         let moves = changes.iter().filter(is_move);
         let others = changes.iter().filter(|change| !is_move(change));
         for change in others.chain(moves) {
-            self.prepare_one(change).map_err(|error| match error {
+            let prepared = self.prepare_one(change, &mut reserve);
+            prepared.map_err(|error| match error {
                 PagingError::OutOfFrames => Errno::ENOMEM,
                 _ => Errno::EINVAL,
             })?;
         }
-        Ok(())
+        Ok(reserve)
     }
 
     /// All changes wait for one flush.
-    fn carry_out(&self, changes: &[PageChange]) {
+    fn carry_out(&self, changes: &[PageChange], mut reserve: Reserve<'_, A, M, C>) {
         self.note_peak();
         self.tell(changes, |notifier, range, why| notifier.begin(range, why));
         let mut gather = self.gather();
+        reserve.lend(&mut gather);
         for change in changes {
+            if !needs_quiet(change) {
+                reserve.open_gate();
+            }
             let done = carry_out_one(&self.tables, change, &mut gather);
             assert_eq!(done, Ok(()), "{change:?} was prepared");
         }
+        // Who flushes may wait for who is at the gate.
+        reserve.open_gate();
         gather.finish();
         self.tell(changes, |notifier, range, why| notifier.end(range, why));
     }
@@ -529,6 +554,10 @@ where
         }
     }
 
+    fn barrier(&self) {
+        self.tables.barrier();
+    }
+
     fn tear_down(&self, teardown: &Teardown) {
         let range = teardown.mappings.clone();
         self.change((range, Invalidation::Ended), |tables, gather| {
@@ -542,6 +571,11 @@ where
 fn rss<A: Arch, M: PhysMemory, C: Company<M>>(tables: &PageTables<A, M, C>) -> u64 {
     let resident = tables.resident();
     resident.anon + resident.file + resident.shmem
+}
+
+/// Whether a change relies on tables that stay as they were prepared. Such come before others.
+const fn needs_quiet(change: &PageChange) -> bool {
+    matches!(change, PageChange::Move(_) | PageChange::Guard(_))
 }
 
 /// Makes one change that was prepared.

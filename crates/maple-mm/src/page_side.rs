@@ -33,18 +33,26 @@ pub trait PageSide: Sized + fmt::Debug {
     /// Where the addresses end that pages can be at, exclusive.
     const ADDRESSES_END: u64;
 
+    /// What was set aside for changes, until they are made or given up.
+    type Prepared<'a>: fmt::Debug
+    where
+        Self: 'a;
+
     /// Does all of `changes` that can fail, for one [`carry_out`](Self::carry_out) that follows
     /// at once, or for none. No page and no right changes, and no counter but that of tables
     /// where a huge page had to be split.
     ///
+    /// Where there are faults beside the one who changes mappings, they go on, but for pages that
+    /// move and guards.
+    ///
     /// # Errors
     ///
     /// [`Errno::ENOMEM`] without frames. Nothing has changed.
-    fn prepare(&self, changes: &[PageChange]) -> Result<(), Errno>;
+    fn prepare(&self, changes: &[PageChange]) -> Result<Self::Prepared<'_>, Errno>;
 
     /// Makes the changes that were prepared. The mappings have changed already: who faults from
     /// now on finds the new ones.
-    fn carry_out(&self, changes: &[PageChange]);
+    fn carry_out(&self, changes: &[PageChange], prepared: Self::Prepared<'_>);
 
     /// Makes a page ready for an access that its mapping allows.
     ///
@@ -79,6 +87,10 @@ pub trait PageSide: Sized + fmt::Debug {
 
     /// What is in use.
     fn usage(&self) -> Usage;
+
+    /// Waits until all is free that was taken out and that others may have been on the way to.
+    /// Not to be called by who is on the way to something.
+    fn barrier(&self) {}
 
     /// Gives everything up. Cannot fail, and needs no memory.
     fn tear_down(&self, teardown: &Teardown);
@@ -225,11 +237,13 @@ impl PageSide for NoPages {
 
     const ADDRESSES_END: u64 = u64::MAX;
 
+    type Prepared<'a> = ();
+
     fn prepare(&self, _: &[PageChange]) -> Result<(), Errno> {
         Ok(())
     }
 
-    fn carry_out(&self, _: &[PageChange]) {}
+    fn carry_out(&self, _: &[PageChange], (): ()) {}
 
     fn touch(&self, _: &Touch<'_>) -> Result<(), Fault> {
         Ok(())

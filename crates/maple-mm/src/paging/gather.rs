@@ -6,7 +6,8 @@ use core::ops::Range;
 
 use super::arch::Arch;
 use super::company::{Alone, Company, Keeps, State};
-use super::memory::{FRAME_BYTES, OutOfFrames, PhysAddr, PhysMemory};
+use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
+use super::stock::Stock;
 use super::subtree;
 
 /// How many references wait for one flush.
@@ -128,6 +129,8 @@ pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> 
     len: usize,
     /// Tables that others may be on the way to.
     retired: Retired<M, C>,
+    /// For tables that must be had.
+    stock: Stock,
     arch: PhantomData<fn() -> A>,
 }
 
@@ -175,6 +178,7 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
             batch: [0; BATCH],
             len: 0,
             retired: C::State::NONE_RETIRED,
+            stock: Stock::EMPTY,
             arch: PhantomData,
         }
     }
@@ -203,6 +207,32 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
     /// [`OutOfFrames`] if there is none.
     pub(super) fn reserve(&mut self, company: &C::State) -> Result<(), OutOfFrames> {
         company.reserve(&self.memory, &mut self.retired)
+    }
+
+    /// Frames for tables, before others are asked for.
+    pub(super) fn stock(&mut self, stock: Stock) {
+        self.stock.give_back(&self.memory);
+        self.stock = stock;
+    }
+
+    /// A frame for a table.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub(super) fn new_table(&mut self, content: Content) -> Result<PhysAddr, OutOfFrames> {
+        if C::BESIDE
+            && let Some(frame) = self.stock.take(&self.memory)
+        {
+            return Ok(frame);
+        }
+        let frame = self.memory.allocate(FrameSize::SMALL, content);
+        frame.map(Frame::into_addr)
+    }
+
+    /// Takes a frame back that [`new_table`](Self::new_table) gave and nobody wrote to.
+    pub(super) fn table_not_needed(&mut self, frame: PhysAddr) {
+        self.memory.release_at(frame);
     }
 
     /// Takes over the reference of an entry to a table of some level that mapped `addresses`.
@@ -288,6 +318,9 @@ impl Pending {
 impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Drop for Gather<A, M, F, C> {
     fn drop(&mut self) {
         self.flush();
+        if C::BESIDE {
+            self.stock.give_back(&self.memory);
+        }
     }
 }
 

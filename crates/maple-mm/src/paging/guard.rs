@@ -7,8 +7,10 @@ use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::iter::Visit;
 use super::memory::{FRAME_BYTES, PhysMemory};
-use super::tables::{Mapped, PageTables, Put, region};
+use super::path::Place;
+use super::tables::{Mapped, PageTables, Put, covers, region};
 
 impl Leaf {
     /// A guard: the zero page, which user mode may not use whatever else the entry allows.
@@ -179,14 +181,40 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         goes: impl Fn(Leaf) -> bool,
     ) -> Result<(), PagingError> {
         self.prepare_around_guards(range, gather)?;
-        for (addr, place) in self.leaves(range) {
-            if let Entry::Leaf(leaf) = place.entry::<A>()
-                && goes(leaf)
-            {
-                self.zap_leaf(place, addr, gather);
-            }
-        }
+        self.visit_leaves(range, |addr, place| {
+            self.zap_leaf_if((addr, place), (range, gather), &goes)
+        });
         Ok(())
+    }
+
+    /// Takes a page out if it `goes`, which lies in `range`.
+    fn zap_leaf_if<F: TlbFlusher>(
+        &self,
+        (addr, place): (u64, Place<'_>),
+        (range, gather): (&Range<u64>, &mut Gather<A, M, F, C>),
+        goes: &impl Fn(Leaf) -> bool,
+    ) -> Visit {
+        let mut held = self.hold(place.table);
+        match held.entry::<A>(place.index, place.level) {
+            Entry::Leaf(leaf) if goes(leaf) => {}
+            // Another thread split a huge page just now.
+            Entry::Table(..) => return Visit::Again,
+            _ => return Visit::Done,
+        }
+        if C::BESIDE && !covers(range, &region::<A>(addr, place.level)) {
+            drop(held);
+            // A fault mapped it since this was prepared: there is a frame set aside for it.
+            let split = self.split(place, addr, gather);
+            assert_eq!(split, Ok(()), "the edges were reserved");
+            return Visit::Again;
+        }
+        // With what a processor noted in it since.
+        let taken = held.take::<A>(place.index, place.level);
+        drop(held);
+        if let Entry::Leaf(leaf) = taken {
+            self.zapped(leaf, (addr, place.level), gather);
+        }
+        Visit::Done
     }
 
     fn guard(&self) -> Leaf {

@@ -9,6 +9,14 @@ use super::memory::PhysMemory;
 use super::path::Place;
 use super::tables::{Mapped, PageTables, region};
 
+/// What became of a page that was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Visit {
+    Done,
+    /// It is not what it was: another thread was faster. What is there now is to be shown.
+    Again,
+}
+
 /// The entries of all pages in a range, ascending.
 #[derive(Debug)]
 pub(super) struct Leaves<'t, A: Arch, M: PhysMemory, C: Company<M>> {
@@ -106,6 +114,24 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         Pages {
             _guard: self.company.guard(),
             leaves: self.leaves(&range),
+        }
+    }
+
+    /// Shows each page of a range, which is in tables of this address space alone, to `visit`.
+    pub(super) fn visit_leaves(
+        &self,
+        range: &Range<u64>,
+        mut visit: impl FnMut(u64, Place<'_>) -> Visit,
+    ) {
+        let mut left = Range { ..*range };
+        'again: loop {
+            for (addr, place) in self.leaves(&left) {
+                if visit(addr, place) == Visit::Again {
+                    left.start = left.start.max(addr);
+                    continue 'again;
+                }
+            }
+            return;
         }
     }
 

@@ -74,9 +74,11 @@ mod lock;
 mod memory;
 mod path;
 mod protect;
+mod reserve;
 mod resolve;
 mod share;
 mod shift;
+mod stock;
 mod stripes;
 mod subtree;
 mod table;
@@ -105,6 +107,7 @@ pub use memory::{
     PhysAddr, PhysMemory, Remaining, Words,
 };
 pub use protect::Protection;
+pub use reserve::Reserve;
 pub use resolve::{Resolved, Sharing};
 pub use shift::MoveRange;
 pub(crate) use subtree::release_page;

@@ -7,7 +7,7 @@ use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
 use super::lock::Held;
-use super::memory::{Content, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
+use super::memory::{Content, OutOfFrames, PhysAddr, PhysMemory};
 use super::subtree::is_counted;
 use super::table::{self, Table};
 use super::tables::{PageTables, region};
@@ -128,15 +128,15 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         }
         // K2: not while a table is held.
         gather.reserve(&self.company)?;
-        let frame = self.memory.allocate(FrameSize::SMALL, Content::Any)?;
+        let frame = gather.new_table(Content::Any)?;
         let mut held = self.hold(place.table);
         let forbidden = Entry::Table(child.addr, Writable::No);
         if held.entry::<A>(place.index, place.level) != forbidden {
             drop(held);
-            self.memory.release(frame);
+            gather.table_not_needed(frame);
             return Ok(());
         }
-        let copy = Table::at(&self.memory, frame.into_addr());
+        let copy = Table::at(&self.memory, frame);
         self.unshare(child, copy, place.level - 1);
         let own = Entry::Table(copy.addr, Writable::Yes);
         held.replace::<A>(place.index, place.level, own);
@@ -262,7 +262,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             }
             match place.entry::<A>() {
                 Entry::Empty => {
-                    if let Some(place) = self.create_below(place, addr, level)? {
+                    if let Some(place) = self.create_below((place, addr), level, gather)? {
                         return Ok(place);
                     }
                 }
@@ -275,23 +275,33 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
 
     /// Makes the tables from an empty entry down to `level`, all of them or none; `None` if the
     /// entry is not empty any more. They can be reached all at once.
-    fn create_below<'m>(
+    fn create_below<'m, F: TlbFlusher>(
         &'m self,
-        place: Place<'m>,
-        addr: u64,
+        (place, addr): (Place<'m>, u64),
         level: usize,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Option<Place<'m>>, OutOfFrames> {
         let missing = place.level - level;
         let mut tables = [PhysAddr::new(0); LEVELS_MOST];
         let tables = &mut tables[..missing];
         for made in 0..missing {
-            match self.memory.allocate(FrameSize::SMALL, Content::Zeroed) {
-                Ok(frame) => tables[made] = frame.into_addr(),
+            match gather.new_table(Content::Zeroed) {
+                Ok(frame) => tables[made] = frame,
                 Err(error) => {
-                    self.give_back(&tables[..made]);
+                    tables[..made]
+                        .iter()
+                        .for_each(|table| gather.table_not_needed(*table));
                     return Err(error);
                 }
             }
+        }
+        let mut held = self.hold(place.table);
+        if held.is_dead() || held.entry::<A>(place.index, place.level) != Entry::Empty {
+            drop(held);
+            tables
+                .iter()
+                .for_each(|table| gather.table_not_needed(*table));
+            return Ok(None);
         }
         let mut lowest = place;
         for (at, table) in tables.iter().enumerate() {
@@ -302,12 +312,6 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
                     .put::<A>(lowest.index, lowest.level, entry);
             }
         }
-        let mut held = self.hold(place.table);
-        if held.is_dead() || held.entry::<A>(place.index, place.level) != Entry::Empty {
-            drop(held);
-            self.give_back(tables);
-            return Ok(None);
-        }
         let entry = Entry::Table(tables[0], Writable::Yes);
         // Before: who takes a table out counts it off.
         for level in level + 1..=level + missing {
@@ -315,13 +319,6 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         }
         held.put::<A>(place.index, place.level, entry);
         Ok(Some(lowest))
-    }
-
-    /// Gives up tables that nobody else knows.
-    fn give_back(&self, tables: &[PhysAddr]) {
-        for table in tables {
-            self.memory.release_at(*table);
-        }
     }
 
     /// Splits the huge page at `place`, which is this address space's alone, into small ones in a
@@ -338,19 +335,19 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let Entry::Leaf(leaf) = place.entry::<A>() else {
-            return Err(PagingError::NotMapped);
+            return Ok(());
         };
         if leaf.attributes.flags.contains(LeafFlags::EXPLICIT) {
             return Err(PagingError::Unsplittable);
         }
-        let frame = self.memory.allocate(FrameSize::SMALL, Content::Any)?;
+        let frame = gather.new_table(Content::Any)?;
         let mut held = self.hold(place.table);
         let Entry::Leaf(_) = held.entry::<A>(place.index, place.level) else {
             drop(held);
-            self.memory.release(frame);
+            gather.table_not_needed(frame);
             return Ok(());
         };
-        let small = Table::at(&self.memory, frame.into_addr());
+        let small = Table::at(&self.memory, frame);
         // Out first: what the processor notes in the entry must not be lost.
         let taken = held.take::<A>(place.index, place.level);
         self.fill_with_parts(small, taken);

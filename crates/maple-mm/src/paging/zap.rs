@@ -163,6 +163,13 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             return addr;
         }
         let is_whole = entry == Entry::Empty || covers(range, &addresses);
+        if C::BESIDE && !is_whole && matches!(entry, Entry::Leaf(_)) {
+            drop(held);
+            // A fault mapped it since this was prepared: there is a frame set aside for it.
+            let split = self.split(place, addr, gather);
+            assert_eq!(split, Ok(()), "the edges were reserved");
+            return addr;
+        }
         assert!(is_whole, "a shared table or a huge page is cut");
         // With what a processor noted in it since.
         let taken = held.take::<A>(place.index, place.level);
