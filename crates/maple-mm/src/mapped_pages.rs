@@ -8,27 +8,24 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use maple_tree::Rcu;
 use spin::Once;
 
-use crate::abi::{PAGE_SIZE, page_floor};
 use crate::errno::Errno;
-use crate::fault::{Access, Fault};
-use crate::file::{File, FileKind};
-use crate::file_pages::{BusError, FilePagesRef};
+use crate::fault::Fault;
+use crate::file_pages::FilePagesRef;
 use crate::flags::VmFlags;
 use crate::huge_file::{HugeFile, HugeObject};
 use crate::memory::VmaRef;
 use crate::memory_file::MemoryFile;
 use crate::notifier::{Invalidation, RangeNotifier};
 use crate::page_side::{
-    Alike, Guards, Inheritance, PageChange, PageSide, PageStrategy, Touch, Usage,
+    Alike, Guards, Inheritance, PageChange, PageSide, PageStrategy, Touch, Touched, Usage,
 };
 use crate::paging::{
-    Alone, Arch, Attributes, Beside, Company, Content, CopyRange, Cow, FlushRange, Frame,
-    FrameSize, Gather, LeafFlags, Mapped, NewPage, NoTlb, OutOfFrames, PageKind, PageTables,
-    PagingError, PhysMemory, Protection, Reserve, Sharing, TableRange, TableRanges, TlbFlusher,
+    Alone, Arch, Beside, Company, CopyRange, Cow, FlushRange, Gather, LeafFlags, NoTlb,
+    OutOfFrames, PageTables, PagingError, PhysMemory, Protection, Reserve, TableRange, TableRanges,
+    TlbFlusher,
 };
 use crate::system::System;
 use crate::teardown::Teardown;
-use crate::vma::Vma;
 
 /// Page tables for a processor of kind `A` in the memory `M`, whose translations `F` makes
 /// processors forget.
@@ -79,20 +76,6 @@ impl<F: TlbFlusher> TlbFlusher for Told<'_, F> {
         }
         self.flusher.freed_explicit(pages);
     }
-}
-
-/// How much a read of a file maps of what is at hand around it.
-///
-/// LINUX: `fault_around_bytes`, unless somebody changed it under debugfs.
-const AROUND_BYTES: u64 = 16 * PAGE_SIZE;
-
-/// What a mapping leads to at one address.
-enum Source<'v> {
-    /// Zeroes.
-    Nothing,
-    File(&'v FilePagesRef),
-    /// It is not known what.
-    Unknown,
 }
 
 impl<A, M, F> MappedPages<A, M, F>
@@ -175,6 +158,7 @@ where
     }
 
     /// An empty batch.
+    #[inline(always)]
     pub(crate) fn gather(&self) -> Gather<A, M, Told<'_, F>, C> {
         self.tables.gather(told(&self.flusher, &self.huge))
     }
@@ -256,115 +240,6 @@ where
             };
             tell(&**notifier, &range, why);
         }
-    }
-
-    /// An access to a page that is there.
-    fn touch_present(&self, page: Mapped, touch: &Touch<'_>) -> Result<(), Fault> {
-        if touch.access != Access::Write || page.is_writable() {
-            return Ok(());
-        }
-        let sharing = sharing(touch.vma);
-        let range = page.start..page.start + page.size;
-        let resolved = self.change((range, Invalidation::Replaced), |tables, gather| {
-            tables.resolve_write(touch.addr, sharing, gather)
-        });
-        resolved.map(drop).map_err(fault)
-    }
-
-    /// An access to a page that is not there.
-    fn touch_missing(&self, touch: &Touch<'_>) -> Result<(), Fault> {
-        let addr = page_floor(touch.addr);
-        match (source(touch.vma), touch.access) {
-            (Source::Nothing, Access::Write) => {
-                if touch.huge.is_yes() && self.map_huge(touch) {
-                    return Ok(());
-                }
-                self.map_new(addr, touch.vma, Content::Zeroed)
-            }
-            (Source::Nothing, _) => {
-                let flags = rights(touch.vma.flags()) | LeafFlags::USER;
-                let mut gather = self.gather();
-                let mapped = self.tables.map_zero_page(addr, flags, &mut gather);
-                mapped.map_err(fault)
-            }
-            (Source::File(pages), _) => self.map_file_page(addr, touch, pages),
-            (Source::Unknown, _) => Err(Fault::Bus),
-        }
-    }
-
-    /// Maps a frame of its own, to be written.
-    fn map_new(&self, addr: u64, vma: &Vma, content: Content) -> Result<(), Fault> {
-        let frame = self.tables.memory().allocate(FrameSize::SMALL, content);
-        let frame = frame.map_err(|OutOfFrames| Fault::OutOfMemory)?;
-        self.map(addr, private_page(frame, vma))
-    }
-
-    /// Maps 2 MiB at once, if they lie in the mapping, nothing is there yet, and there is a frame
-    /// so large.
-    fn map_huge(&self, touch: &Touch<'_>) -> bool {
-        let size = A::span(1);
-        let start = touch.addr & !(size - 1);
-        let range = start..start + size;
-        let has_room = touch.vma.start() <= start && range.end <= touch.vma.end();
-        let Some(order) = FrameSize::of_order(A::INDEX_BITS) else {
-            return false;
-        };
-        if !has_room || self.tables.pages(range).next().is_some() {
-            return false;
-        }
-        let Ok(frame) = self.tables.memory().allocate(order, Content::Zeroed) else {
-            return false;
-        };
-        let mapped = self.map(start, private_page(frame, touch.vma));
-        mapped.is_ok()
-    }
-
-    fn map_file_page(
-        &self,
-        addr: u64,
-        touch: &Touch<'_>,
-        pages: &FilePagesRef,
-    ) -> Result<(), Fault> {
-        let frame = pages.page(touch.vma.page_offset_at(addr))?;
-        let is_shared = touch.vma.flags().contains(VmFlags::SHARED);
-        if touch.access != Access::Write {
-            self.map(addr, file_page(frame, touch))?;
-            self.map_around(addr, touch, pages);
-            return Ok(());
-        }
-        if is_shared {
-            return self.map(addr, file_page(frame, touch));
-        }
-        let memory = self.tables.memory().clone();
-        let copy = memory.allocate(FrameSize::SMALL, Content::Any);
-        if let Ok(copy) = &copy {
-            memory.copy(frame.addr(), copy.addr(), FrameSize::SMALL);
-        }
-        memory.release(frame);
-        let copy = copy.map_err(|OutOfFrames| Fault::OutOfMemory)?;
-        self.map(addr, private_page(copy, touch.vma))
-    }
-
-    /// Maps what is at hand around a page that was just mapped, where nothing is yet. The table
-    /// is there and not shared, so this takes no memory; what fails all the same is left out.
-    fn map_around(&self, addr: u64, touch: &Touch<'_>, pages: &FilePagesRef) {
-        for around in window::<A>(addr, touch.vma).step_by(PAGE_SIZE as usize) {
-            if self.tables.entry(around).is_some() {
-                continue;
-            }
-            if let Some(frame) = pages.page_at_hand(touch.vma.page_offset_at(around)) {
-                let _: Result<(), Fault> = self.map(around, file_page(frame, touch));
-            }
-        }
-    }
-
-    pub(crate) fn map(&self, addr: u64, page: NewPage) -> Result<(), Fault> {
-        let memory = self.tables.memory().clone();
-        let mut gather = self.gather();
-        self.tables.map(addr, page, &mut gather).map_err(|error| {
-            memory.release(error.frame);
-            fault(error.kind)
-        })
     }
 
     /// Gives `child` an entry for each page that faults could not rebuild.
@@ -505,15 +380,8 @@ where
         self.tell(changes, |notifier, range, why| notifier.end(range, why));
     }
 
-    fn touch(&self, touch: &Touch<'_>) -> Result<(), Fault> {
-        if let Some(source) = touch.explicit {
-            return self.touch_explicit(touch, source);
-        }
-        match self.tables.entry(touch.addr) {
-            Some(page) if page.is_guard() => Err(Fault::NotMapped),
-            Some(page) => self.touch_present(page, touch),
-            None => self.touch_missing(touch),
-        }
+    fn touch(&self, touch: &Touch<'_>) -> Result<Touched, Fault> {
+        self.resolve(touch)
     }
 
     fn fork(&self, mut inheritance: Inheritance<'_>) -> Result<Self, Errno> {
@@ -609,100 +477,13 @@ fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>>(
 }
 
 /// What a mapping allows. The right to write is given to a page by the first write.
-fn rights(flags: VmFlags) -> LeafFlags {
+pub(crate) fn rights(flags: VmFlags) -> LeafFlags {
     let mut rights = LeafFlags::empty();
     // A page that may be written or executed may be read.
     rights.set(LeafFlags::READ, flags.intersects(VmFlags::ACCESS));
     rights.set(LeafFlags::WRITE, flags.contains(VmFlags::WRITE));
     rights.set(LeafFlags::EXECUTE, flags.contains(VmFlags::EXEC));
     rights
-}
-
-/// Who sees what is written to a mapping.
-pub(crate) fn sharing(vma: &Vma) -> Sharing {
-    if vma.flags().contains(VmFlags::SHARED) {
-        Sharing::Shared
-    } else {
-        Sharing::Private
-    }
-}
-
-fn source(vma: &Vma) -> Source<'_> {
-    if vma.is_anonymous() {
-        return Source::Nothing;
-    }
-    match vma.file().and_then(|file| file.pages()) {
-        Some(pages) => Source::File(pages),
-        None => Source::Unknown,
-    }
-}
-
-/// A page of its own, that is about to be written.
-pub(crate) fn private_page(frame: Frame, vma: &Vma) -> NewPage {
-    let used = LeafFlags::ACCESSED | LeafFlags::DIRTY;
-    NewPage {
-        frame,
-        attributes: Attributes::new(PageKind::Anon, rights(vma.flags()) | LeafFlags::USER | used),
-    }
-}
-
-/// A page that all see; the first write to it is to be seen, too.
-pub(crate) fn file_page(frame: Frame, touch: &Touch<'_>) -> NewPage {
-    let mut flags = rights(touch.vma.flags()) | LeafFlags::USER | LeafFlags::ACCESSED;
-    if touch.access == Access::Write {
-        flags |= LeafFlags::DIRTY;
-    } else {
-        flags -= LeafFlags::WRITE;
-    }
-    let kind = kind(touch.vma.file().map(|file| &**file));
-    NewPage {
-        frame,
-        attributes: Attributes::new(kind, flags),
-    }
-}
-
-/// Where a read fault at `addr` looks for neighbours.
-///
-/// ```text
-///   aligned |---------------|---------------|
-///   mapping      [==================)
-///   at addr          ^               from the aligned address, or where the mapping begins
-///   window       [---------------)   16 pages, to the end of the mapping and of the table
-/// ```
-///
-/// LINUX: 6.18 does so: a window that begins with its mapping has 16 pages all the same.
-fn window<A: Arch>(addr: u64, vma: &Vma) -> Range<u64> {
-    let table = addr & !(A::span(1) - 1);
-    let aligned = addr & !(AROUND_BYTES - 1);
-    let start = aligned.max(vma.start()).max(table);
-    let end = (start + AROUND_BYTES)
-        .min(vma.end())
-        .min(table + A::span(1));
-    start..end
-}
-
-const fn kind(file: Option<&File>) -> PageKind {
-    match file {
-        Some(File {
-            kind: FileKind::Shmem | FileKind::SystemV { .. } | FileKind::DevZero,
-            ..
-        }) => PageKind::Shmem,
-        _ => PageKind::File,
-    }
-}
-
-pub(crate) fn fault(error: PagingError) -> Fault {
-    debug_assert_eq!(error, PagingError::OutOfFrames, "mappings are in order");
-    Fault::OutOfMemory
-}
-
-impl From<BusError> for Fault {
-    fn from(error: BusError) -> Self {
-        match error {
-            BusError::OutOfMemory => Self::OutOfMemory,
-            BusError::BeyondEnd | BusError::Unreadable => Self::Bus,
-        }
-    }
 }
 
 impl<A: Arch, M: PhysMemory, F, C: Company<M>> Drop for MappedPages<A, M, F, C> {

@@ -10,7 +10,7 @@ use crate::file_pages::FilePagesRef;
 use crate::flags::VmFlags;
 use crate::huge_file::HugeObject;
 use crate::huge_pages::HugeSource;
-use crate::paging::{MoveRange, Resident};
+use crate::paging::{Liveness, MoveRange, Resident};
 use crate::profile::Configured;
 use crate::space::Mappings;
 use crate::system::System;
@@ -60,7 +60,7 @@ pub trait PageSide: Sized + fmt::Debug {
     ///
     /// [`Fault::OutOfMemory`], or [`Fault::Bus`] where a mapping leads to nothing, or to an
     /// explicitly huge page of which there is none left. Nothing has changed.
-    fn touch(&self, touch: &Touch<'_>) -> Result<(), Fault>;
+    fn touch(&self, touch: &Touch<'_>) -> Result<Touched, Fault>;
 
     /// The page side of a forked child.
     ///
@@ -155,6 +155,20 @@ pub struct Touch<'v> {
     pub huge: Configured,
     /// Where pages come from if the mapping is made of explicitly huge ones.
     pub explicit: Option<HugeSource<'v>>,
+    /// Whether the mapping is the one at its address still. Who may change mappings is
+    /// [sure](Liveness::SURE).
+    pub live: Liveness<'v>,
+}
+
+/// What became of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Touched {
+    /// A page is there that allows it.
+    Ready,
+    /// The mapping is not [live](Touch::live) any more, and nothing has changed: it is to be
+    /// looked up again.
+    Stale,
 }
 
 /// How `fork` gives a child its pages.
@@ -245,8 +259,8 @@ impl PageSide for NoPages {
 
     fn carry_out(&self, _: &[PageChange], (): ()) {}
 
-    fn touch(&self, _: &Touch<'_>) -> Result<(), Fault> {
-        Ok(())
+    fn touch(&self, _: &Touch<'_>) -> Result<Touched, Fault> {
+        Ok(Touched::Ready)
     }
 
     fn fork(&self, _: Inheritance<'_>) -> Result<Self, Errno> {

@@ -172,6 +172,9 @@ mod sealed {
         /// Makes sure that the next table that is taken out has a place.
         fn reserve(&self, memory: &M, retired: &mut Self::Retired) -> Result<(), OutOfFrames>;
 
+        /// Whether it has one already.
+        fn has_room(retired: &Self::Retired) -> bool;
+
         /// Takes over the reference to a table that was taken out: whether it has a place. If not,
         /// the caller keeps it until this is settled.
         fn retire(&self, retired: &mut Self::Retired, table: (PhysAddr, usize)) -> bool;
@@ -233,6 +236,10 @@ mod sealed {
 
         fn reserve(&self, _: &M, (): &mut ()) -> Result<(), OutOfFrames> {
             Ok(())
+        }
+
+        fn has_room((): &()) -> bool {
+            true
         }
 
         /// Nobody looks, so nothing has to wait.

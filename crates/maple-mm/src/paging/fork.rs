@@ -7,6 +7,7 @@ use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::subtree::is_counted;
@@ -112,7 +113,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
                         ..*table
                     }
                 }
-                _ => child.own_or_create(addr, place.level, gather)?,
+                _ => child.own_or_create((addr, Liveness::SURE), place.level, gather)?,
             };
             last = (place.level == 0).then(|| (region::<A>(addr, 1), target));
             if self.copy_leaf((addr, place), (child, target), copy.cow) == Writes::Forbidden {

@@ -4,6 +4,8 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
+
 use super::arch::Arch;
 use super::company::{Alone, Company, Keeps, State};
 use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
@@ -125,12 +127,15 @@ pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> 
     flusher: F,
     pending: Pending,
     /// Addresses of frames and tables; the bits below 4096 say which, see [`Item`].
-    batch: [u64; BATCH],
-    len: usize,
+    ///
+    /// PERF: not an array, which is filled with zeroes first, in each fault: 8 % of one.
+    batch: ArrayVec<u64, BATCH>,
     /// Tables that others may be on the way to.
     retired: Retired<M, C>,
     /// For tables that must be had.
     stock: Stock,
+    /// Whether it is used inside the gate, where nothing is allocated.
+    is_inside: bool,
     arch: PhantomData<fn() -> A>,
 }
 
@@ -170,15 +175,17 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
 }
 
 impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
+    /// PERF: made in place; as a call it is copied, all 2 KiB.
+    #[inline(always)]
     pub(super) const fn empty(memory: M, flusher: F) -> Self {
         Self {
             memory,
             flusher,
             pending: Pending::Nothing,
-            batch: [0; BATCH],
-            len: 0,
+            batch: ArrayVec::new_const(),
             retired: C::State::NONE_RETIRED,
             stock: Stock::EMPTY,
+            is_inside: false,
             arch: PhantomData,
         }
     }
@@ -206,6 +213,9 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
     ///
     /// [`OutOfFrames`] if there is none.
     pub(super) fn reserve(&mut self, company: &C::State) -> Result<(), OutOfFrames> {
+        if C::BESIDE && self.is_inside && !C::State::has_room(&self.retired) {
+            return Err(OutOfFrames);
+        }
         company.reserve(&self.memory, &mut self.retired)
     }
 
@@ -215,16 +225,51 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
         self.stock = stock;
     }
 
+    /// Does `act` inside the gate: what it needs is there, or [provided](Self::provide) for the
+    /// next attempt.
+    pub(super) fn inside<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.is_inside = true;
+        let result = act(self);
+        self.is_inside = false;
+        result
+    }
+
+    /// Sets one more frame aside, and a place for a table that is taken out.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub(super) fn provide(&mut self, company: &C::State) -> Result<(), OutOfFrames> {
+        self.reserve(company)?;
+        self.stock.fill(&self.memory)
+    }
+
+    /// Gives up a reference that no entry was.
+    pub(super) fn release(&mut self, frame: PhysAddr) {
+        let explicit = subtree::release_page(&self.memory, frame);
+        if explicit > 0 {
+            self.flusher.freed_explicit(explicit);
+        }
+    }
+
+    /// Flushes a range at once, and nothing that is gathered.
+    pub(super) fn flush_now(&self, range: &FlushRange) {
+        self.flusher.range(range);
+    }
+
     /// A frame for a table.
     ///
     /// # Errors
     ///
     /// [`OutOfFrames`].
     pub(super) fn new_table(&mut self, content: Content) -> Result<PhysAddr, OutOfFrames> {
-        if C::BESIDE
-            && let Some(frame) = self.stock.take(&self.memory)
-        {
-            return Ok(frame);
+        if C::BESIDE {
+            if let Some(frame) = self.stock.take(&self.memory) {
+                return Ok(frame);
+            }
+            if self.is_inside {
+                return Err(OutOfFrames);
+            }
         }
         let frame = self.memory.allocate(FrameSize::SMALL, content);
         frame.map(Frame::into_addr)
@@ -232,7 +277,11 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
 
     /// Takes a frame back that [`new_table`](Self::new_table) gave and nobody wrote to.
     pub(super) fn table_not_needed(&mut self, frame: PhysAddr) {
-        self.memory.release_at(frame);
+        if C::BESIDE && self.is_inside {
+            self.stock.put(&self.memory, frame);
+        } else {
+            self.memory.release_at(frame);
+        }
     }
 
     /// Takes over the reference of an entry to a table of some level that mapped `addresses`.
@@ -260,13 +309,12 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
         if self.is_full() {
             self.flush();
         }
-        self.batch[self.len] = item.pack();
-        self.len += 1;
+        self.batch.push(item.pack());
     }
 
     /// Whether the next reference makes it flush first.
     pub(super) const fn is_full(&self) -> bool {
-        self.len == BATCH
+        self.batch.is_full()
     }
 
     /// Flushes what has changed so far, then gives up what was gathered.
@@ -280,12 +328,13 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
         C::State::settle(&mut self.retired);
         C::State::hand_over::<A>(&mut self.retired);
         let mut explicit = 0;
-        for index in 0..core::mem::take(&mut self.len) {
-            explicit += match Item::unpack(self.batch[index]) {
+        for packed in &self.batch {
+            explicit += match Item::unpack(*packed) {
                 Item::Frame(addr) => subtree::release_page(&self.memory, addr),
                 Item::Table(addr, level) => subtree::release::<A, M>(&self.memory, addr, level),
             };
         }
+        self.batch.clear();
         if explicit > 0 {
             self.flusher.freed_explicit(explicit);
         }
@@ -328,7 +377,7 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> fmt::Debug for Gather
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gather")
             .field("pending", &self.pending)
-            .field("len", &self.len)
+            .field("len", &self.batch.len())
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,7 @@ use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::iter::Visit;
 use super::memory::{FRAME_BYTES, PhysMemory};
 use super::path::Place;
@@ -69,7 +70,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             if place.entry::<A>() != Entry::Empty {
                 self.zap_leaf(place, addr, gather);
             }
-            let put = self.put((addr, place), self.guard());
+            let put = self.put((addr, place), self.guard(), Liveness::SURE);
             debug_assert_eq!(put, Put::Done, "nobody else maps pages meanwhile");
         }
         Ok(())
@@ -109,7 +110,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     ) -> Result<(), PagingError> {
         let mut addr = range.start;
         while addr < range.end {
-            match self.own_or_create(addr, 0, gather) {
+            match self.own_or_create((addr, Liveness::SURE), 0, gather) {
                 Ok(_) => {}
                 Err(PagingError::Occupied) => self.split(self.find(addr, 1), addr, gather)?,
                 Err(error) => return Err(error),

@@ -155,7 +155,7 @@ where
     }
 
     /// Whether the next table has a place already.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.batch.is_some_and(|batch| {
             // SAFETY: it is ours (LB2).
             let batch = unsafe { batch.as_ref() };

@@ -10,7 +10,8 @@
 //!   processors do may be done without: noting that a page was used or written, and taking the
 //!   right to write.
 //! - K2: a parent is locked before its child. Who holds a table waits for no parent, and for
-//!   nothing that takes long: no allocation, flush or file.
+//!   nothing that takes long: no allocation, flush or file. One flush is an exception: that of a
+//!   page that another takes the place of, which nobody may read when somebody writes the new one.
 //! - K3: who takes such a table out holds it and its parent, and marks it dead.
 //! - K4: who decides that an entry is empty, and so leaves out what it would have changed below,
 //!   has held the table's lock: who fills the entry later knows of what was done before.

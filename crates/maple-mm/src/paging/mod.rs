@@ -68,6 +68,7 @@ mod fork;
 mod free;
 mod gather;
 mod guard;
+mod install;
 mod iter;
 mod limbo;
 mod lock;
@@ -101,6 +102,7 @@ pub use error::{FaultCause, MapError, PageFault, PagingError};
 pub use fork::{CopyRange, Cow};
 pub use free::{TableRange, TableRanges};
 pub use gather::{FlushRange, Gather, NoTlb, TlbFlusher};
+pub use install::Liveness;
 pub use iter::Pages;
 pub use memory::{
     Content, FRAME_BYTES, FRAME_WORDS, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts,
@@ -108,7 +110,7 @@ pub use memory::{
 };
 pub use protect::Protection;
 pub use reserve::Reserve;
-pub use resolve::{Resolved, Sharing};
+pub use resolve::{NewPrivate, Resolved, Sharing, Written};
 pub use shift::MoveRange;
 pub(crate) use subtree::release_page;
 pub use tables::{FlagChange, Mapped, NewPage, PageTables, Resident};

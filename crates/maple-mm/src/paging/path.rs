@@ -6,6 +6,7 @@ use super::arch::{Arch, Entry, LEVELS_MOST, Leaf, LeafFlags, PageKind, Writable}
 use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::lock::Held;
 use super::memory::{Content, OutOfFrames, PhysAddr, PhysMemory};
 use super::subtree::is_counted;
@@ -248,10 +249,11 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     ///
     /// # Errors
     ///
-    /// [`PagingError::Occupied`] by a larger page; [`PagingError::OutOfFrames`], with no table made.
+    /// [`PagingError::Occupied`] by a larger page; [`PagingError::OutOfFrames`], or
+    /// [`PagingError::Stale`] where tables are missing, with no table made.
     pub(super) fn own_or_create<F: TlbFlusher>(
         &self,
-        addr: u64,
+        (addr, live): (u64, Liveness<'_>),
         level: usize,
         gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
@@ -262,7 +264,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             }
             match place.entry::<A>() {
                 Entry::Empty => {
-                    if let Some(place) = self.create_below((place, addr), level, gather)? {
+                    if let Some(place) = self.create_below((place, addr, live), level, gather)? {
                         return Ok(place);
                     }
                 }
@@ -277,10 +279,10 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// entry is not empty any more. They can be reached all at once.
     fn create_below<'m, F: TlbFlusher>(
         &'m self,
-        (place, addr): (Place<'m>, u64),
+        (place, addr, live): (Place<'m>, u64, Liveness<'_>),
         level: usize,
         gather: &mut Gather<A, M, F, C>,
-    ) -> Result<Option<Place<'m>>, OutOfFrames> {
+    ) -> Result<Option<Place<'m>>, PagingError> {
         let missing = place.level - level;
         let mut tables = [PhysAddr::new(0); LEVELS_MOST];
         let tables = &mut tables[..missing];
@@ -291,7 +293,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
                     tables[..made]
                         .iter()
                         .for_each(|table| gather.table_not_needed(*table));
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
@@ -302,6 +304,14 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
                 .iter()
                 .for_each(|table| gather.table_not_needed(*table));
             return Ok(None);
+        }
+        // Who takes mappings out takes out what tables are there, and none comes after.
+        if C::BESIDE && !live.is_live() {
+            drop(held);
+            tables
+                .iter()
+                .for_each(|table| gather.table_not_needed(*table));
+            return Err(PagingError::Stale);
         }
         let mut lowest = place;
         for (at, table) in tables.iter().enumerate() {

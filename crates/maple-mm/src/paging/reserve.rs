@@ -67,6 +67,13 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> Reserve<'_, A, M, C> {
 }
 
 impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
+    /// Whether a huge page may be mapped to a range of its size: nothing is there.
+    pub(crate) fn may_map_huge(&self, range: Range<u64>) -> bool {
+        // LINUX: 6.18 maps none where an empty table is. Alone that is taken out.
+        let has_room = !C::BESIDE || self.has_room_for_huge(range.start);
+        has_room && self.pages(range).next().is_none()
+    }
+
     /// Whether there is neither a page nor a table where a huge page would lie over `addr`. If
     /// there is a table, it stays until who changes mappings takes it out.
     fn has_room_for_huge(&self, addr: u64) -> bool {

@@ -7,6 +7,7 @@ use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::memory::{FRAME_BYTES, PhysMemory};
 use super::path::Place;
 use super::tables::{PageTables, region};
@@ -147,7 +148,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
                 Step::Entry(level) => (level, A::span(level)),
             };
             self.own(left.from, gather, |at| at > level)?;
-            let target = self.own_or_create(left.to, level, gather)?;
+            let target = self.own_or_create((left.to, Liveness::SURE), level, gather)?;
             if target.entry::<A>() != Entry::Empty && level > 0 {
                 self.free_below((region::<A>(left.to, level), level), gather)?;
             }

@@ -154,6 +154,10 @@ where
         retired.reserve(memory, (&self.beside, &self.waiting))
     }
 
+    fn has_room(retired: &Retired<M, R>) -> bool {
+        retired.has_room()
+    }
+
     fn retire(&self, retired: &mut Retired<M, R>, (table, level): (PhysAddr, usize)) -> bool {
         retired.push(table, level, &self.beside)
     }

@@ -10,6 +10,7 @@ use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind, Writable};
 use super::company::{Alone, Company, State};
 use super::error::{FaultCause, MapError, PageFault, PagingError};
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
 use super::path::Place;
 use super::table::Table;
@@ -43,6 +44,8 @@ pub(super) enum Put {
     Done,
     /// Nothing has changed: another thread mapped something there, or took the table out.
     Lost,
+    /// Nothing has changed: it is not wanted any more.
+    Stale,
 }
 
 /// A page to be mapped.
@@ -142,6 +145,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     }
 
     /// An empty batch for what will be taken out of these tables.
+    #[inline(always)]
     #[must_use]
     pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<A, M, F, C>
     where
@@ -219,30 +223,43 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         page: NewPage,
         gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), MapError> {
+        self.map_live((addr, Liveness::SURE), page, gather)
+    }
+
+    /// As [`map`](Self::map), if what the page is for is still so when it is mapped. Without
+    /// others beside nobody asks.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map); [`PagingError::Stale`].
+    pub fn map_live<F: TlbFlusher>(
+        &self,
+        (addr, live): (u64, Liveness<'_>),
+        page: NewPage,
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<(), MapError> {
         let NewPage { frame, attributes } = page;
         if attributes.kind == PageKind::Special {
             let kind = PagingError::WrongKind;
             return Err(MapError { kind, frame });
         }
-        loop {
-            let place = match self.place_for(addr, frame.size(), gather) {
-                Ok(place) => place,
-                Err(kind) => return Err(MapError { kind, frame }),
+        let leaf = || {
+            let mut leaf = Leaf {
+                frame: frame.addr(),
+                attributes,
             };
-            let frame = frame.addr();
-            let mut leaf = Leaf { frame, attributes };
             if attributes.flags.contains(LeafFlags::EXPLICIT) {
-                self.memory.info(frame).set_explicit();
+                self.memory.info(leaf.frame).set_explicit();
             }
             if !self.is_exclusive(leaf) {
                 // INVARIANT: PT2
                 leaf = leaf.without(LeafFlags::WRITE);
             }
-            // If so, the entry is the reference.
-            if self.put((addr, place), leaf) == Put::Done {
-                return Ok(());
-            }
-        }
+            leaf
+        };
+        // If so, the entry is the reference.
+        let mapped = self.install((addr, live), (frame.size(), leaf), gather);
+        mapped.map_err(|kind| MapError { kind, frame })
     }
 
     /// Maps the shared zero page at `addr`. It is not counted as resident, and not writable.
@@ -256,22 +273,49 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         flags: LeafFlags,
         gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
+        self.map_zero_page_live((addr, Liveness::SURE), flags, gather)
+    }
+
+    /// As [`map_zero_page`](Self::map_zero_page), if what it is for is still so when it is mapped.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_live`](Self::map_live).
+    pub fn map_zero_page_live<F: TlbFlusher>(
+        &self,
+        at: (u64, Liveness<'_>),
+        flags: LeafFlags,
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<(), PagingError> {
         let flags = flags - LeafFlags::WRITE - LeafFlags::EXPLICIT;
-        let leaf = Leaf {
+        let leaf = || Leaf {
             frame: self.memory.zero_page(),
             attributes: Attributes::new(PageKind::Special, flags),
         };
-        loop {
-            let place = self.place_for(addr, FrameSize::SMALL, gather)?;
-            if self.put((addr, place), leaf) == Put::Done {
-                return Ok(());
+        self.install(at, (FrameSize::SMALL, leaf), gather)
+    }
+
+    fn install<F: TlbFlusher>(
+        &self,
+        (addr, live): (u64, Liveness<'_>),
+        (size, leaf): (FrameSize, impl Fn() -> Leaf),
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<(), PagingError> {
+        self.pass(addr, gather, |gather| {
+            loop {
+                let place = self.place_for((addr, live), size, gather)?;
+                match self.put((addr, place), leaf(), live) {
+                    Put::Done => return Ok(()),
+                    Put::Stale => return Err(PagingError::Stale),
+                    Put::Lost => {}
+                }
             }
-        }
+        })
     }
 
     fn place_for<F: TlbFlusher>(
         &self,
-        addr: u64,
+        (addr, live): (u64, Liveness<'_>),
         size: FrameSize,
         gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
@@ -286,8 +330,11 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         if addr >= A::USER_END {
             return Err(PagingError::OutOfRange);
         }
-        let place = self.own_or_create(addr, level, gather)?;
-        self.vacate(place, addr, gather);
+        let place = self.own_or_create((addr, live), level, gather)?;
+        // LINUX: 6.18 maps no huge page either where an empty table is, if others are beside.
+        if !C::BESIDE {
+            self.vacate(place, addr, gather);
+        }
         match place.entry::<A>() {
             Entry::Empty => Ok(place),
             _ => Err(PagingError::Occupied),
@@ -339,13 +386,21 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     }
 
     /// Puts a page where nothing is, and counts it.
-    pub(super) fn put(&self, (addr, place): (u64, Place<'_>), leaf: Leaf) -> Put {
+    pub(super) fn put(
+        &self,
+        (addr, place): (u64, Place<'_>),
+        leaf: Leaf,
+        live: Liveness<'_>,
+    ) -> Put {
         let entry = Entry::Leaf(leaf);
         let mut held = self.hold(place.table);
         if C::BESIDE {
             let is_taken = held.entry::<A>(place.index, place.level) != Entry::Empty;
             if is_taken || held.is_dead() {
                 return Put::Lost;
+            }
+            if !live.is_live() {
+                return Put::Stale;
             }
         }
         if let Some(class) = Class::of(entry) {
@@ -395,16 +450,16 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// The [`PageFault`] that the processor would report.
     pub fn translate(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
         let _guard = self.company.guard();
-        self.reach(addr, access).map(|(_, frame)| frame)
+        self.reach(addr, access).map(|(_, _, frame)| frame)
     }
 
-    /// As [`translate`](Self::translate), and the entry that says so. For who finds no table freed
+    /// As [`translate`](Self::translate), the entry that says so, and what it says. For who finds no table freed
     /// that it comes by.
     pub(super) fn reach(
         &self,
         addr: u64,
         access: Access,
-    ) -> Result<(Place<'_>, PhysAddr), PageFault> {
+    ) -> Result<(Place<'_>, Leaf, PhysAddr), PageFault> {
         let fault = |cause| PageFault {
             addr,
             access,
@@ -421,7 +476,8 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             Access::Execute => flags.contains(LeafFlags::EXECUTE),
         };
         if allowed && flags.contains(LeafFlags::USER) {
-            Ok((place, mapped.leaf.frame.plus(addr - mapped.start)))
+            let frame = mapped.leaf.frame.plus(addr - mapped.start);
+            Ok((place, mapped.leaf, frame))
         } else {
             Err(fault(FaultCause::Protection))
         }

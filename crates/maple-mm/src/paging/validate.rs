@@ -197,7 +197,7 @@ impl<A: Arch, M: PhysMemory> Census<'_, A, M> {
 
 impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// PT5.
-    fn check_sums(&self) -> Result<(), PagingViolation> {
+    pub(crate) fn check_sums(&self) -> Result<(), PagingViolation> {
         let sums = Counters::default();
         for index in 0..Self::user_entries() {
             let level = A::LEVELS - 1;

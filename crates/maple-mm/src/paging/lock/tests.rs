@@ -14,8 +14,8 @@ use crate::paging::table::Table;
 use crate::paging::tables::Put;
 use crate::paging::{
     Alone, Arena, ArenaLayout, Attributes, Beside, Company, Content, Entry, FrameSize, Leaf,
-    LeafFlags, MapError, NewPage, NoTlb, PageKind, PageTables, PagingError, PhysMemory, Resolved,
-    Sharing, Tiny, validate_family,
+    LeafFlags, Liveness, MapError, NewPage, NoTlb, PageKind, PageTables, PagingError, PhysMemory,
+    Resolved, Sharing, Tiny, validate_family,
 };
 
 #[cfg(not(miri))]
@@ -211,7 +211,10 @@ fn who_finds_a_table_dead_begins_anew() {
     assert_eq!(tables.find(0, 0).level, 1);
     let attributes = Attributes::new(PageKind::Special, USER - LeafFlags::WRITE);
     let frame = memory.zero_page();
-    assert_eq!(tables.put((0, old), Leaf { frame, attributes }), Put::Lost);
+    assert_eq!(
+        tables.put((0, old), Leaf { frame, attributes }, Liveness::SURE),
+        Put::Lost
+    );
     map(&tables, 0, 2).expect("memory");
     assert_eq!(tables.fetch_u64(0), Ok(2));
     check(&[&tables]);
@@ -234,9 +237,16 @@ fn who_comes_late_changes_nothing() {
     tables.write(0, &[7]).expect("it may be written");
     let frame = memory.allocate(FrameSize::SMALL, Content::Zeroed);
     let frame = frame.expect("memory");
-    assert!(!tables.put_private((place, zero), frame.addr(), (0, &mut gather)));
-    assert!(!tables.allow(place, zero));
-    assert_eq!(tables.put((0, place), zero), Put::Lost);
+    let page = Leaf {
+        frame: frame.addr(),
+        ..zero
+    };
+    let live = Liveness::SURE;
+    let put = tables.put_private((0, place, live), (zero, page), &mut gather);
+    assert_eq!(put, Put::Lost);
+    let allowed = tables.allow((place, zero), (Sharing::Shared, live));
+    assert_eq!(allowed, Put::Lost);
+    assert_eq!(tables.put((0, place), zero, live), Put::Lost);
     memory.release(frame);
     let mut seen = [0];
     tables.read(0, &mut seen).expect("it may be read");
