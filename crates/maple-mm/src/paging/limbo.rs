@@ -16,7 +16,7 @@
 //! A batch is made when a table is taken out, or before. Where there is no node for it, who is no
 //! reader waits for the readers there and then ([`Retired::settle`]): retiring never fails.
 //!
-//! - LB1: what is [pending](Waiting::pending) are the batches handed over and not given up.
+//! - **LB1** What is [pending](Waiting::pending) are the batches handed over and not given up.
 #![expect(
     unsafe_code,
     reason = "keeps records in the memory of nodes, until nobody looks"

@@ -13,7 +13,7 @@
 //! itself in and out of its stripe. Nothing inside allocates, flushes or asks a file, so who
 //! closes waits for some hundred instructions of each thread inside.
 //!
-//! - TL3: while the gate is closed nobody is inside.
+//! - **TL3** While the gate is closed nobody is inside.
 //!
 //! Rejected: waiting for readers of an `Rcu` in a fork, milliseconds in kernels; locking all
 //! tables, which makes a fork O(tables); letting running faults finish after a fork, whose child
