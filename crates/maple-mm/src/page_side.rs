@@ -25,7 +25,10 @@ use crate::vma::Vma;
 ///
 /// All is asked for by `&self`, so that a page side can be reached from the address space and
 /// from elsewhere. An address space asks for one thing at a time: its own methods that change
-/// pages take `&mut`.
+/// pages take `&mut`. Where there are others [`Beside`](crate::paging::Beside) it,
+/// [`touch`](Self::touch), [`usage`](Self::usage) and the makers of objects may be called by any
+/// thread, readers of the `Rcu` included. All else is for the one who may change mappings, who is
+/// no reader meanwhile: it may wait for those.
 pub trait PageSide: Sized + fmt::Debug {
     /// Whether there are pages at all. If not, nothing below is asked for.
     const HAS_PAGES: bool;

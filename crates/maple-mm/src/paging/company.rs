@@ -24,6 +24,17 @@ pub struct Alone;
 
 /// One thread that changes mappings, and any number that fault, read and write beside it.
 ///
+/// Beside each other are [`map`](super::PageTables::map), [`resolve_write`], [`read`], [`write`],
+/// [`translate`], [`entry`], [`pages`], and their likes. All else is for one thread at a time,
+/// which holds no guard of `R`: it may wait until those are gone.
+///
+/// [`resolve_write`]: super::PageTables::resolve_write
+/// [`read`]: super::PageTables::read
+/// [`write`]: super::PageTables::write
+/// [`translate`]: super::PageTables::translate
+/// [`entry`]: super::PageTables::entry
+/// [`pages`]: super::PageTables::pages
+///
 /// `R` says when those have left that went through a table: it is freed then. An `Rcu` that is
 /// shared by several address spaces is a `&'static`, or an `Arc`. Its
 /// [`call_rcu`](Rcu::call_rcu) is called by functions that it runs, too.

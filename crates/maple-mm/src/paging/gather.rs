@@ -69,7 +69,8 @@ pub trait TlbFlusher {
     fn full(&self);
 
     /// Nothing is to be flushed: so many explicitly huge pages are free again, because the last
-    /// references to them were just given up. Whoever set them aside counts them back in.
+    /// references to them were just given up. Whoever set them aside counts them back in. Those
+    /// below a table that waits for [readers](super::Beside) are not told of.
     fn freed_explicit(&self, pages: u64) {
         let _ = pages;
     }

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::vec::Vec;
 
-use maple_tree::EpochRcu;
+use maple_tree::{EpochRcu, Rcu};
 use testkit::{FailingNodes, SplitMix, TestNodes};
 
 use crate::abi::{
-    MADV_DONTNEED, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FIXED,
-    MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE_SIZE, PROT_READ, PROT_WRITE,
+    HUGE_PAGE_SIZE, MADV_DONTNEED, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_HUGEPAGE,
+    MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE,
+    PAGE_SIZE, PROT_READ, PROT_WRITE,
 };
 use crate::errno::Errno;
 use crate::fault::{Access, Fault};
@@ -517,4 +518,42 @@ fn a_page_is_not_mapped_beyond_an_end_that_came_meanwhile() {
     let touched = side.touch(&touch(&vma, Access::Write, Liveness::SURE));
     assert_eq!(touched, Err(Fault::Bus));
     assert_eq!((memory.in_use(), side.usage()), (1, Usage::default()));
+}
+
+#[test]
+fn explicitly_huge_pages_go_back_to_their_pool_when_nobody_looks() {
+    let arena = Arena::new(ArenaLayout::of_frames(4096)).expect("the host has memory");
+    let memory: Memory = Arc::new(arena);
+    let side = Side::beside(Arc::clone(&memory), NoTlb, Beside::new(EpochRcu));
+    let side = Arc::new(side.expect("a frame for the root"));
+    let settings = SystemSettings {
+        huge_pages: 4,
+        ..SystemSettings::default()
+    };
+    let system = Arc::new(System::new(settings));
+    let setup = Setup {
+        system: Arc::clone(&system),
+        ..Setup::default()
+    };
+    let mut space = Space::with_pages(setup, Handle(Arc::clone(&side)));
+    let request = MmapRequest {
+        addr: START,
+        flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED,
+        ..MmapRequest::anonymous(2 * HUGE_PAGE_SIZE, WRITABLE)
+    };
+    space.mmap(request).unwrap();
+    for addr in [START, START + HUGE_PAGE_SIZE] {
+        space.fault(addr, Access::Write).unwrap();
+    }
+    let child = space.fork().unwrap();
+    let childs = Arc::clone(&child.page_side().0);
+    let reader = EpochRcu.read_lock();
+    drop((space, child));
+    assert_eq!(system.huge_pages().free, 2);
+    drop(reader);
+    side.barrier();
+    childs.barrier();
+    assert_eq!(system.huge_pages().free, 4);
+    drop((side, childs));
+    assert_eq!(memory.in_use(), 0);
 }
