@@ -281,8 +281,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// out as zero.
     pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
         if C::BESIDE {
-            // Pages go at once, tables and what is shared when nobody is on the way to them.
-            self.zap_range(&(0..A::USER_END), gather);
+            self.zap_all_own(gather);
         }
         let closed = self.close_gate();
         if cfg!(debug_assertions) {
@@ -300,6 +299,18 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         self.company.clear();
         // Who comes in from here on finds an empty root.
         drop(closed);
+    }
+
+    /// Takes out the pages that are in tables of this address space alone. They go at once, the
+    /// tables, and what is shared, when nobody is on the way to them.
+    fn zap_all_own<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
+        let (root, level) = (self.root_table(), A::LEVELS - 1);
+        for index in 0..Self::user_entries() {
+            if let Entry::Table(_, Writable::Yes) = root.entry::<A>(index, level) {
+                let start = index as u64 * A::span(level);
+                self.zap_range(&(start..start + A::span(level)), gather);
+            }
+        }
     }
 
     /// Takes out what an entry of the root leads to, for who gives everything up.
