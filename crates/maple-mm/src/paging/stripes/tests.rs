@@ -125,6 +125,25 @@ fn a_copy_has_the_sums_and_not_more() {
 }
 
 #[test]
+fn who_waits_at_the_gate_does_so_as_the_memory_says() {
+    static WAITED: AtomicU32 = AtomicU32::new(0);
+    let arena = Arena::<Lock>::new(ArenaLayout::of_frames(4)).expect("the host has memory");
+    let memory: Memory = Arc::new(arena.with_relax(|spins| {
+        WAITED.fetch_max(spins + 1, Ordering::Relaxed);
+        thread::yield_now();
+    }));
+    let crowd = crowd();
+    let closed = crowd.close(&memory);
+    thread::scope(|scope| {
+        scope.spawn(|| drop(crowd.enter(&memory, 0)));
+        while WAITED.load(Ordering::Relaxed) < 2 {
+            thread::yield_now();
+        }
+        drop(closed);
+    });
+}
+
+#[test]
 #[should_panic(expected = "one writer closes the gate")]
 fn the_gate_is_closed_once() {
     let (memory, crowd) = (memory(), crowd());
