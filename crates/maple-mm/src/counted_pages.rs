@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::fault::Fault;
 use crate::file_pages::FilePagesRef;
 use crate::huge_file::HugeObject;
-use crate::page_side::{Inheritance, PageChange, PageSide, Touch, Usage};
+use crate::page_side::{Inheritance, PageChange, PageSide, Touch, Touched, Usage};
 use crate::system::System;
 use crate::teardown::Teardown;
 
@@ -39,15 +39,20 @@ impl<P: PageSide> PageSide for Counted<P> {
 
     const ADDRESSES_END: u64 = P::ADDRESSES_END;
 
-    fn prepare(&self, changes: &[PageChange]) -> Result<(), Errno> {
+    type Prepared<'a>
+        = P::Prepared<'a>
+    where
+        Self: 'a;
+
+    fn prepare(&self, changes: &[PageChange]) -> Result<Self::Prepared<'_>, Errno> {
         (**self).prepare(changes)
     }
 
-    fn carry_out(&self, changes: &[PageChange]) {
-        (**self).carry_out(changes);
+    fn carry_out(&self, changes: &[PageChange], prepared: Self::Prepared<'_>) {
+        (**self).carry_out(changes, prepared);
     }
 
-    fn touch(&self, touch: &Touch<'_>) -> Result<(), Fault> {
+    fn touch(&self, touch: &Touch<'_>) -> Result<Touched, Fault> {
         (**self).touch(touch)
     }
 
@@ -69,5 +74,9 @@ impl<P: PageSide> PageSide for Counted<P> {
 
     fn tear_down(&self, teardown: &Teardown) {
         (**self).tear_down(teardown);
+    }
+
+    fn barrier(&self) {
+        (**self).barrier();
     }
 }

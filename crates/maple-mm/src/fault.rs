@@ -6,7 +6,8 @@ use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::memory::VmaRef;
 use crate::modify::{Holes, Part};
-use crate::page_side::{PageSide, Touch};
+use crate::page_side::{PageSide, Touch, Touched};
+use crate::paging::Liveness;
 use crate::profile::Configured;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
@@ -154,13 +155,16 @@ impl<P: PageSide> AddressSpace<P> {
             .flags()
             .contains(VmFlags::HUGETLB)
             .then(|| self.promises.source(&self.system, vma));
-        self.pages.touch(&Touch {
+        let touched = self.pages.touch(&Touch {
             vma,
             addr,
             access,
             huge,
             explicit,
-        })
+            live: Liveness::SURE,
+        })?;
+        debug_assert_eq!(touched, Touched::Ready, "nobody else changes mappings");
+        Ok(())
     }
 
     /// Touches each page of `range`, which lies in `vma` and allows it; as far as there is memory.

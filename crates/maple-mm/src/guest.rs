@@ -54,7 +54,7 @@ where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
-    C: Company,
+    C: Company<M>,
 {
     fn read_present(&self, addr: u64, buffer: &mut [u8]) -> Result<(), Interrupted> {
         self.tables().read(addr, buffer)

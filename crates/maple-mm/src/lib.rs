@@ -94,6 +94,7 @@ mod smaps;
 mod space;
 mod system;
 mod teardown;
+mod touch;
 mod truncate;
 mod unmap;
 mod userfault;
@@ -124,7 +125,7 @@ pub use memory_file::MemoryFile;
 pub use moment::Moment;
 pub use notifier::{Invalidation, RangeNotifier};
 pub use page_side::{
-    Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Usage,
+    Alike, Guards, Inheritance, NoPages, PageChange, PageSide, PageStrategy, Touch, Touched, Usage,
 };
 pub use policy::BindRequest;
 pub use process::{Process, ProcessFlags};

@@ -12,7 +12,7 @@ where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
-    C: Company,
+    C: Company<M>,
 {
     /// Checks [`validate`](Self::validate), and that
     ///
@@ -58,7 +58,7 @@ where
     }
 }
 
-fn wrong(page: Mapped, vma: &Vma) -> Option<&'static str> {
+pub(crate) fn wrong(page: Mapped, vma: &Vma) -> Option<&'static str> {
     let attributes = page.leaf.attributes;
     let flags = vma.flags();
     let allows = |right| attributes.flags.contains(right);

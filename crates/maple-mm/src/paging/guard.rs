@@ -3,12 +3,15 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind};
+use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::Company;
+use super::install::Liveness;
+use super::iter::Visit;
 use super::memory::{FRAME_BYTES, PhysMemory};
-use super::tables::{Mapped, PageTables, Put, region};
+use super::path::Place;
+use super::tables::{Mapped, PageTables, Put, covers, region};
 
 impl Leaf {
     /// A guard: the zero page, which user mode may not use whatever else the entry allows.
@@ -27,7 +30,7 @@ impl Mapped {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Takes all pages of `range` out and puts guards there. They stay where pages go
     /// ([`zap_around_guards`](Self::zap_around_guards)), move where pages move, and are copied
     /// and shared as the zero page is; [`zap`](Self::zap) takes them out.
@@ -59,7 +62,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn install_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_guards(range, gather)?;
         for addr in range.clone().step_by(FRAME_BYTES as usize) {
@@ -67,7 +70,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
             if place.entry::<A>() != Entry::Empty {
                 self.zap_leaf(place, addr, gather);
             }
-            let put = self.put(place, self.guard());
+            let put = self.put((addr, place), self.guard(), Liveness::SURE);
             debug_assert_eq!(put, Put::Done, "nobody else maps pages meanwhile");
         }
         Ok(())
@@ -87,7 +90,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.make_tables(range, gather).inspect_err(|_| {
@@ -103,11 +106,11 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     fn make_tables<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut addr = range.start;
         while addr < range.end {
-            match self.own_or_create(addr, 0, gather) {
+            match self.own_or_create((addr, Liveness::SURE), 0, gather) {
                 Ok(_) => {}
                 Err(PagingError::Occupied) => self.split(self.find(addr, 1), addr, gather)?,
                 Err(error) => return Err(error),
@@ -129,7 +132,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn remove_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| leaf.is_guard())
     }
@@ -146,7 +149,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn zap_around_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| !leaf.is_guard())
     }
@@ -166,7 +169,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_around_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)
@@ -175,18 +178,44 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     fn zap_where<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
         goes: impl Fn(Leaf) -> bool,
     ) -> Result<(), PagingError> {
         self.prepare_around_guards(range, gather)?;
-        for (addr, place) in self.leaves(range) {
-            if let Entry::Leaf(leaf) = place.entry::<A>()
-                && goes(leaf)
-            {
-                self.zap_leaf(place, addr, gather);
-            }
-        }
+        self.visit_leaves(range, |addr, place| {
+            self.zap_leaf_if((addr, place), (range, gather), &goes)
+        });
         Ok(())
+    }
+
+    /// Takes a page out if it `goes`, which lies in `range`.
+    fn zap_leaf_if<F: TlbFlusher>(
+        &self,
+        (addr, place): (u64, Place<'_>),
+        (range, gather): (&Range<u64>, &mut Gather<A, M, F, C>),
+        goes: &impl Fn(Leaf) -> bool,
+    ) -> Visit {
+        let mut held = self.hold(place.table);
+        match held.entry::<A>(place.index, place.level) {
+            Entry::Leaf(leaf) if goes(leaf) => {}
+            // Another thread split a huge page just now.
+            Entry::Table(..) => return Visit::Again,
+            _ => return Visit::Done,
+        }
+        if C::BESIDE && !covers(range, &region::<A>(addr, place.level)) {
+            drop(held);
+            // A fault mapped it since this was prepared: there is a frame set aside for it.
+            let split = self.split(place, addr, gather);
+            assert_eq!(split, Ok(()), "the edges were reserved");
+            return Visit::Again;
+        }
+        // With what a processor noted in it since.
+        let taken = held.take::<A>(place.index, place.level);
+        drop(held);
+        if let Entry::Leaf(leaf) = taken {
+            self.zapped(leaf, (addr, place.level), gather);
+        }
+        Visit::Done
     }
 
     fn guard(&self) -> Leaf {

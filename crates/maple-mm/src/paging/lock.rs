@@ -2,7 +2,7 @@
 //!
 //! It lies in the word in which a table's frame has its [tally](super::tally), so that unlocking
 //! and counting are one store. Where an address space's pages are changed by one thread at a time
-//! ([`Alone`]) there is nothing to lock, and what is left is that store.
+//! ([`Alone`](super::Alone)) there is nothing to lock, and what is left is that store.
 //!
 //! # Rules
 //!
@@ -10,7 +10,8 @@
 //!   processors do may be done without: noting that a page was used or written, and taking the
 //!   right to write.
 //! - K2: a parent is locked before its child. Who holds a table waits for no parent, and for
-//!   nothing that takes long: no allocation, flush or file.
+//!   nothing that takes long: no allocation, flush or file. One flush is an exception: that of a
+//!   page that another takes the place of, which nobody may read when somebody writes the new one.
 //! - K3: who takes such a table out holds it and its parent, and marks it dead.
 //! - K4: who decides that an entry is empty, and so leaves out what it would have changed below,
 //!   has held the table's lock: who fills the entry later knows of what was done before.
@@ -21,40 +22,20 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, Leaf};
+use super::company::Kind;
 use super::memory::PhysMemory;
 use super::table::{self, Table};
 use super::tally::{Class, DEAD, LOCKED, Tally};
 
-/// Whether several threads change the pages of one address space at once.
-///
-/// [`Alone`] is all there is so far.
-pub trait Company: sealed::Sealed + 'static {
-    /// Whether there are others beside the one that changes something.
-    const BESIDE: bool;
-}
-
-/// One thread at a time: no lock is taken, no table is looked at again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Alone;
-
-impl Company for Alone {
-    const BESIDE: bool = false;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for super::Alone {}
-}
-
 /// A table that is locked until this goes away.
-pub(super) struct Held<'m, C: Company> {
+pub(super) struct Held<'m, C: Kind> {
     table: Table<'m>,
     /// What the word will be: what is counted, and whether the table is dead.
     word: u64,
     company: PhantomData<fn() -> C>,
 }
 
-impl<'m, C: Company> Held<'m, C> {
+impl<'m, C: Kind> Held<'m, C> {
     pub(super) fn lock<M: PhysMemory>(memory: &M, table: Table<'m>) -> Self {
         let word = table.info.tally();
         // Debug builds find out who locks what it holds even where nobody else could.
@@ -141,7 +122,7 @@ impl<'m, C: Company> Held<'m, C> {
     }
 }
 
-impl<C: Company> Drop for Held<'_, C> {
+impl<C: Kind> Drop for Held<'_, C> {
     /// Unlocks, and notes what was counted.
     fn drop(&mut self) {
         // ORDERING: `Release` pairs with the `Acquire` in `acquire`: who locks the table next sees
@@ -151,7 +132,7 @@ impl<C: Company> Drop for Held<'_, C> {
 }
 
 /// Locks: what the word says besides.
-fn acquire<C: Company, M: PhysMemory>(memory: &M, word: &AtomicU64) -> u64 {
+fn acquire<C: Kind, M: PhysMemory>(memory: &M, word: &AtomicU64) -> u64 {
     loop {
         // ORDERING: `Acquire` pairs with the `Release` in `drop`.
         let before = word.fetch_or(LOCKED, Ordering::Acquire);

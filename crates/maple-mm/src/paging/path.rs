@@ -3,10 +3,12 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, LEVELS_MOST, Leaf, LeafFlags, PageKind, Writable};
+use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::{Company, Held};
-use super::memory::{Content, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
+use super::install::Liveness;
+use super::lock::Held;
+use super::memory::{Content, OutOfFrames, PhysAddr, PhysMemory};
 use super::subtree::is_counted;
 use super::table::{self, Table};
 use super::tables::{PageTables, region};
@@ -44,7 +46,7 @@ impl<'m> Place<'m> {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// The root's entry for `addr`.
     fn top(&self, addr: u64) -> Place<'_> {
         let level = A::LEVELS - 1;
@@ -89,7 +91,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub(super) fn own<F: TlbFlusher>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
         go_on: impl Fn(usize) -> bool,
     ) -> Result<Place<'_>, OutOfFrames> {
         let mut place = self.top(addr);
@@ -119,29 +121,30 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         (place, child): (Place<'_>, Table<'_>),
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), OutOfFrames> {
         if child.info.count() == 1 {
             self.permit(place, child);
             return Ok(());
         }
         // K2: not while a table is held.
-        let frame = self.memory.allocate(FrameSize::SMALL, Content::Any)?;
+        gather.reserve(&self.company)?;
+        let frame = gather.new_table(Content::Any)?;
         let mut held = self.hold(place.table);
         let forbidden = Entry::Table(child.addr, Writable::No);
         if held.entry::<A>(place.index, place.level) != forbidden {
             drop(held);
-            self.memory.release(frame);
+            gather.table_not_needed(frame);
             return Ok(());
         }
-        let copy = Table::at(&self.memory, frame.into_addr());
+        let copy = Table::at(&self.memory, frame);
         self.unshare(child, copy, place.level - 1);
         let own = Entry::Table(copy.addr, Writable::Yes);
         held.replace::<A>(place.index, place.level, own);
         drop(held);
         let addresses = region::<A>(addr, place.level);
         // The old table keeps its count until no processor uses it for this address space.
-        gather.table(child.addr, place.level - 1, addresses);
+        gather.table(&self.company, (child.addr, place.level - 1), addresses);
         Ok(())
     }
 
@@ -246,12 +249,13 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     ///
     /// # Errors
     ///
-    /// [`PagingError::Occupied`] by a larger page; [`PagingError::OutOfFrames`], with no table made.
+    /// [`PagingError::Occupied`] by a larger page; [`PagingError::OutOfFrames`], or
+    /// [`PagingError::Stale`] where tables are missing, with no table made.
     pub(super) fn own_or_create<F: TlbFlusher>(
         &self,
-        addr: u64,
+        (addr, live): (u64, Liveness<'_>),
         level: usize,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         loop {
             let place = self.own(addr, gather, |at| at > level)?;
@@ -260,7 +264,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
             }
             match place.entry::<A>() {
                 Entry::Empty => {
-                    if let Some(place) = self.create_below(place, addr, level)? {
+                    if let Some(place) = self.create_below((place, addr, live), level, gather)? {
                         return Ok(place);
                     }
                 }
@@ -273,23 +277,41 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
 
     /// Makes the tables from an empty entry down to `level`, all of them or none; `None` if the
     /// entry is not empty any more. They can be reached all at once.
-    fn create_below<'m>(
+    fn create_below<'m, F: TlbFlusher>(
         &'m self,
-        place: Place<'m>,
-        addr: u64,
+        (place, addr, live): (Place<'m>, u64, Liveness<'_>),
         level: usize,
-    ) -> Result<Option<Place<'m>>, OutOfFrames> {
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<Option<Place<'m>>, PagingError> {
         let missing = place.level - level;
         let mut tables = [PhysAddr::new(0); LEVELS_MOST];
         let tables = &mut tables[..missing];
         for made in 0..missing {
-            match self.memory.allocate(FrameSize::SMALL, Content::Zeroed) {
-                Ok(frame) => tables[made] = frame.into_addr(),
+            match gather.new_table(Content::Zeroed) {
+                Ok(frame) => tables[made] = frame,
                 Err(error) => {
-                    self.give_back(&tables[..made]);
-                    return Err(error);
+                    tables[..made]
+                        .iter()
+                        .for_each(|table| gather.table_not_needed(*table));
+                    return Err(error.into());
                 }
             }
+        }
+        let mut held = self.hold(place.table);
+        if held.is_dead() || held.entry::<A>(place.index, place.level) != Entry::Empty {
+            drop(held);
+            tables
+                .iter()
+                .for_each(|table| gather.table_not_needed(*table));
+            return Ok(None);
+        }
+        // Who takes mappings out takes out what tables are there, and none comes after.
+        if C::BESIDE && !live.is_live() {
+            drop(held);
+            tables
+                .iter()
+                .for_each(|table| gather.table_not_needed(*table));
+            return Err(PagingError::Stale);
         }
         let mut lowest = place;
         for (at, table) in tables.iter().enumerate() {
@@ -300,26 +322,13 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
                     .put::<A>(lowest.index, lowest.level, entry);
             }
         }
-        let mut held = self.hold(place.table);
-        if held.is_dead() || held.entry::<A>(place.index, place.level) != Entry::Empty {
-            drop(held);
-            self.give_back(tables);
-            return Ok(None);
-        }
         let entry = Entry::Table(tables[0], Writable::Yes);
         // Before: who takes a table out counts it off.
         for level in level + 1..=level + missing {
-            self.counters.add::<A>(Class::Table, level, 1);
+            self.count_in(addr, (Class::Table, level), 1);
         }
         held.put::<A>(place.index, place.level, entry);
         Ok(Some(lowest))
-    }
-
-    /// Gives up tables that nobody else knows.
-    fn give_back(&self, tables: &[PhysAddr]) {
-        for table in tables {
-            self.memory.release_at(*table);
-        }
     }
 
     /// Splits the huge page at `place`, which is this address space's alone, into small ones in a
@@ -333,27 +342,27 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let Entry::Leaf(leaf) = place.entry::<A>() else {
-            return Err(PagingError::NotMapped);
+            return Ok(());
         };
         if leaf.attributes.flags.contains(LeafFlags::EXPLICIT) {
             return Err(PagingError::Unsplittable);
         }
-        let frame = self.memory.allocate(FrameSize::SMALL, Content::Any)?;
+        let frame = gather.new_table(Content::Any)?;
         let mut held = self.hold(place.table);
         let Entry::Leaf(_) = held.entry::<A>(place.index, place.level) else {
             drop(held);
-            self.memory.release(frame);
+            gather.table_not_needed(frame);
             return Ok(());
         };
-        let small = Table::at(&self.memory, frame.into_addr());
+        let small = Table::at(&self.memory, frame);
         // Out first: what the processor notes in the entry must not be lost.
         let taken = held.take::<A>(place.index, place.level);
         self.fill_with_parts(small, taken);
         let entry = Entry::Table(small.addr, Writable::Yes);
-        self.counters.add::<A>(Class::Table, place.level, 1);
+        self.count_in(addr, (Class::Table, place.level), 1);
         held.put::<A>(place.index, place.level, entry);
         drop(held);
         gather.tables_changed(region::<A>(addr, place.level));

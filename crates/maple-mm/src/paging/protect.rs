@@ -2,10 +2,11 @@
 
 use core::ops::Range;
 
-use super::arch::{Arch, Leaf, LeafFlags, ProtectionKey};
+use super::arch::{Arch, Entry, Leaf, LeafFlags, ProtectionKey};
+use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::Company;
+use super::iter::Visit;
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::table;
@@ -38,7 +39,7 @@ impl Protection {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Changes what may be done with the pages of `range`. The right to write is kept or taken,
     /// never given.
     ///
@@ -56,21 +57,25 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         range: Range<u64>,
         protection: Protection,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_protect(&range, gather)?;
-        for (addr, place) in self.leaves(&range) {
-            self.update(place, |leaf| protection.apply(leaf));
+        self.visit_leaves(&range, |addr, place| {
             gather.changed(region::<A>(addr, place.level), place.level);
-        }
+            self.update(place, |leaf| protection.apply(leaf))
+        });
         Ok(())
     }
 
     /// Changes a page's entry, which is in a table of this address space alone.
-    fn update(&self, place: Place<'_>, change: impl Fn(Leaf) -> Leaf) {
+    fn update(&self, place: Place<'_>, change: impl Fn(Leaf) -> Leaf) -> Visit {
         // K1. Nothing is counted otherwise, so nothing is to be noted.
         let _held = C::BESIDE.then(|| self.hold(place.table));
-        table::update_leaf::<A>(place.word(), place.level, change);
+        match table::update_leaf::<A>(place.word(), place.level, change) {
+            // Another thread split a huge page just now.
+            Entry::Table(..) if C::BESIDE => Visit::Again,
+            _ => Visit::Done,
+        }
     }
 
     /// Does all of [`protect`](Self::protect) that can fail: the next call for the same range does
@@ -82,7 +87,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_protect<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)

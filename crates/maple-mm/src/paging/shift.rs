@@ -3,10 +3,11 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Entry};
+use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::Company;
+use super::install::Liveness;
 use super::memory::{FRAME_BYTES, PhysMemory};
 use super::path::Place;
 use super::tables::{PageTables, region};
@@ -54,7 +55,7 @@ enum Step {
     Run(u64),
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Moves all pages of a range to one that nothing is mapped in.
     ///
     /// # Complexity
@@ -70,7 +71,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn move_range<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_move(range, gather)?;
         let mut left = range;
@@ -104,7 +105,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_move<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let MoveRange { from, to, len } = range;
         if from.checked_add(len).is_none() || to.checked_add(len).is_none() {
@@ -128,7 +129,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     fn prepare_steps<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut left = range;
         while left.len > 0 {
@@ -147,20 +148,20 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
                 Step::Entry(level) => (level, A::span(level)),
             };
             self.own(left.from, gather, |at| at > level)?;
-            let target = self.own_or_create(left.to, level, gather)?;
+            let target = self.own_or_create((left.to, Liveness::SURE), level, gather)?;
             if target.entry::<A>() != Entry::Empty && level > 0 {
-                self.free_below(region::<A>(left.to, level), gather)?;
+                self.free_below((region::<A>(left.to, level), level), gather)?;
             }
             left = left.after(len);
         }
         Ok(())
     }
 
-    /// Frees the tables below the entry that maps all of `addresses`; they are empty.
+    /// Frees the tables below the entry of `level` that maps all of `addresses`; they are empty.
     fn free_below<F: TlbFlusher>(
         &self,
-        addresses: Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        (addresses, level): (Range<u64>, usize),
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.own_all(&addresses, gather)?;
         let tables = TableRange {
@@ -168,8 +169,13 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
             ceiling: addresses.end,
             addresses,
         };
+        let addr = tables.addresses.start;
         self.free_empty(&tables, gather);
-        Ok(())
+        match self.find(addr, level).entry::<A>() {
+            Entry::Empty => Ok(()),
+            // It is empty, but there is no memory to note it for who may be on the way to it.
+            _ => Err(PagingError::OutOfFrames),
+        }
     }
 
     /// What to do next. The same before and after [`prepare_steps`](Self::prepare_steps), which

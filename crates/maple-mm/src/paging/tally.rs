@@ -7,7 +7,7 @@ use super::arch::{Arch, Entry, LeafFlags, PageKind};
 
 /// What an entry is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub enum Class {
     /// A table.
     Table,
     /// A page of private memory.
@@ -115,11 +115,16 @@ impl Tally {
 
 /// What an address space holds, in pages of 4 KiB and in tables.
 #[derive(Debug, Default)]
-pub(super) struct Counters([AtomicU64; 6]);
+pub struct Counters([AtomicU64; 6]);
 
 impl Counters {
     pub(super) fn get(&self, class: Class) -> u64 {
+        // Relaxed, here and below: numbers of their own. Who needs them to be exact is alone.
         self.0[class as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, class: Class, count: u64) {
+        self.0[class as usize].store(count, Ordering::Relaxed);
     }
 
     /// Counts `entries` entries of a table of `level`.
@@ -131,10 +136,6 @@ impl Counters {
     /// Takes `entries` entries of a table of `level` off.
     pub(super) fn remove<A: Arch>(&self, class: Class, level: usize, entries: u64) {
         let each = Self::each::<A>(class, level);
-        debug_assert!(
-            self.get(class) >= entries * each,
-            "{class:?} fell below zero"
-        );
         self.0[class as usize].fetch_sub(entries * each, Ordering::Relaxed);
     }
 
@@ -147,16 +148,6 @@ impl Counters {
             }
         }
         self.remove::<A>(Class::Table, level + 1, 1);
-    }
-
-    pub(super) fn copy_from(&self, other: &Self) {
-        for class in Class::ALL {
-            self.0[class as usize].store(other.get(class), Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn clear(&self) {
-        self.copy_from(&Self::default());
     }
 
     /// LINUX: of the tables below the root the three lowest levels count.

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use core::fmt;
 
 use super::arch::{Arch, Entry, Leaf, LeafFlags, PageKind, Writable};
-use super::lock::Company;
+use super::company::{Company, State as _};
 use super::memory::{PhysAddr, PhysMemory};
 use super::subtree::{Tables, is_counted};
 use super::table::Table;
@@ -59,6 +59,9 @@ struct Census<'m, A: Arch, M: PhysMemory> {
 /// - **PT7** A table is met at one level only, and is nobody's page.
 /// - **TL1** No entry leads to a table that was taken out.
 ///
+/// Those that are [`Beside`](super::Beside) others are to be quiet, and nothing
+/// [pending](PageTables::pending): what waits is counted.
+///
 /// # Complexity
 ///
 /// O(n log n); allocates.
@@ -66,7 +69,7 @@ struct Census<'m, A: Arch, M: PhysMemory> {
 /// # Errors
 ///
 /// The first [`PagingViolation`].
-pub fn validate_family<A: Arch, M: PhysMemory, C: Company>(
+pub fn validate_family<A: Arch, M: PhysMemory, C: Company<M>>(
     spaces: &[&PageTables<A, M, C>],
     held: impl Fn(PhysAddr) -> u32,
 ) -> Result<(), PagingViolation> {
@@ -88,7 +91,7 @@ pub fn validate_family<A: Arch, M: PhysMemory, C: Company>(
 
 impl<A: Arch, M: PhysMemory> Census<'_, A, M> {
     /// Looks at the root's user entries, and at each table below that was not met before.
-    fn enter<C: Company>(&mut self, space: &PageTables<A, M, C>) -> Result<(), PagingViolation> {
+    fn enter<C: Company<M>>(&mut self, space: &PageTables<A, M, C>) -> Result<(), PagingViolation> {
         let root = space.root_table();
         let mut queue = alloc::vec![(root, A::LEVELS - 1)];
         while let Some((table, level)) = queue.pop() {
@@ -192,9 +195,9 @@ impl<A: Arch, M: PhysMemory> Census<'_, A, M> {
     }
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// PT5.
-    fn check_sums(&self) -> Result<(), PagingViolation> {
+    pub(crate) fn check_sums(&self) -> Result<(), PagingViolation> {
         let sums = Counters::default();
         for index in 0..Self::user_entries() {
             let level = A::LEVELS - 1;
@@ -208,7 +211,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
                 }
             }
         }
-        let same = |class| sums.get(class) == self.counters.get(class);
+        let same = |class| sums.get(class) == self.company.sum(class);
         if Class::ALL.into_iter().all(same) {
             Ok(())
         } else {

@@ -4,9 +4,9 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::arch::{Arch, Entry, Leaf, Writable};
+use super::company::{Company, State as _};
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::lock::Company;
 use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory};
 use super::path::Place;
 use super::subtree::{self, Tables, is_counted, note_dirty};
@@ -22,7 +22,7 @@ pub struct Prepared {
     shares: u64,
 }
 
-impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Takes all pages of `range` out. Tables of this address space alone stay, even empty
     /// ([`free_tables`](Self::free_tables)); shared ones that lie within the range are dropped
     /// whole, without a look at their pages.
@@ -37,7 +37,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn zap<F: TlbFlusher>(
         &self,
         range: Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let prepared = self.prepare_zap(range, gather)?;
         self.zap_prepared(prepared, gather);
@@ -58,7 +58,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub fn prepare_zap<F: TlbFlusher>(
         &self,
         range: Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Prepared, PagingError> {
         Self::check_range(&range)?;
         if !range.is_empty() {
@@ -75,7 +75,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         edge: u64,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let is_cut = |level| !covers(range, &region::<A>(edge, level));
         let place = self.own(edge, gather, is_cut)?;
@@ -91,7 +91,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub(super) fn own_all<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut addr = range.start;
         while addr < range.end {
@@ -117,7 +117,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     ///
     /// If since then these tables were shared, or a huge page was mapped over an edge; or if the
     /// range was prepared for other tables.
-    pub fn zap_prepared<F: TlbFlusher>(&self, prepared: Prepared, gather: &mut Gather<A, M, F>) {
+    pub fn zap_prepared<F: TlbFlusher>(&self, prepared: Prepared, gather: &mut Gather<A, M, F, C>) {
         let Prepared { range, shares } = prepared;
         assert_eq!(shares, self.shares(), "the tables were shared since");
         self.zap_range(&range, gather);
@@ -134,7 +134,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     pub(super) fn zap_range<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) {
         let mut addr = range.start;
         while addr < range.end {
@@ -147,7 +147,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         addr: u64,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> u64 {
         let place = self.find_alone(addr, 0);
         if place.level == 0 {
@@ -163,6 +163,13 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
             return addr;
         }
         let is_whole = entry == Entry::Empty || covers(range, &addresses);
+        if C::BESIDE && !is_whole && matches!(entry, Entry::Leaf(_)) {
+            drop(held);
+            // A fault mapped it since this was prepared: there is a frame set aside for it.
+            let split = self.split(place, addr, gather);
+            assert_eq!(split, Ok(()), "the edges were reserved");
+            return addr;
+        }
         assert!(is_whole, "a shared table or a huge page is cut");
         // With what a processor noted in it since.
         let taken = held.take::<A>(place.index, place.level);
@@ -171,8 +178,9 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
             Entry::Empty => {}
             Entry::Leaf(leaf) => self.zapped(leaf, (addr, place.level), gather),
             Entry::Table(child, _) => {
-                self.forget(&self.counters, (child, place.level - 1));
-                gather.table(child, place.level - 1, addresses.clone());
+                let counters = self.company.counters(addr / A::span(1));
+                self.forget(counters, (child, place.level - 1));
+                gather.table(&self.company, (child, place.level - 1), addresses.clone());
             }
         }
         addresses.end
@@ -183,7 +191,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addresses: Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) {
         let mut left = addresses;
         loop {
@@ -217,7 +225,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) {
         let entry = self.hold(place.table).take::<A>(place.index, place.level);
         if let Entry::Leaf(leaf) = entry {
@@ -230,10 +238,10 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         &self,
         leaf: Leaf,
         (addr, level): (u64, usize),
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) {
         if let Some(class) = Class::of(Entry::Leaf(leaf)) {
-            self.counters.remove::<A>(class, level, 1);
+            self.count_off(addr, (class, level), 1);
         }
         gather.changed(region::<A>(addr, level), level);
         if is_counted(leaf) {
@@ -243,7 +251,11 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     }
 
     /// Takes all pages of `range` out, each of which is in a table of this address space alone.
-    pub(super) fn zap_own<F: TlbFlusher>(&self, range: &Range<u64>, gather: &mut Gather<A, M, F>) {
+    pub(super) fn zap_own<F: TlbFlusher>(
+        &self,
+        range: &Range<u64>,
+        gather: &mut Gather<A, M, F, C>,
+    ) {
         for (addr, place) in self.leaves(range) {
             self.zap_leaf(place, addr, gather);
         }
@@ -267,7 +279,11 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
     ///
     /// In debug builds, which look at shared tables to check that, if the counters do not come
     /// out as zero.
-    pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F>) {
+    pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
+        if C::BESIDE {
+            self.zap_all_own(gather);
+        }
+        let closed = self.close_gate();
         if cfg!(debug_assertions) {
             self.check_counters();
         }
@@ -276,10 +292,25 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
         for index in 0..Self::user_entries() {
             if let Some(child) = self.take_top(root, index) {
                 let start = index as u64 * A::span(level);
-                gather.table(child, level - 1, start..start + A::span(level));
+                let addresses = start..start + A::span(level);
+                gather.table(&self.company, (child, level - 1), addresses);
             }
         }
-        self.counters.clear();
+        self.company.clear();
+        // Who comes in from here on finds an empty root.
+        drop(closed);
+    }
+
+    /// Takes out the pages that are in tables of this address space alone. They go at once, the
+    /// tables, and what is shared, when nobody is on the way to them.
+    fn zap_all_own<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
+        let (root, level) = (self.root_table(), A::LEVELS - 1);
+        for index in 0..Self::user_entries() {
+            if let Entry::Table(_, Writable::Yes) = root.entry::<A>(index, level) {
+                let start = index as u64 * A::span(level);
+                self.zap_range(&(start..start + A::span(level)), gather);
+            }
+        }
     }
 
     /// Takes out what an entry of the root leads to, for who gives everything up.
@@ -295,7 +326,9 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
 
     fn check_counters(&self) {
         let left = Counters::default();
-        left.copy_from(&self.counters);
+        for class in Class::ALL {
+            left.set(class, self.company.sum(class));
+        }
         let level = A::LEVELS - 1;
         for index in 0..Self::user_entries() {
             if let Entry::Table(child, _) = self.root_table().entry::<A>(index, level) {
@@ -317,7 +350,7 @@ impl<A: Arch, M: PhysMemory, C: Company> PageTables<A, M, C> {
                 explicit += subtree::release::<A, M>(&self.memory, child, level - 1);
             }
         }
-        self.counters.clear();
+        self.company.clear();
         explicit
     }
 }

@@ -128,7 +128,9 @@ where
     /// Waits for the lock, and lends the address space with all its calls. What they change is
     /// seen at once by look-ups, and by [`moment`](Self::moment) when the lock is given back.
     ///
-    /// What is lent is this address space: another must not be put in its place.
+    /// What is lent is this address space: another must not be put in its place. Who has a
+    /// [`MappingReader`] must not ask for more than look-ups: without memory a call may wait for
+    /// readers.
     ///
     /// # Examples
     ///
@@ -209,6 +211,7 @@ where
     pub fn barrier(&self) {
         self.lock().tree.hand_over();
         self.mappings.barrier();
+        self.pages.barrier();
     }
 
     /// The machine.

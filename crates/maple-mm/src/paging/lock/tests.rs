@@ -1,40 +1,30 @@
 //! Threads beside each other in the tables of one address space.
-//!
-//! Tables that are freed go at once here, so no thread frees any but where nobody else can be on
-//! the way to them.
 
 extern crate std;
 
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::vec::Vec;
 
-use super::{Alone, Company, Held, sealed};
+use maple_tree::EpochRcu;
+
+use super::Held;
 use crate::Access;
 use crate::paging::table::Table;
 use crate::paging::tables::Put;
 use crate::paging::{
-    Arena, ArenaLayout, Attributes, Content, Entry, FrameSize, Leaf, LeafFlags, MapError, NewPage,
-    NoTlb, PageKind, PageTables, PagingError, PhysMemory, Resolved, Sharing, Tiny, validate_family,
+    Alone, Arena, ArenaLayout, Attributes, Beside, Company, Content, Entry, FrameSize, Leaf,
+    LeafFlags, Liveness, MapError, NewPage, NoTlb, PageKind, PageTables, PagingError, PhysMemory,
+    Resolved, Sharing, Tiny, validate_family,
 };
-
-/// Threads that are in the same tables at once.
-#[derive(Debug)]
-struct Together;
-
-impl sealed::Sealed for Together {}
-
-impl Company for Together {
-    const BESIDE: bool = true;
-}
 
 #[cfg(not(miri))]
 type Lock = parking_lot::RawMutex;
 #[cfg(miri)]
 type Lock = spin::Mutex<()>;
 
-type Memory = Arena<Lock>;
-type Tables<'m> = PageTables<Tiny<2>, &'m Memory, Together>;
+type Memory = Arc<Arena<Lock>>;
+type Tables = PageTables<Tiny<2>, Memory, Beside<EpochRcu>>;
 
 const PAGE: u64 = 4096;
 /// All there are.
@@ -44,16 +34,16 @@ const ROUNDS: u64 = if cfg!(miri) { 1 } else { 300 };
 const USER: LeafFlags = LeafFlags::RIGHTS.union(LeafFlags::USER);
 
 fn memory() -> Memory {
-    Memory::new(ArenaLayout::of_frames(256)).expect("the host has memory")
+    Arc::new(Arena::new(ArenaLayout::of_frames(256)).expect("the host has memory"))
 }
 
-fn tables(memory: &Memory) -> Tables<'_> {
-    Tables::in_company(memory).expect("a frame for the root")
+fn tables(memory: &Memory) -> Tables {
+    Tables::with_company(Arc::clone(memory), Beside::new(EpochRcu)).expect("a frame for the root")
 }
 
 /// Maps a page of its own, with a mark in it.
-fn map(tables: &Tables<'_>, page: u64, mark: u64) -> Result<(), PagingError> {
-    let memory = *tables.memory();
+fn map(tables: &Tables, page: u64, mark: u64) -> Result<(), PagingError> {
+    let memory = tables.memory();
     let frame = memory.allocate(FrameSize::SMALL, Content::Any)?;
     memory.fill(frame.addr(), FrameSize::SMALL, mark);
     let attributes = Attributes::new(PageKind::Anon, USER);
@@ -83,7 +73,7 @@ fn beside<T: Send>(act: impl Fn(u64) -> T + Sync) -> Vec<T> {
 }
 
 #[track_caller]
-fn check(spaces: &[&Tables<'_>]) {
+fn check(spaces: &[&Tables]) {
     assert_eq!(validate_family(spaces, |_| 0), Ok(()));
 }
 
@@ -165,6 +155,8 @@ fn shared_tables_are_copied_once() {
                 assert_eq!(resolved, Ok(Resolved::Copied));
             }
         });
+        // The old tables are counted until nobody is on the way to them.
+        tables.barrier();
         check(&[&tables, &child]);
         assert_eq!(memory.in_use() as u64, 2 * (1 + 4 + 16 + PAGES));
         for page in 0..PAGES {
@@ -201,7 +193,7 @@ fn nothing_is_lost_where_pages_come_and_go_at_once() {
 }
 
 /// The table of the lowest level that maps the first page.
-fn lowest<'m, C: Company>(tables: &'m PageTables<Tiny<2>, &Memory, C>) -> Table<'m> {
+fn lowest<C: Company<Memory>>(tables: &PageTables<Tiny<2>, Memory, C>) -> Table<'_> {
     tables.find(0, 0).table
 }
 
@@ -219,7 +211,10 @@ fn who_finds_a_table_dead_begins_anew() {
     assert_eq!(tables.find(0, 0).level, 1);
     let attributes = Attributes::new(PageKind::Special, USER - LeafFlags::WRITE);
     let frame = memory.zero_page();
-    assert_eq!(tables.put(old, Leaf { frame, attributes }), Put::Lost);
+    assert_eq!(
+        tables.put((0, old), Leaf { frame, attributes }, Liveness::SURE),
+        Put::Lost
+    );
     map(&tables, 0, 2).expect("memory");
     assert_eq!(tables.fetch_u64(0), Ok(2));
     check(&[&tables]);
@@ -242,9 +237,16 @@ fn who_comes_late_changes_nothing() {
     tables.write(0, &[7]).expect("it may be written");
     let frame = memory.allocate(FrameSize::SMALL, Content::Zeroed);
     let frame = frame.expect("memory");
-    assert!(!tables.put_private((place, zero), frame.addr(), (0, &mut gather)));
-    assert!(!tables.allow(place, zero));
-    assert_eq!(tables.put(place, zero), Put::Lost);
+    let page = Leaf {
+        frame: frame.addr(),
+        ..zero
+    };
+    let live = Liveness::SURE;
+    let put = tables.put_private((0, place, live), (zero, page), &mut gather);
+    assert_eq!(put, Put::Lost);
+    let allowed = tables.allow((place, zero), (Sharing::Shared, live));
+    assert_eq!(allowed, Put::Lost);
+    assert_eq!(tables.put((0, place), zero, live), Put::Lost);
     memory.release(frame);
     let mut seen = [0];
     tables.read(0, &mut seen).expect("it may be read");
@@ -278,8 +280,8 @@ fn what_is_held_is_not_counted() {
 #[should_panic(expected = "a table is locked twice")]
 fn who_locks_what_it_holds_is_found_out() {
     let memory = memory();
-    let tables = PageTables::<Tiny<2>, _>::new(&memory).expect("a frame for the root");
+    let tables = PageTables::<Tiny<2>, _>::new(memory.clone()).expect("a frame for the root");
     let table = tables.root_table();
-    let _held = Held::<Alone>::lock(&&memory, table);
-    let _again = Held::<Alone>::lock(&&memory, table);
+    let _held = Held::<Alone>::lock(&memory, table);
+    let _again = Held::<Alone>::lock(&memory, table);
 }
