@@ -8,14 +8,13 @@ use std::vec::Vec;
 
 use maple_tree::EpochRcu;
 
-use super::Held;
 use crate::Access;
 use crate::paging::table::Table;
 use crate::paging::tables::Put;
 use crate::paging::{
-    Alone, Arena, ArenaLayout, Attributes, Beside, Company, Content, Entry, FrameSize, Leaf,
-    LeafFlags, Liveness, MapError, NewPage, NoTlb, PageKind, PageTables, PagingError, PhysMemory,
-    Resolved, Sharing, Tiny, validate_family,
+    Arena, ArenaLayout, Attributes, Beside, Company, Content, Entry, FrameSize, Leaf, LeafFlags,
+    Liveness, MapError, NewPage, NoTlb, PageKind, PageTables, PagingError, PhysMemory, Resolved,
+    Sharing, Tiny, validate_family,
 };
 
 #[cfg(not(miri))]
@@ -282,6 +281,6 @@ fn who_locks_what_it_holds_is_found_out() {
     let memory = memory();
     let tables = PageTables::<Tiny<2>, _>::new(memory.clone()).expect("a frame for the root");
     let table = tables.root_table();
-    let _held = Held::<Alone>::lock(&memory, table);
-    let _again = Held::<Alone>::lock(&memory, table);
+    let _held = super::Held::<crate::paging::Alone>::lock(&memory, table);
+    let _again = super::Held::<crate::paging::Alone>::lock(&memory, table);
 }
