@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::fork::UNLIKE;
 use crate::layout::{Capabilities, Limits};
-use crate::page_side::PageSide;
+use crate::page_side::{PageSide, Usage};
 use crate::paging::Resident;
 use crate::space::AddressSpace;
 use crate::system::Asker;
@@ -39,6 +39,24 @@ pub struct Statistics {
     pub peak_resident: u64,
     /// Bytes of page tables below the root; Linux's `VmPTE`.
     pub pgtables_bytes: u64,
+}
+
+impl Statistics {
+    /// Those of mappings, and those of pages.
+    pub(crate) const fn new(sums: &Sums, peak_vm: u64, usage: Usage) -> Self {
+        Self {
+            total_vm: sums.total_vm,
+            data_vm: sums.data_vm,
+            exec_vm: sums.exec_vm,
+            stack_vm: sums.stack_vm,
+            locked_vm: sums.locked_vm,
+            committed: sums.committed,
+            peak_vm,
+            resident: usage.resident,
+            peak_resident: usage.peak_resident,
+            pgtables_bytes: usage.pgtables_bytes,
+        }
+    }
 }
 
 /// What the mappings of an address space sum up to, in pages; see [`Statistics`].
@@ -184,20 +202,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// ```
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        let sums = self.tally.statistics;
-        let usage = self.pages.usage();
-        Statistics {
-            total_vm: sums.total_vm,
-            data_vm: sums.data_vm,
-            exec_vm: sums.exec_vm,
-            stack_vm: sums.stack_vm,
-            locked_vm: sums.locked_vm,
-            committed: sums.committed,
-            peak_vm: self.peak_vm,
-            resident: usage.resident,
-            peak_resident: usage.peak_resident,
-            pgtables_bytes: usage.pgtables_bytes,
-        }
+        Statistics::new(&self.tally.statistics, self.peak_vm, self.pages.usage())
     }
 
     /// Whether `pages` more pages with `flags` stay within `RLIMIT_AS` and `RLIMIT_DATA`.

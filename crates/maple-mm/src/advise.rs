@@ -169,8 +169,8 @@ impl<P: PageSide> AddressSpace<P> {
             return Ok(());
         }
         let change = [change];
-        self.pages.prepare(&change)?;
-        self.pages.carry_out(&change);
+        let prepared = self.pages.prepare(&change)?;
+        self.pages.carry_out(&change, prepared);
         Ok(())
     }
 

@@ -165,10 +165,11 @@ impl<P: PageSide> AddressSpace<P> {
             .tree
             .preallocate(edits.len())
             .map_err(|_| Errno::ENOMEM)?;
-        if P::HAS_PAGES {
+        let prepared = match P::HAS_PAGES {
             // Last of all that can fail: what is prepared is carried out.
-            self.pages.prepare(changes.as_slice())?;
-        }
+            true => Some(self.pages.prepare(changes.as_slice())?),
+            false => None,
+        };
         let before = self.tally;
         let mut sums = before;
         for edit in edits {
@@ -196,10 +197,10 @@ impl<P: PageSide> AddressSpace<P> {
         drop(writes);
         self.tally = sums;
         self.peak_vm = self.peak_vm.max(sums.statistics.total_vm);
-        if P::HAS_PAGES {
+        if let Some(prepared) = prepared {
             // The tree comes first: who faults from now on finds the new mappings.
             changes.bound(&self.tree);
-            self.pages.carry_out(changes.as_slice());
+            self.pages.carry_out(changes.as_slice(), prepared);
         }
         let added = sums
             .statistics

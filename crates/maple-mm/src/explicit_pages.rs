@@ -6,26 +6,28 @@ use crate::abi::HUGE_PAGE_SIZE;
 use crate::fault::{Access, Fault};
 use crate::file::FileRef;
 use crate::huge_pages::{HugeSource, huge_pages_of};
-use crate::mapped_pages::{MappedPages, fault, file_page, private_page, sharing};
+use crate::mapped_pages::MappedPages;
 use crate::notifier::Invalidation;
 use crate::page_side::Touch;
 use crate::paging::{
-    Arch, Content, FrameSize, LeafFlags, Mapped, NewPage, OutOfFrames, PhysMemory, Sharing,
-    TlbFlusher,
+    Arch, Company, Content, FrameSize, LeafFlags, Mapped, NewPage, NewPrivate, OutOfFrames,
+    PagingError, PhysMemory, Resolved, Sharing, TlbFlusher, Written,
 };
+use crate::touch::{Refused, file_page, private_page, sharing};
 
-impl<A, M, F> MappedPages<A, M, F>
+impl<A, M, F, C> MappedPages<A, M, F, C>
 where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
+    C: Company<M>,
 {
     /// Makes an explicitly huge page ready for an access.
     pub(crate) fn touch_explicit(
-        &mut self,
+        &self,
         touch: &Touch<'_>,
         source: HugeSource<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Refused> {
         match self.tables.entry(touch.addr) {
             Some(page) if touch.access != Access::Write || page.is_writable() => Ok(()),
             Some(page) => self.write_explicit(page, (touch, source)),
@@ -34,25 +36,25 @@ where
     }
 
     /// Maps a page that is not there.
-    fn map_explicit(&mut self, touch: &Touch<'_>, source: HugeSource<'_>) -> Result<(), Fault> {
+    fn map_explicit(&self, touch: &Touch<'_>, source: HugeSource<'_>) -> Result<(), Refused> {
         if A::span(1) != HUGE_PAGE_SIZE {
-            return Err(Fault::Bus);
+            return Err(Fault::Bus.into());
         }
         let start = touch.addr & !(HUGE_PAGE_SIZE - 1);
-        if self.huge.is_none() {
-            self.huge = Some(Arc::clone(source.system));
-        }
+        self.huge.call_once(|| Arc::clone(source.system));
+        self.tables.set_pool(source.system);
         if sharing(touch.vma) == Sharing::Shared {
             let pages = touch.vma.file().and_then(FileRef::pages);
             let pages = pages.ok_or(Fault::Bus)?;
             let frame = pages.huge_page(touch.vma.page_offset_at(start))?;
-            return self.map(start, explicit(file_page(frame, touch)));
+            return self.map((start, touch.live), explicit(file_page(frame, touch)));
         }
         let claim = source.claim(index(touch)).ok_or(Fault::Bus)?;
         let memory = self.tables.memory();
         let frame = memory.allocate(FrameSize::HUGE, Content::Zeroed);
         let frame = frame.map_err(|OutOfFrames| Fault::Bus)?;
-        self.map(start, explicit(private_page(frame, touch.vma)))?;
+        let page = explicit(private_page(frame, touch.vma));
+        self.map((start, touch.live), page)?;
         claim.used();
         Ok(())
     }
@@ -63,25 +65,34 @@ where
     /// LINUX: where there is no page for the copy of who was promised one, those it forked lose
     /// theirs. Here nobody knows who they are, and the write ends in `SIGBUS`.
     fn write_explicit(
-        &mut self,
+        &self,
         page: Mapped,
         (touch, source): (&Touch<'_>, HugeSource<'_>),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Refused> {
         let range = page.start..page.start + page.size;
         let sharing = sharing(touch.vma);
         self.change((range, Invalidation::Replaced), |tables, gather| {
             let takes_frame = tables.write_takes_frame(touch.addr, sharing, gather);
-            let claim = match takes_frame.map_err(fault)? {
-                true => Some(source.claim(index(touch)).ok_or(Fault::Bus)?),
-                false => None,
+            let (claim, new_page) = match takes_frame? {
+                true => {
+                    let claim = source.claim(index(touch)).ok_or(Fault::Bus)?;
+                    (Some(claim), NewPrivate::Allowed)
+                }
+                false => (None, NewPrivate::Refused),
             };
-            // The tables are ready: what is missing now is a huge frame.
-            let resolved = tables.resolve_write(touch.addr, sharing, gather);
-            resolved.map_err(|_| Fault::Bus)?;
-            if let Some(claim) = claim {
-                claim.used();
+            let written = Written { sharing, new_page };
+            let resolved = tables.resolve_live((touch.addr, touch.live), written, gather);
+            match (resolved, claim) {
+                // The tables are ready: what is missing now is a huge frame.
+                (Err(PagingError::OutOfFrames), _) => Err(Fault::Bus.into()),
+                (Err(error), _) => Err(error.into()),
+                (Ok(Resolved::Copied), Some(claim)) => {
+                    claim.used();
+                    Ok(())
+                }
+                // Another thread let it be written just now: what was claimed is given back.
+                (Ok(_), _) => Ok(()),
             }
-            Ok(())
         })
     }
 }

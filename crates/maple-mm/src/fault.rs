@@ -6,7 +6,8 @@ use crate::errno::Errno;
 use crate::flags::VmFlags;
 use crate::memory::VmaRef;
 use crate::modify::{Holes, Part};
-use crate::page_side::{PageSide, Touch};
+use crate::page_side::{PageSide, Touch, Touched};
+use crate::paging::Liveness;
 use crate::profile::Configured;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
@@ -59,7 +60,7 @@ impl From<Fault> for Errno {
     }
 }
 
-fn allows(flags: VmFlags, access: Access) -> bool {
+pub(crate) fn allows(flags: VmFlags, access: Access) -> bool {
     match access {
         // x86: a page that may be written or executed may be read, unless protection keys say
         // otherwise; the kernel maps it so when any access is allowed.
@@ -90,7 +91,8 @@ impl<P: PageSide> AddressSpace<P> {
     ///
     /// A [`Fault`] says which signal code the program gets. A stack that may not grow for its size
     /// has an anon_vma afterwards, and one that does not allow the access has grown all the same.
-    /// Where a page could not be had, nothing has changed. (LINUX: the anon_vma stays, and the
+    /// Where a page could not be had, nothing has changed, unless readers may have seen it
+    /// ([`SharedAddressSpace`](crate::SharedAddressSpace)). (LINUX: the anon_vma stays, and the
     /// stack stays grown.)
     ///
     /// # Examples
@@ -111,7 +113,7 @@ impl<P: PageSide> AddressSpace<P> {
         let changes_mappings = !above.contains(addr) || !above.anon().is_faulted();
         let is_explicit = above.flags().contains(VmFlags::HUGETLB);
         let only_looks = access == Access::Execute && !is_explicit && above.contains(addr);
-        if !P::HAS_PAGES || !changes_mappings || only_looks {
+        if !P::HAS_PAGES || !changes_mappings || only_looks || self.tree.is_open() {
             return self.touch(above, addr, access);
         }
         let savepoint = self.savepoint();
@@ -153,13 +155,16 @@ impl<P: PageSide> AddressSpace<P> {
             .flags()
             .contains(VmFlags::HUGETLB)
             .then(|| self.promises.source(&self.system, vma));
-        self.pages.touch(&Touch {
+        let touched = self.pages.touch(&Touch {
             vma,
             addr,
             access,
             huge,
             explicit,
-        })
+            live: Liveness::SURE,
+        })?;
+        debug_assert_eq!(touched, Touched::Ready, "nobody else changes mappings");
+        Ok(())
     }
 
     /// Touches each page of `range`, which lies in `vma` and allows it; as far as there is memory.

@@ -79,6 +79,16 @@ pub trait FilePages: Send + Sync + fmt::Debug {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// A number that is another once the file became shorter.
+    ///
+    /// A fault that brings in a page of a file which becomes shorter meanwhile finds out by it that
+    /// the page may be gone. So it changes after the file has its new end, and before
+    /// [`set_bytes`](Self::set_bytes) returns; who changes it does so with `Release`, who asks for
+    /// it with `Acquire`. A file that never becomes shorter leaves it out.
+    fn generation(&self) -> u64 {
+        0
+    }
+
     /// Makes the file `bytes` long, its mappings aside. From now on there is no page beyond its
     /// end, and the rest of the last one is zero.
     ///
@@ -110,6 +120,10 @@ macro_rules! forward_to_target {
                 (**self).punch(range)
             }
 
+            fn generation(&self) -> u64 {
+                (**self).generation()
+            }
+
             fn set_bytes(&self, bytes: u64) -> Result<(), Errno> {
                 (**self).set_bytes(bytes)
             }
@@ -137,6 +151,10 @@ impl<T: FilePages> FilePages for [T; 1] {
 
     fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
         self[0].punch(range)
+    }
+
+    fn generation(&self) -> u64 {
+        self[0].generation()
     }
 
     fn set_bytes(&self, bytes: u64) -> Result<(), Errno> {

@@ -216,7 +216,7 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
 
     fn store_each(&mut self) -> Result<Mappings, Errno> {
         let mut tree = self.empty_tree();
-        for (range, vma) in &self.parent.tree {
+        for (range, vma) in self.parent.tree() {
             if let Some(copy) = self.inherit(vma)? {
                 tree.store(range, copy)?;
             }
@@ -249,7 +249,7 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
 
     fn duplicate_then_store(&mut self) -> Result<Mappings, Errno> {
         let mut tree = self.parent.tree.duplicate()?;
-        for (range, vma) in &self.parent.tree {
+        for (range, vma) in self.parent.tree() {
             put(&mut tree, range, self.inherit(vma)?)?;
         }
         Ok(tree)
@@ -278,7 +278,7 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
 
     /// Takes out what the child does not get.
     fn remove_what_stays(&self, tree: &mut Mappings) -> Result<(), Errno> {
-        for (range, vma) in &self.parent.tree {
+        for (range, vma) in self.parent.tree() {
             if vma.flags().contains(VmFlags::DONTCOPY) {
                 tree.remove(range)?;
             }
@@ -299,7 +299,7 @@ impl<'p, P: PageSide, C: FnMut() -> bool> Heir<'p, P, C> {
         self.check_cancelled()?;
         let mut tree = self.parent.tree.snapshot();
         if self.parent.tally.unlike_child > 0 {
-            for (range, vma) in &self.parent.tree {
+            for (range, vma) in self.parent.tree() {
                 if vma.flags().intersects(UNLIKE) {
                     put(&mut tree, range, self.inherit(vma)?)?;
                 }
@@ -405,7 +405,7 @@ impl<P: PageSide> AddressSpace<P> {
         if let Ok(child) = &outcome {
             child.open_all();
         }
-        let child = outcome.as_ref().map(|child| &child.tree);
+        let child = outcome.as_ref().map(Self::tree);
         hooks.after_fork(&self.tree, child.map_err(|errno| *errno));
         outcome
     }
@@ -447,7 +447,7 @@ impl<P: PageSide> AddressSpace<P> {
             limits: self.limits,
             capabilities: self.capabilities,
             process: self.process.of_child(),
-            tree,
+            tree: tree.into(),
             tally,
             anon_origin,
             // LINUX: what private mappings were promised stays the parent's.

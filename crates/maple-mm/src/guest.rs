@@ -2,9 +2,11 @@
 
 use core::fmt;
 
+use crate::counted::Counted;
 use crate::fault::{Access, Fault};
 use crate::mapped_pages::MappedPages;
-use crate::paging::{Arch, PhysMemory, TlbFlusher};
+use crate::page_side::PageSide;
+use crate::paging::{Arch, Company, Interrupted, PhysMemory, TlbFlusher};
 use crate::space::AddressSpace;
 
 /// How many bytes are copied at a time.
@@ -30,12 +32,50 @@ impl fmt::Display for Unfinished {
 
 impl core::error::Error for Unfinished {}
 
-impl<A, M, F> AddressSpace<MappedPages<A, M, F>>
+/// A page side whose pages can be read and written as far as they are there.
+pub trait GuestMemory: PageSide {
+    /// Reads the bytes from `addr` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`] at the first page that is not there, or may not be read.
+    fn read_present(&self, addr: u64, buffer: &mut [u8]) -> Result<(), Interrupted>;
+
+    /// Writes the bytes from `addr` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`] at the first page that is not there, or may not be written.
+    fn write_present(&self, addr: u64, bytes: &[u8]) -> Result<(), Interrupted>;
+}
+
+impl<A, M, F, C> GuestMemory for MappedPages<A, M, F, C>
 where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
+    C: Company<M>,
 {
+    fn read_present(&self, addr: u64, buffer: &mut [u8]) -> Result<(), Interrupted> {
+        self.tables().read(addr, buffer)
+    }
+
+    fn write_present(&self, addr: u64, bytes: &[u8]) -> Result<(), Interrupted> {
+        self.tables().write(addr, bytes)
+    }
+}
+
+impl<P: GuestMemory> GuestMemory for Counted<P> {
+    fn read_present(&self, addr: u64, buffer: &mut [u8]) -> Result<(), Interrupted> {
+        (**self).read_present(addr, buffer)
+    }
+
+    fn write_present(&self, addr: u64, bytes: &[u8]) -> Result<(), Interrupted> {
+        (**self).write_present(addr, bytes)
+    }
+}
+
+impl<P: GuestMemory> AddressSpace<P> {
     /// Reads the bytes from `addr` on, as the program would: pages that are missing are brought
     /// in, and what its mappings forbid is refused.
     ///
@@ -52,11 +92,7 @@ where
     /// See [`with_pages`](AddressSpace::with_pages).
     pub fn read(&mut self, addr: u64, buffer: &mut [u8]) -> Result<(), Unfinished> {
         let mut done = 0;
-        while let Err(interrupted) = self
-            .pages
-            .tables()
-            .read(at(addr, done), &mut buffer[done..])
-        {
+        while let Err(interrupted) = self.pages.read_present(at(addr, done), &mut buffer[done..]) {
             done += interrupted.done;
             self.resolve(at(addr, done), done, Access::Read)?;
         }
@@ -78,7 +114,7 @@ where
     /// See [`with_pages`](AddressSpace::with_pages).
     pub fn write(&mut self, addr: u64, bytes: &[u8]) -> Result<(), Unfinished> {
         let mut done = 0;
-        while let Err(interrupted) = self.pages.tables().write(at(addr, done), &bytes[done..]) {
+        while let Err(interrupted) = self.pages.write_present(at(addr, done), &bytes[done..]) {
             done += interrupted.done;
             self.resolve(at(addr, done), done, Access::Write)?;
         }

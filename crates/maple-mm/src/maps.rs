@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use crate::abi::PAGE_SIZE;
 use crate::flags::VmFlags;
 use crate::layout::Gate;
+use crate::moment::Shown;
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
@@ -174,6 +175,7 @@ impl Columns {
 }
 
 impl MapsLine<'_> {
+    #[inline]
     fn write(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
         const SPACES: &str =
             "                                                                        ";
@@ -235,37 +237,14 @@ impl<P: PageSide> AddressSpace<P> {
     /// The line of `/proc/PID/maps` for one of this address space's mappings.
     #[must_use]
     pub fn maps_line<'a>(&self, vma: &'a Vma) -> MapsLine<'a> {
-        let shown = VmFlags::ACCESS | VmFlags::MAYSHARE;
-        let file = vma.file();
-        MapsLine {
-            start: vma.start(),
-            end: vma.end(),
-            flags: vma.flags() & shown,
-            offset: file.map_or(0, |_| vma.page_offset().wrapping_mul(PAGE_SIZE)),
-            device: file.map_or((0, 0), |file| file.device),
-            inode: file.map_or(0, |file| file.inode),
-            name: self.name_of(vma),
-        }
+        self.shown().maps_line(vma)
     }
 
     /// The name a mapping has here: its own, else `[heap]` or `[stack]` by where it lies, else
     /// what its anonymous memory was called.
     #[must_use]
     pub fn name_of<'a>(&self, vma: &'a Vma) -> &'a str {
-        let given = vma.held().name();
-        if let Some(name) = vma.name() {
-            // Shared anonymous memory is called otherwise as soon as it is given a name.
-            return given.unwrap_or(name);
-        }
-        let layout = &self.layout;
-        if vma.start() < layout.brk && vma.end() > layout.start_brk {
-            return "[heap]";
-        }
-        // LINUX: a mapping that ends exactly at the initial stack pointer counts.
-        if vma.start() <= layout.start_stack && vma.end() >= layout.start_stack {
-            return "[stack]";
-        }
-        given.unwrap_or_default()
+        self.shown().name_of(vma)
     }
 
     /// Writes the text of `/proc/PID/maps`.
@@ -285,7 +264,44 @@ impl<P: PageSide> AddressSpace<P> {
     /// assert!(text.starts_with(&format!("{addr:08x}-")));
     /// ```
     pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
-        for vma in self.vmas() {
+        self.shown().write_maps(out)
+    }
+}
+
+impl Shown<'_> {
+    pub(crate) fn maps_line<'v>(&self, vma: &'v Vma) -> MapsLine<'v> {
+        let shown = VmFlags::ACCESS | VmFlags::MAYSHARE;
+        let file = vma.file();
+        MapsLine {
+            start: vma.start(),
+            end: vma.end(),
+            flags: vma.flags() & shown,
+            offset: file.map_or(0, |_| vma.page_offset().wrapping_mul(PAGE_SIZE)),
+            device: file.map_or((0, 0), |file| file.device),
+            inode: file.map_or(0, |file| file.inode),
+            name: self.name_of(vma),
+        }
+    }
+
+    pub(crate) fn name_of<'v>(&self, vma: &'v Vma) -> &'v str {
+        let given = vma.held().name();
+        if let Some(name) = vma.name() {
+            // Shared anonymous memory is called otherwise as soon as it is given a name.
+            return given.unwrap_or(name);
+        }
+        let layout = self.layout;
+        if vma.start() < layout.brk && vma.end() > layout.start_brk {
+            return "[heap]";
+        }
+        // LINUX: a mapping that ends exactly at the initial stack pointer counts.
+        if vma.start() <= layout.start_stack && vma.end() >= layout.start_stack {
+            return "[stack]";
+        }
+        given.unwrap_or_default()
+    }
+
+    pub(crate) fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
+        for (_, vma) in self.tree {
             self.maps_line(vma).write(out)?;
             out.write_char('\n')?;
         }

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::num::NonZeroU64;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use maple_tree::{IndexRange, MapleTree};
 use spin::mutex::SpinMutex;
@@ -46,6 +47,8 @@ struct Contents {
 pub struct MemoryFile<M: PhysMemory> {
     memory: M,
     contents: SpinMutex<Contents>,
+    /// How often it became shorter.
+    generation: AtomicU64,
 }
 
 impl<M: PhysMemory + Send> MemoryFile<M> {
@@ -64,6 +67,7 @@ impl<M: PhysMemory + Send> MemoryFile<M> {
                 pages: Cache::new_in(nodes),
                 bytes,
             }),
+            generation: AtomicU64::new(0),
         }
     }
 
@@ -128,6 +132,9 @@ impl<M: PhysMemory + Send> MemoryFile<M> {
         if bytes >= before {
             return;
         }
+        // ORDERING: `Release` pairs with the `Acquire` in `generation`: who finds the new number
+        // finds the new end.
+        self.generation.fetch_add(1, Ordering::Release);
         let tail = bytes % PAGE_SIZE;
         if tail != 0
             && let Some(frame) = contents.frame(bytes / PAGE_SIZE)
@@ -212,6 +219,12 @@ impl<M: PhysMemory + Send> FilePages for MemoryFile<M> {
             self.zero(&pages, range);
         }
         Ok(())
+    }
+
+    fn generation(&self) -> u64 {
+        // ORDERING: `Acquire`, see `resize`. A fault asks with a table locked that whoever made
+        // the file shorter has locked, or will.
+        self.generation.load(Ordering::Acquire)
     }
 
     fn set_bytes(&self, bytes: u64) -> Result<(), Errno> {

@@ -10,7 +10,7 @@ use crate::file_pages::FilePagesRef;
 use crate::flags::VmFlags;
 use crate::huge_file::HugeObject;
 use crate::huge_pages::HugeSource;
-use crate::paging::{MoveRange, Resident};
+use crate::paging::{Liveness, MoveRange, Resident};
 use crate::profile::Configured;
 use crate::space::Mappings;
 use crate::system::System;
@@ -22,6 +22,13 @@ use crate::vma::Vma;
 /// The address space decides what is mapped and what is allowed; its page side keeps pages and
 /// tables in line with that. [`NoPages`] keeps none; [`MappedPages`](crate::MappedPages) is made
 /// of page tables and frames.
+///
+/// All is asked for by `&self`, so that a page side can be reached from the address space and
+/// from elsewhere. An address space asks for one thing at a time: its own methods that change
+/// pages take `&mut`. Where there are others [`Beside`](crate::paging::Beside) it,
+/// [`touch`](Self::touch), [`usage`](Self::usage) and the makers of objects may be called by any
+/// thread, readers of the `Rcu` included. All else is for the one who may change mappings, who is
+/// no reader meanwhile: it may wait for those.
 pub trait PageSide: Sized + fmt::Debug {
     /// Whether there are pages at all. If not, nothing below is asked for.
     const HAS_PAGES: bool;
@@ -29,18 +36,26 @@ pub trait PageSide: Sized + fmt::Debug {
     /// Where the addresses end that pages can be at, exclusive.
     const ADDRESSES_END: u64;
 
+    /// What was set aside for changes, until they are made or given up.
+    type Prepared<'a>: fmt::Debug
+    where
+        Self: 'a;
+
     /// Does all of `changes` that can fail, for one [`carry_out`](Self::carry_out) that follows
     /// at once, or for none. No page and no right changes, and no counter but that of tables
     /// where a huge page had to be split.
     ///
+    /// Where there are faults beside the one who changes mappings, they go on, but for pages that
+    /// move and guards.
+    ///
     /// # Errors
     ///
     /// [`Errno::ENOMEM`] without frames. Nothing has changed.
-    fn prepare(&mut self, changes: &[PageChange]) -> Result<(), Errno>;
+    fn prepare(&self, changes: &[PageChange]) -> Result<Self::Prepared<'_>, Errno>;
 
     /// Makes the changes that were prepared. The mappings have changed already: who faults from
     /// now on finds the new ones.
-    fn carry_out(&mut self, changes: &[PageChange]);
+    fn carry_out(&self, changes: &[PageChange], prepared: Self::Prepared<'_>);
 
     /// Makes a page ready for an access that its mapping allows.
     ///
@@ -48,7 +63,7 @@ pub trait PageSide: Sized + fmt::Debug {
     ///
     /// [`Fault::OutOfMemory`], or [`Fault::Bus`] where a mapping leads to nothing, or to an
     /// explicitly huge page of which there is none left. Nothing has changed.
-    fn touch(&mut self, touch: &Touch<'_>) -> Result<(), Fault>;
+    fn touch(&self, touch: &Touch<'_>) -> Result<Touched, Fault>;
 
     /// The page side of a forked child.
     ///
@@ -56,7 +71,7 @@ pub trait PageSide: Sized + fmt::Debug {
     ///
     /// [`Errno::ENOMEM`] without frames, [`Errno::EINTR`] when cancelled. Nothing is left of the
     /// child, and no page here has changed.
-    fn fork(&mut self, inheritance: Inheritance<'_>) -> Result<Self, Errno>;
+    fn fork(&self, inheritance: Inheritance<'_>) -> Result<Self, Errno>;
 
     /// The contents of a new object of shared memory, `bytes` long; `None` where nobody asks.
     ///
@@ -76,8 +91,12 @@ pub trait PageSide: Sized + fmt::Debug {
     /// What is in use.
     fn usage(&self) -> Usage;
 
+    /// Waits until all is free that was taken out and that others may have been on the way to.
+    /// Not to be called by who is on the way to something.
+    fn barrier(&self) {}
+
     /// Gives everything up. Cannot fail, and needs no memory.
-    fn tear_down(&mut self, teardown: &Teardown);
+    fn tear_down(&self, teardown: &Teardown);
 }
 
 /// A change to what is mapped, as its pages see it.
@@ -139,6 +158,20 @@ pub struct Touch<'v> {
     pub huge: Configured,
     /// Where pages come from if the mapping is made of explicitly huge ones.
     pub explicit: Option<HugeSource<'v>>,
+    /// Whether the mapping is the one at its address still. Who may change mappings is
+    /// [sure](Liveness::SURE).
+    pub live: Liveness<'v>,
+}
+
+/// What became of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Touched {
+    /// A page is there that allows it.
+    Ready,
+    /// The mapping is not [live](Touch::live) any more, and nothing has changed: it is to be
+    /// looked up again.
+    Stale,
 }
 
 /// How `fork` gives a child its pages.
@@ -221,17 +254,19 @@ impl PageSide for NoPages {
 
     const ADDRESSES_END: u64 = u64::MAX;
 
-    fn prepare(&mut self, _: &[PageChange]) -> Result<(), Errno> {
+    type Prepared<'a> = ();
+
+    fn prepare(&self, _: &[PageChange]) -> Result<(), Errno> {
         Ok(())
     }
 
-    fn carry_out(&mut self, _: &[PageChange]) {}
+    fn carry_out(&self, _: &[PageChange], (): ()) {}
 
-    fn touch(&mut self, _: &Touch<'_>) -> Result<(), Fault> {
-        Ok(())
+    fn touch(&self, _: &Touch<'_>) -> Result<Touched, Fault> {
+        Ok(Touched::Ready)
     }
 
-    fn fork(&mut self, _: Inheritance<'_>) -> Result<Self, Errno> {
+    fn fork(&self, _: Inheritance<'_>) -> Result<Self, Errno> {
         Ok(Self)
     }
 
@@ -247,7 +282,7 @@ impl PageSide for NoPages {
         Usage::default()
     }
 
-    fn tear_down(&mut self, _: &Teardown) {}
+    fn tear_down(&self, _: &Teardown) {}
 }
 
 /// The file of shared memory with what the page side keeps for it.

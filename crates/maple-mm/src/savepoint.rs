@@ -24,8 +24,14 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    /// Takes back what changed since, which only added: a history, or pages of a stack.
+    /// Takes back what changed since, which only added: a history, or pages of a stack. Where
+    /// readers may have seen it, it stays.
+    ///
+    /// LINUX: it always stays.
     pub(crate) fn return_to(&mut self, savepoint: Savepoint) {
+        let Some(current) = self.tree.get_mut() else {
+            return;
+        };
         let Savepoint {
             tree,
             tally,
@@ -36,7 +42,7 @@ impl<P: PageSide> AddressSpace<P> {
             .statistics
             .committed
             .wrapping_sub(tally.statistics.committed);
-        let undone = core::mem::replace(&mut self.tree, tree);
+        let undone = core::mem::replace(current, tree);
         self.tally = tally;
         self.peak_vm = peak_vm;
         self.system.uncharge(added);

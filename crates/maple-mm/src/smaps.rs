@@ -3,7 +3,9 @@
 use core::fmt::{self, Write};
 
 use crate::abi::{HUGE_PAGE_SIZE, PAGE_SIZE, page_ceil, page_floor};
+use crate::accounting::Statistics;
 use crate::flags::VmFlags;
+use crate::moment::Shown;
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 use crate::vma::Vma;
@@ -49,17 +51,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// assert!(text.contains("\nVmFlags: rd mr mw me \n"));
     /// ```
     pub fn write_smaps(&self, out: &mut dyn Write) -> fmt::Result {
-        for vma in self.vmas() {
-            writeln!(out, "{}", self.maps_line(vma))?;
-            write_sizes(out, vma.len_bytes(), page_size_of(vma))?;
-            write_flags(out, self.shown_flags(vma))?;
-        }
-        if let Some(gate) = self.gate_line() {
-            writeln!(out, "{gate}")?;
-            write_sizes(out, PAGE_SIZE, PAGE_SIZE)?;
-            write_flags(out, gate.flags)?;
-        }
-        Ok(())
+        self.shown().write_smaps(out)
     }
 
     /// Writes the lines of `/proc/PID/status` that the mappings decide: `VmPeak`, `VmSize`,
@@ -83,7 +75,27 @@ impl<P: PageSide> AddressSpace<P> {
     /// # Ok::<(), maple_mm::Errno>(())
     /// ```
     pub fn write_status(&self, out: &mut dyn Write) -> fmt::Result {
-        let lines = self.status_lines();
+        self.shown().write_status(&self.statistics(), out)
+    }
+}
+
+impl Shown<'_> {
+    pub(crate) fn write_smaps(&self, out: &mut dyn Write) -> fmt::Result {
+        for (_, vma) in self.tree {
+            writeln!(out, "{}", self.maps_line(vma))?;
+            write_sizes(out, vma.len_bytes(), page_size_of(vma))?;
+            write_flags(out, self.shown_flags(vma))?;
+        }
+        if let Some(gate) = self.gate_line() {
+            writeln!(out, "{gate}")?;
+            write_sizes(out, PAGE_SIZE, PAGE_SIZE)?;
+            write_flags(out, gate.flags)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write_status(&self, sums: &Statistics, out: &mut dyn Write) -> fmt::Result {
+        let lines = self.status_lines(sums);
         let pinned = 0;
         for (name, bytes) in [
             ("VmPeak", lines.peak),
@@ -108,10 +120,9 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    fn status_lines(&self) -> StatusLines {
-        let sums = self.statistics();
+    fn status_lines(&self, sums: &Statistics) -> StatusLines {
         let executable = sums.exec_vm * PAGE_SIZE;
-        let layout = &self.layout;
+        let layout = self.layout;
         // LINUX: what the program header calls code, but no more than is mapped executable. The
         // ends may have been set to anything (`PR_SET_MM`).
         let code = page_ceil(layout.end_code).wrapping_sub(page_floor(layout.start_code));

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use maple_tree::{IndexRange, MapleTree};
+use maple_tree::{IndexRange, MapleTree, Publisher};
 
 use crate::abi::PAGE_SIZE;
 use crate::accounting::Tally;
@@ -57,7 +57,8 @@ pub struct AddressSpace<P: PageSide = NoPages> {
     pub(crate) limits: Limits,
     pub(crate) capabilities: Capabilities,
     pub(crate) process: Process,
-    pub(crate) tree: Mappings,
+    /// Lock-free readers may look at it, if it is part of a shared address space.
+    pub(crate) tree: Publisher<VmaRef, TreeNodes>,
     pub(crate) tally: Tally,
     /// What it inherited and what it wrote itself.
     pub(crate) anon_origin: AnonOrigin,
@@ -190,7 +191,7 @@ impl AddressSpace {
             limits: self.limits,
             capabilities: self.capabilities,
             process: self.process,
-            tree: self.tree.snapshot(),
+            tree: self.tree.snapshot().into(),
             tally: self.tally,
             anon_origin: self.anon_origin,
             promises: OwnPromises::none(&self.system),
@@ -241,7 +242,7 @@ impl<P: PageSide> AddressSpace<P> {
             limits: setup.limits,
             capabilities: setup.capabilities,
             process: setup.process,
-            tree: Mappings::with_gaps_in(nodes),
+            tree: Mappings::with_gaps_in(nodes).into(),
             tally: Tally::default(),
             anon_origin: AnonOrigin::ROOT,
             default_flags: VmFlags::empty(),
@@ -374,7 +375,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// The tree, keyed by byte addresses (inclusive).
     #[must_use]
-    pub const fn tree(&self) -> &Mappings {
+    pub fn tree(&self) -> &Mappings {
         &self.tree
     }
 

@@ -66,14 +66,23 @@ pub fn truncate<P: PageSide>(
     let first = bytes.div_ceil(PAGE_SIZE);
     let mut batch = Vec::new();
     batch.try_reserve_exact(BATCH).map_err(|_| Errno::ENOMEM)?;
-    for space in spaces.iter_mut() {
-        space.for_each_batch((file, first), &mut batch, P::prepare)?;
+    let mut prepared = Vec::new();
+    for space in spaces.iter() {
+        space.for_each_batch((file, first), &mut batch, |pages, changes| {
+            prepared.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            prepared.push(pages.prepare(changes)?);
+            Ok(())
+        })?;
     }
     file.set_bytes(bytes)?;
-    for space in spaces.iter_mut() {
+    let mut prepared = prepared.into_iter();
+    for space in spaces.iter() {
         space.for_each_batch((file, first), &mut batch, |pages, changes| {
-            pages.carry_out(changes);
-            Ok(())
+            // The same batches: who has the address spaces mutably is here.
+            prepared.next().map_or(Ok(()), |prepared| {
+                pages.carry_out(changes, prepared);
+                Ok(())
+            })
         })?;
     }
     Ok(())
@@ -81,14 +90,14 @@ pub fn truncate<P: PageSide>(
 
 impl<P: PageSide> AddressSpace<P> {
     /// Hands out what is mapped of the pages of a file from `first` on, in batches.
-    fn for_each_batch(
-        &mut self,
+    fn for_each_batch<'s>(
+        &'s self,
         (file, first): (&FilePagesRef, u64),
         batch: &mut Vec<PageChange>,
-        mut act: impl FnMut(&mut P, &[PageChange]) -> Result<(), Errno>,
+        mut act: impl FnMut(&'s P, &[PageChange]) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         batch.clear();
-        for (_, vma) in &self.tree {
+        for (_, vma) in self.tree() {
             let pages = vma.file().and_then(FileRef::pages);
             if !pages.is_some_and(|pages| FilePagesRef::ptr_eq(pages, file)) {
                 continue;
@@ -100,14 +109,14 @@ impl<P: PageSide> AddressSpace<P> {
             let guards = Guards::of(vma);
             batch.push(PageChange::Discard { range, guards });
             if batch.len() == BATCH {
-                act(&mut self.pages, batch)?;
+                act(&self.pages, batch)?;
                 batch.clear();
             }
         }
         if batch.is_empty() {
             return Ok(());
         }
-        act(&mut self.pages, batch)
+        act(&self.pages, batch)
     }
 }
 

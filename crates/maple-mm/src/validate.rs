@@ -64,7 +64,7 @@ impl<P: PageSide> AddressSpace<P> {
         let mut sums = Tally::default();
         let mut end = 0;
         let mut count = 0_usize;
-        for (range, vma) in &self.tree {
+        for (range, vma) in self.tree() {
             if range != vma.index_range() {
                 return Err(violated("A2", range.first()));
             }

@@ -2,16 +2,17 @@
 
 use crate::flags::VmFlags;
 use crate::mapped_pages::MappedPages;
-use crate::paging::{Arch, LeafFlags, Mapped, PageKind, PhysMemory, TlbFlusher};
+use crate::paging::{Arch, Company, LeafFlags, Mapped, PageKind, PhysMemory, TlbFlusher};
 use crate::space::AddressSpace;
 use crate::validate::Violation;
 use crate::vma::Vma;
 
-impl<A, M, F> AddressSpace<MappedPages<A, M, F>>
+impl<A, M, F, C> AddressSpace<MappedPages<A, M, F, C>>
 where
     A: Arch,
     M: PhysMemory + Clone + Send + 'static,
     F: TlbFlusher + Clone,
+    C: Company<M>,
 {
     /// Checks [`validate`](Self::validate), and that
     ///
@@ -57,7 +58,7 @@ where
     }
 }
 
-fn wrong(page: Mapped, vma: &Vma) -> Option<&'static str> {
+pub(crate) fn wrong(page: Mapped, vma: &Vma) -> Option<&'static str> {
     let attributes = page.leaf.attributes;
     let flags = vma.flags();
     let allows = |right| attributes.flags.contains(right);

@@ -37,13 +37,23 @@ impl<T> CloneFn<T> {
         self.function.store(function as *mut (), Ordering::Relaxed);
     }
 
+    /// Sets what `other` knows.
+    #[cfg(feature = "rcu")]
+    pub(crate) fn adopt(&self, other: &Self) {
+        // ORDERING: `Relaxed`: as in `set`.
+        let function = other.function.load(Ordering::Relaxed);
+        if !function.is_null() {
+            self.function.store(function, Ordering::Relaxed);
+        }
+    }
+
     /// The function, or `None` if nodes of this tree have never been shared.
     pub(crate) fn get(&self) -> Option<fn(&T) -> T> {
         let word = self.function.load(Ordering::Relaxed);
         if word.is_null() {
             return None;
         }
-        // SAFETY: only `set` stores a word that is not null, made of `T::clone` for
+        // SAFETY: only `set` makes a word that is not null, of `T::clone` for
         // this very `T`, lifetimes included: `_clones` makes the type invariant in it.
         Some(unsafe { transmute::<*mut (), fn(&T) -> T>(word) })
     }

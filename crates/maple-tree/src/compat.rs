@@ -89,7 +89,7 @@
 //! |---|---|---|
 //! | `mt_init`, `MTREE_INIT`, `DEFINE_MTREE` | [`new`](MapleTree::new) | it is `const` |
 //! | `mt_init_flags` with `MT_FLAGS_ALLOC_RANGE` | [`with_gaps`](MapleTree::with_gaps) | |
-//! | `MTREE_INIT_EXT`, `mt_external_lock`, `mt_set_external_lock`, `mt_on_stack` | none | put a [`MapleTree`] into a lock of your choice; `RcuMapleTree` takes any of `lock_api` |
+//! | `MTREE_INIT_EXT`, `mt_external_lock`, `mt_set_external_lock`, `mt_on_stack` | none | put a [`MapleTree`] into a lock of your choice, or a `Publisher`, whose readers take none; `RcuMapleTree` takes any of `lock_api` |
 //! | `mtree_lock`, `mtree_lock_nested`, `mas_lock`, `mas_lock_nested`, `mas_lock_irqsave` | `RcuMapleTree::write`, or your lock | |
 //! | `mtree_unlock`, `mas_unlock`, `mas_unlock_irqrestore` | dropping the `Writer`, or your guard | |
 //! | `mt_lock_is_held`, `mt_write_lock_is_held` | none | the compiler checks the borrow |

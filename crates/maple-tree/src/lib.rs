@@ -179,7 +179,7 @@
 //!
 //! | feature | brings | needs |
 //! |---|---|---|
-//! | `rcu` | `RcuMapleTree`, with any lock of `lock_api` and any [`Rcu`] | no `std` |
+//! | `rcu` | `RcuMapleTree`, with any lock of `lock_api` and any [`Rcu`]; `Publisher`, for who has a lock already | no `std` |
 //! | `crossbeam` | `SyncMapleTree`, the same with `crossbeam-epoch` and `parking_lot` | `std` |
 //! | `serde` | ranges and trees, which are sequences of `[first, last, value]` | no `std` |
 //! | `arbitrary` | ranges, gap requests and trees out of a fuzzer's bytes | `std` |
@@ -265,7 +265,8 @@ pub use range::IndexRange;
 pub use rcu::{EpochRcu, SyncMapleTree};
 #[cfg(feature = "rcu")]
 pub use rcu::{
-    LocalGuard, LocalRcu, RcuMapleTree, Reader, Writer, WriterCursor, WriterPreallocation,
+    LocalGuard, LocalRcu, Published, Publisher, RcuMapleTree, Reader, Writer, WriterCursor,
+    WriterPreallocation,
 };
 pub use rcu::{Rcu, RcuHead, RcuList};
 #[cfg(feature = "serde")]

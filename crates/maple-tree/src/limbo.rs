@@ -66,8 +66,8 @@ pub(crate) struct Limbo<T> {
 }
 
 // SAFETY: the batch is owned memory; what its records lead to is sent and
-// dropped as the entries of a tree are, whose bounds these are. `retire` is used
-// by whoever set it, on the thread that did (`RcuMapleTree::write`).
+// dropped as the entries of a tree are, whose bounds these are. `retire` may be used
+// on any thread that the tree comes to (`set_retire`).
 unsafe impl<T: Send + Sync> Send for Limbo<T> {}
 
 // SAFETY: through a shared reference only a number is read.
@@ -86,7 +86,8 @@ impl<T> Limbo<T> {
     ///
     /// # Safety
     ///
-    /// - `retire.context` is valid until the next call, or until the last push.
+    /// - `retire.context` is valid until the next call, or until the last push, and may
+    ///   be used on each thread that pushes until then.
     #[cfg_attr(
         not(feature = "rcu"),
         expect(dead_code, reason = "for lock-free readers")

@@ -155,9 +155,10 @@ impl<S: NodeSource> Pool<S> {
         Some(free.cast())
     }
 
-    /// Keeps the memory of a node that was freed, as far as there is room.
+    /// Keeps the memory of a node that was freed, as far as there is room. It came from
+    /// the source.
     #[inline]
-    fn put(&mut self, memory: NonNull<NodeMemory>) {
+    pub(crate) fn put(&mut self, memory: NonNull<NodeMemory>) {
         if self.at_hand.try_push(memory).is_err() {
             self.make_room();
             self.at_hand.push(memory);

@@ -5,8 +5,10 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::arch::{Arch, LeafFlags};
+use super::company::{Company, State as _};
 use super::error::PageFault;
-use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory, Words};
+use super::memory::{FRAME_BYTES, PhysMemory, Words};
+use super::resolve::is_still;
 use super::table;
 use super::tables::PageTables;
 use crate::fault::Access;
@@ -30,7 +32,7 @@ impl fmt::Display for Interrupted {
 
 impl core::error::Error for Interrupted {}
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Reads the bytes from `addr` on into `buffer`, and notes that their pages were used.
     ///
     /// Each aligned word is read at once; others may write meanwhile.
@@ -88,7 +90,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// ```
     /// use maple_mm::paging::*;
     /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?;
-    /// let mut tables = PageTables::<X86_64<4>, _>::new(&arena)?;
+    /// let tables = PageTables::<X86_64<4>, _>::new(&arena)?;
     /// tables.write_with(0x7ffe, b"seed", |tables, fault| -> Result<(), PagingError> {
     ///     let mut gather = tables.gather(NoTlb);
     ///     let page = NewPage {
@@ -104,10 +106,10 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write_with<E>(
-        &mut self,
+        &self,
         addr: u64,
         bytes: &[u8],
-        mut resolve: impl FnMut(&mut Self, PageFault) -> Result<(), E>,
+        mut resolve: impl FnMut(&Self, PageFault) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut done = 0;
         while let Err(interrupted) = self.write(addr + done as u64, &bytes[done..]) {
@@ -130,24 +132,42 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             // Beyond the end of the address space nothing is mapped; it does not wrap around.
             let at = addr.saturating_add(done as u64);
             let interrupted = |fault| Interrupted { fault, done };
-            let frame = self.use_page(at, access).map_err(interrupted)?;
             let first = (at % FRAME_BYTES) as usize;
             let piece = (FRAME_BYTES as usize - first).min(len - done);
-            visit(self.memory.words(frame), first..first + piece, done);
+            let visit = |words: &Words| visit(words, first..first + piece, done);
+            self.with_page((at, access), visit).map_err(interrupted)?;
             done += piece;
         }
         Ok(())
     }
 
-    /// As [`translate`](Self::translate), and notes in the entry that the page was used.
-    fn use_page(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
-        let (place, frame) = self.reach(addr, access)?;
-        let used = match access {
-            Access::Write => LeafFlags::ACCESSED | LeafFlags::DIRTY,
-            Access::Read | Access::Execute => LeafFlags::ACCESSED,
-        };
-        table::update_leaf::<A>(place.word(), place.level, |leaf| leaf.with(used));
-        Ok(frame)
+    /// Shows the 4 KiB of the byte at `addr`, if it may be used so, and notes in the entry that it
+    /// was.
+    ///
+    /// Beside others that is inside the gate and with the table locked, so that the page stays
+    /// what it is: it is not freed, nor copied for another, nor lost to a fork.
+    fn with_page(
+        &self,
+        (addr, access): (u64, Access),
+        visit: impl FnOnce(&Words),
+    ) -> Result<(), PageFault> {
+        let _inside = self.company.enter(&self.memory, addr / A::span(1));
+        loop {
+            let (place, leaf, frame) = self.reach(addr, access)?;
+            let held = C::BESIDE.then(|| self.hold(place.table));
+            if let Some(held) = &held
+                && (held.is_dead() || !is_still::<A, C>(held, (place, leaf)))
+            {
+                continue;
+            }
+            let used = match access {
+                Access::Write => LeafFlags::ACCESSED | LeafFlags::DIRTY,
+                Access::Read | Access::Execute => LeafFlags::ACCESSED,
+            };
+            table::update_leaf::<A>(place.word(), place.level, |leaf| leaf.with(used));
+            visit(self.memory.words(frame));
+            return Ok(());
+        }
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Arena<R> {
     in_use: AtomicUsize,
     /// Allocations until one is refused.
     until_refusal: AtomicU64,
+    /// How to wait a little.
+    relax: fn(u32),
 }
 
 // SAFETY:
@@ -193,6 +195,7 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
             zero_page: base,
             in_use: AtomicUsize::new(0),
             until_refusal: AtomicU64::new(NEVER),
+            relax: |_| core::hint::spin_loop(),
         };
         let taken = arena.allocate(FrameSize::SMALL, Content::Zeroed);
         arena.zero_page = taken.map_err(|_| ArenaError::Layout)?.into_addr();
@@ -200,6 +203,31 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
         arena.in_use.store(0, Ordering::Relaxed);
         arena.own = own;
         Ok(arena)
+    }
+
+    /// Waits for a thread that holds a table by calling `relax`, with how often it was called
+    /// before; without it by a short pause.
+    ///
+    /// # Examples
+    ///
+    /// A program with more threads than processors lets others run after a while: the one who is
+    /// waited for may be among them.
+    ///
+    /// ```
+    /// use maple_mm::paging::{Arena, ArenaLayout};
+    /// let arena = Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?;
+    /// let arena = arena.with_relax(|spins| match spins {
+    ///     0..100 => std::hint::spin_loop(),
+    ///     _ => std::thread::yield_now(),
+    /// });
+    /// # let _ = arena;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_relax(self, relax: fn(u32)) -> Self {
+        let mut arena = self;
+        arena.relax = relax;
+        arena
     }
 
     /// Where the frames are in this program: what a hypervisor maps as the guest's memory.
@@ -366,6 +394,10 @@ impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
 
     fn contains(&self, addr: PhysAddr) -> bool {
         addr.as_u64().wrapping_sub(self.base.as_u64()) < self.size()
+    }
+
+    fn relax(&self, spins: u32) {
+        (self.relax)(spins);
     }
 
     fn in_use(&self) -> usize {

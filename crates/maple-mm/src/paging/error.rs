@@ -26,6 +26,8 @@ pub enum PagingError {
     Unsupported,
     /// The zero page was meant, which has a function of its own.
     WrongKind,
+    /// What the page was for is not there any more: look it up again.
+    Stale,
 }
 
 impl fmt::Display for PagingError {
@@ -40,6 +42,7 @@ impl fmt::Display for PagingError {
             Self::NotExclusive => "the page may have other owners",
             Self::Unsupported => "the processor cannot forbid writing from the top",
             Self::WrongKind => "the zero page is mapped by map_zero_page",
+            Self::Stale => "what the page was for is not there any more",
         })
     }
 }

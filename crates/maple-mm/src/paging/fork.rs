@@ -3,9 +3,11 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Entry, LeafFlags, PageKind};
+use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::subtree::is_counted;
@@ -31,7 +33,7 @@ pub struct CopyRange {
     pub cow: Cow,
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Gives `child` an entry for each page of a range: the same frames, counted once more. The
     /// zero page stays what it is; what the processor noted in entries does not go to the child,
     /// but that private pages are dirty. Tables are made where there are pages.
@@ -51,10 +53,10 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// may have lost the right to write, which the next write gives back
     /// ([`resolve_write`](Self::resolve_write)).
     pub fn copy_range<F: TlbFlusher>(
-        &mut self,
+        &self,
         child: &mut Self,
         copy: &CopyRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let range = &copy.addresses;
         Self::check_range(range)?;
@@ -77,7 +79,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     fn split_edges<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         for edge in [range.start, range.end] {
             let place = self.find(edge.min(A::USER_END - 1), 0);
@@ -99,7 +101,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         &self,
         child: &Self,
         copy: &CopyRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         // The child's table that the last page went to, and what it maps.
         let mut last: Option<(Range<u64>, Place<'_>)> = None;
@@ -111,10 +113,10 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
                         ..*table
                     }
                 }
-                _ => child.own_or_create(addr, place.level, gather)?,
+                _ => child.own_or_create((addr, Liveness::SURE), place.level, gather)?,
             };
             last = (place.level == 0).then(|| (region::<A>(addr, 1), target));
-            if self.copy_leaf(place, (child, target), copy.cow) == Writes::Forbidden {
+            if self.copy_leaf((addr, place), (child, target), copy.cow) == Writes::Forbidden {
                 gather.changed(region::<A>(addr, place.level), place.level);
             }
         }
@@ -122,7 +124,12 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     }
 
     /// Copies one entry to the child's `target`.
-    fn copy_leaf(&self, place: Place<'_>, (child, target): (&Self, Place<'_>), cow: Cow) -> Writes {
+    fn copy_leaf(
+        &self,
+        (addr, place): (u64, Place<'_>),
+        (child, target): (&Self, Place<'_>),
+        cow: Cow,
+    ) -> Writes {
         let cow = match place.entry::<A>() {
             // INVARIANT: PT2, whatever the caller says.
             Entry::Leaf(leaf) if leaf.attributes.kind == PageKind::Anon => Cow::Private,
@@ -146,9 +153,11 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             Cow::Shared => (LeafFlags::DIRTY, Writes::AsBefore),
         };
         let copy = Entry::Leaf(leaf.without(dropped | LeafFlags::ACCESSED));
-        target.table.put::<A>(target.index, target.level, copy);
+        child
+            .hold(target.table)
+            .put::<A>(target.index, target.level, copy);
         if let Some(class) = Class::of(copy) {
-            child.counters.add::<A>(class, target.level, 1);
+            child.count_in(addr, (class, target.level), 1);
         }
         writes
     }

@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use super::arch::Arch;
+use super::company::Company;
 use super::gather::{Gather, TlbFlusher};
 use super::memory::PhysMemory;
 use super::tables::{PageTables, covers, region};
@@ -52,7 +53,7 @@ impl TableRange {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Frees the tables that `range` allows, lowest level first. A table that holds something is
     /// kept, and so is one that is reached through a shared table.
     ///
@@ -61,14 +62,14 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Complexity
     ///
     /// O(tables of the range).
-    pub fn free_tables<F: TlbFlusher>(&mut self, range: &TableRange, gather: &mut Gather<A, M, F>) {
+    pub fn free_tables<F: TlbFlusher>(&self, range: &TableRange, gather: &mut Gather<A, M, F, C>) {
         self.free_empty(range, gather);
     }
 
     pub(super) fn free_empty<F: TlbFlusher>(
         &self,
         range: &TableRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) {
         // The level of the entries that lead to the tables.
         for level in 1..A::LEVELS {
@@ -84,7 +85,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         &self,
         addr: u64,
         level: usize,
-        (range, gather): (&TableRange, &mut Gather<A, M, F>),
+        (range, gather): (&TableRange, &mut Gather<A, M, F, C>),
     ) -> u64 {
         let place = self.find_alone(addr, level);
         let addresses = region::<A>(addr, place.level);

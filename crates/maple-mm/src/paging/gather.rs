@@ -4,8 +4,12 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
+
 use super::arch::Arch;
-use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory};
+use super::company::{Alone, Company, Keeps, State};
+use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
+use super::stock::Stock;
 use super::subtree;
 
 /// How many references wait for one flush.
@@ -51,39 +55,41 @@ impl FlushRange {
 
 /// Makes every processor forget cached translations of one address space.
 ///
-/// Each call returns when no processor uses the old translations any more.
+/// Each call returns when no processor uses the old translations any more. Calls come from each
+/// thread that changes the address space: what a flusher remembers is its own to guard.
 pub trait TlbFlusher {
     /// Forgets the translations of single pages.
-    fn range(&mut self, range: &FlushRange);
+    fn range(&self, range: &FlushRange);
 
     /// As [`range`](Self::range), after tables on the way to these addresses were taken out:
     /// whatever the processor keeps of tables (paging-structure caches) is to be forgotten, too.
-    fn freed_tables(&mut self, range: &FlushRange);
+    fn freed_tables(&self, range: &FlushRange);
 
     /// Forgets all, tables included.
-    fn full(&mut self);
+    fn full(&self);
 
     /// Nothing is to be flushed: so many explicitly huge pages are free again, because the last
-    /// references to them were just given up. Whoever set them aside counts them back in.
-    fn freed_explicit(&mut self, pages: u64) {
+    /// references to them were just given up. Whoever set them aside counts them back in. Those
+    /// below a table that waits for [readers](super::Beside) are not told of.
+    fn freed_explicit(&self, pages: u64) {
         let _ = pages;
     }
 }
 
-impl<F: TlbFlusher + ?Sized> TlbFlusher for &mut F {
-    fn range(&mut self, range: &FlushRange) {
+impl<F: TlbFlusher + ?Sized> TlbFlusher for &F {
+    fn range(&self, range: &FlushRange) {
         (**self).range(range);
     }
 
-    fn freed_tables(&mut self, range: &FlushRange) {
+    fn freed_tables(&self, range: &FlushRange) {
         (**self).freed_tables(range);
     }
 
-    fn full(&mut self) {
+    fn full(&self) {
         (**self).full();
     }
 
-    fn freed_explicit(&mut self, pages: u64) {
+    fn freed_explicit(&self, pages: u64) {
         (**self).freed_explicit(pages);
     }
 }
@@ -93,11 +99,11 @@ impl<F: TlbFlusher + ?Sized> TlbFlusher for &mut F {
 pub struct NoTlb;
 
 impl TlbFlusher for NoTlb {
-    fn range(&mut self, _: &FlushRange) {}
+    fn range(&self, _: &FlushRange) {}
 
-    fn freed_tables(&mut self, _: &FlushRange) {}
+    fn freed_tables(&self, _: &FlushRange) {}
 
-    fn full(&mut self) {}
+    fn full(&self) {}
 }
 
 /// What has to be flushed before the batch may be given up.
@@ -114,15 +120,27 @@ enum Pending {
 /// The order is always: unlink, flush, free. When the batch is full it is flushed and freed, and
 /// gathering goes on. It is bounded, so it needs no memory. What is left when it goes away is
 /// flushed and freed then.
-pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher> {
+///
+/// [`Beside`](super::Beside) others a table is not freed before those have left that may be on the
+/// way to it, which nobody waits for; but where there is no memory to note it, who flushes does.
+pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> {
     memory: M,
     flusher: F,
     pending: Pending,
     /// Addresses of frames and tables; the bits below 4096 say which, see [`Item`].
-    batch: [u64; BATCH],
-    len: usize,
+    ///
+    /// PERF: not an array, which is filled with zeroes first, in each fault: 8 % of one.
+    batch: ArrayVec<u64, BATCH>,
+    /// Tables that others may be on the way to.
+    retired: Retired<M, C>,
+    /// For tables that must be had.
+    stock: Stock,
+    /// Whether it is used inside the gate, where nothing is allocated.
+    is_inside: bool,
     arch: PhantomData<fn() -> A>,
 }
+
+type Retired<M, C> = <<C as Keeps<M>>::State as State<M>>::Retired;
 
 /// One reference, in one word.
 #[derive(Clone, Copy, Debug)]
@@ -149,15 +167,26 @@ impl Item {
 }
 
 impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
-    /// An empty batch for an address space in `memory` that `flusher` flushes.
+    /// An empty batch for an address space in `memory` that `flusher` flushes, and that one thread
+    /// changes at a time. That of any is [`PageTables::gather`](super::PageTables::gather).
     #[must_use]
     pub const fn new(memory: M, flusher: F) -> Self {
+        Self::empty(memory, flusher)
+    }
+}
+
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
+    /// PERF: made in place; as a call it is copied, all 2 KiB.
+    #[inline(always)]
+    pub(super) const fn empty(memory: M, flusher: F) -> Self {
         Self {
             memory,
             flusher,
             pending: Pending::Nothing,
-            batch: [0; BATCH],
-            len: 0,
+            batch: ArrayVec::new_const(),
+            retired: C::State::NONE_RETIRED,
+            stock: Stock::EMPTY,
+            is_inside: false,
             arch: PhantomData,
         }
     }
@@ -178,10 +207,97 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
         self.push(Item::Frame(addr.frame_start()));
     }
 
-    /// Takes over the reference of an entry to a table of `level` that mapped `addresses`.
-    pub(super) fn table(&mut self, table: PhysAddr, level: usize, addresses: Range<u64>) {
+    /// Makes sure that the next [`table`](Self::table) has a place to wait in for who is on the
+    /// way to it. Else who flushes waits.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if there is none.
+    pub(super) fn reserve(&mut self, company: &C::State) -> Result<(), OutOfFrames> {
+        if C::BESIDE && self.is_inside && !C::State::has_room(&self.retired) {
+            return Err(OutOfFrames);
+        }
+        company.reserve(&self.memory, &mut self.retired)
+    }
+
+    /// Frames for tables, before others are asked for.
+    pub(super) fn stock(&mut self, stock: Stock) {
+        self.stock.give_back(&self.memory);
+        self.stock = stock;
+    }
+
+    /// Does `act` inside the gate: what it needs is there, or [provided](Self::provide) for the
+    /// next attempt.
+    pub(super) fn inside<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.is_inside = true;
+        let result = act(self);
+        self.is_inside = false;
+        result
+    }
+
+    /// Sets one more frame aside, and a place for a table that is taken out.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub(super) fn provide(&mut self, company: &C::State) -> Result<(), OutOfFrames> {
+        self.reserve(company)?;
+        self.stock.fill(&self.memory)
+    }
+
+    /// Gives up a reference that no entry was.
+    pub(super) fn release(&mut self, frame: PhysAddr) {
+        let explicit = subtree::release_page(&self.memory, frame);
+        if explicit > 0 {
+            self.flusher.freed_explicit(explicit);
+        }
+    }
+
+    /// Flushes a range at once, and nothing that is gathered.
+    pub(super) fn flush_now(&self, range: &FlushRange) {
+        self.flusher.range(range);
+    }
+
+    /// A frame for a table.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`].
+    pub(super) fn new_table(&mut self, content: Content) -> Result<PhysAddr, OutOfFrames> {
+        if C::BESIDE {
+            if let Some(frame) = self.stock.take(&self.memory) {
+                return Ok(frame);
+            }
+            if self.is_inside {
+                return Err(OutOfFrames);
+            }
+        }
+        let frame = self.memory.allocate(FrameSize::SMALL, content);
+        frame.map(Frame::into_addr)
+    }
+
+    /// Takes a frame back that [`new_table`](Self::new_table) gave and nobody wrote to.
+    pub(super) fn table_not_needed(&mut self, frame: PhysAddr) {
+        if C::BESIDE && self.is_inside {
+            self.stock.put(&self.memory, frame);
+        } else {
+            self.memory.release_at(frame);
+        }
+    }
+
+    /// Takes over the reference of an entry to a table of some level that mapped `addresses`.
+    pub(super) fn table(
+        &mut self,
+        company: &C::State,
+        (table, level): (PhysAddr, usize),
+        addresses: Range<u64>,
+    ) {
         self.tables_changed(addresses);
-        self.push(Item::Table(table, level));
+        // Without a place it waits in the batch.
+        let _: Result<(), OutOfFrames> = self.reserve(company);
+        if !company.retire(&mut self.retired, (table, level)) {
+            self.push(Item::Table(table, level));
+        }
     }
 
     /// Notes that tables on the way to `addresses` are not where they were.
@@ -191,11 +307,15 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
     }
 
     fn push(&mut self, item: Item) {
-        if self.len == BATCH {
+        if self.is_full() {
             self.flush();
         }
-        self.batch[self.len] = item.pack();
-        self.len += 1;
+        self.batch.push(item.pack());
+    }
+
+    /// Whether the next reference makes it flush first.
+    pub(super) const fn is_full(&self) -> bool {
+        self.batch.is_full()
     }
 
     /// Flushes what has changed so far, then gives up what was gathered.
@@ -206,13 +326,16 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
             Pending::Tables(range) => self.flusher.freed_tables(&range),
             Pending::Everything => self.flusher.full(),
         }
+        C::State::settle(&mut self.retired);
+        C::State::hand_over::<A>(&mut self.retired);
         let mut explicit = 0;
-        for index in 0..core::mem::take(&mut self.len) {
-            explicit += match Item::unpack(self.batch[index]) {
+        for packed in &self.batch {
+            explicit += match Item::unpack(*packed) {
                 Item::Frame(addr) => subtree::release_page(&self.memory, addr),
                 Item::Table(addr, level) => subtree::release::<A, M>(&self.memory, addr, level),
             };
         }
+        self.batch.clear();
         if explicit > 0 {
             self.flusher.freed_explicit(explicit);
         }
@@ -242,17 +365,20 @@ impl Pending {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher> Drop for Gather<A, M, F> {
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Drop for Gather<A, M, F, C> {
     fn drop(&mut self) {
         self.flush();
+        if C::BESIDE {
+            self.stock.give_back(&self.memory);
+        }
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher> fmt::Debug for Gather<A, M, F> {
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> fmt::Debug for Gather<A, M, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gather")
             .field("pending", &self.pending)
-            .field("len", &self.len)
+            .field("len", &self.batch.len())
             .finish_non_exhaustive()
     }
 }

@@ -3,11 +3,15 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind};
+use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
+use super::iter::Visit;
 use super::memory::{FRAME_BYTES, PhysMemory};
-use super::tables::{Mapped, PageTables, region};
+use super::path::Place;
+use super::tables::{Mapped, PageTables, Put, covers, region};
 
 impl Leaf {
     /// A guard: the zero page, which user mode may not use whatever else the entry allows.
@@ -26,7 +30,7 @@ impl Mapped {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Takes all pages of `range` out and puts guards there. They stay where pages go
     /// ([`zap_around_guards`](Self::zap_around_guards)), move where pages move, and are copied
     /// and shared as the zero page is; [`zap`](Self::zap) takes them out.
@@ -46,7 +50,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// use maple_mm::paging::{Arena, ArenaLayout, NoTlb, PageTables, X86_64};
     /// use std::sync::Arc;
     /// let arena = Arc::new(Arena::<parking_lot::RawMutex>::new(ArenaLayout::of_frames(64))?);
-    /// let mut tables = PageTables::<X86_64<4>, _>::new(Arc::clone(&arena))?;
+    /// let tables = PageTables::<X86_64<4>, _>::new(Arc::clone(&arena))?;
     /// let mut gather = tables.gather(NoTlb);
     /// tables.install_guards(&(0x1000..0x3000), &mut gather)?;
     /// assert!(tables.entry(0x2000).is_some_and(|entry| entry.is_guard()));
@@ -56,9 +60,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn install_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_guards(range, gather)?;
         for addr in range.clone().step_by(FRAME_BYTES as usize) {
@@ -66,7 +70,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             if place.entry::<A>() != Entry::Empty {
                 self.zap_leaf(place, addr, gather);
             }
-            self.put(place, self.guard());
+            let put = self.put((addr, place), self.guard(), Liveness::SURE);
+            debug_assert_eq!(put, Put::Done, "nobody else maps pages meanwhile");
         }
         Ok(())
     }
@@ -83,9 +88,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::OutOfFrames`], with no table added, though huge pages may have been split;
     /// [`PagingError::Unsplittable`], [`PagingError::Misaligned`], [`PagingError::OutOfRange`].
     pub fn prepare_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.make_tables(range, gather).inspect_err(|_| {
@@ -101,11 +106,11 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     fn make_tables<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut addr = range.start;
         while addr < range.end {
-            match self.own_or_create(addr, 0, gather) {
+            match self.own_or_create((addr, Liveness::SURE), 0, gather) {
                 Ok(_) => {}
                 Err(PagingError::Occupied) => self.split(self.find(addr, 1), addr, gather)?,
                 Err(error) => return Err(error),
@@ -125,9 +130,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`prepare_around_guards`](Self::prepare_around_guards); nothing was taken out.
     pub fn remove_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| leaf.is_guard())
     }
@@ -142,9 +147,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`prepare_around_guards`](Self::prepare_around_guards); nothing was taken out.
     pub fn zap_around_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| !leaf.is_guard())
     }
@@ -162,29 +167,55 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::OutOfFrames`]; [`PagingError::Unsplittable`], [`PagingError::Misaligned`],
     /// [`PagingError::OutOfRange`].
     pub fn prepare_around_guards<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)
     }
 
     fn zap_where<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
         goes: impl Fn(Leaf) -> bool,
     ) -> Result<(), PagingError> {
         self.prepare_around_guards(range, gather)?;
-        for (addr, place) in self.leaves(range) {
-            if let Entry::Leaf(leaf) = place.entry::<A>()
-                && goes(leaf)
-            {
-                self.zap_leaf(place, addr, gather);
-            }
-        }
+        self.visit_leaves(range, |addr, place| {
+            self.zap_leaf_if((addr, place), (range, gather), &goes)
+        });
         Ok(())
+    }
+
+    /// Takes a page out if it `goes`, which lies in `range`.
+    fn zap_leaf_if<F: TlbFlusher>(
+        &self,
+        (addr, place): (u64, Place<'_>),
+        (range, gather): (&Range<u64>, &mut Gather<A, M, F, C>),
+        goes: &impl Fn(Leaf) -> bool,
+    ) -> Visit {
+        let mut held = self.hold(place.table);
+        match held.entry::<A>(place.index, place.level) {
+            Entry::Leaf(leaf) if goes(leaf) => {}
+            // Another thread split a huge page just now.
+            Entry::Table(..) => return Visit::Again,
+            _ => return Visit::Done,
+        }
+        if C::BESIDE && !covers(range, &region::<A>(addr, place.level)) {
+            drop(held);
+            // A fault mapped it since this was prepared: there is a frame set aside for it.
+            let split = self.split(place, addr, gather);
+            assert_eq!(split, Ok(()), "the edges were reserved");
+            return Visit::Again;
+        }
+        // With what a processor noted in it since.
+        let taken = held.take::<A>(place.index, place.level);
+        drop(held);
+        if let Entry::Leaf(leaf) = taken {
+            self.zapped(leaf, (addr, place.level), gather);
+        }
+        Visit::Done
     }
 
     fn guard(&self) -> Leaf {

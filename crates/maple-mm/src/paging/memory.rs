@@ -293,8 +293,8 @@ impl FrameInfo {
         self.tally.fetch_or(EXPLICIT, Ordering::Relaxed);
     }
 
-    /// The word in which page tables note what a table holds; of a page it has [`DIRTY`] and
-    /// [`EXPLICIT`].
+    /// The word in which page tables note what a table holds, and who holds the table; of a page
+    /// it has [`DIRTY`] and [`EXPLICIT`].
     #[must_use]
     pub(super) const fn tally(&self) -> &AtomicU64 {
         &self.tally
@@ -383,6 +383,16 @@ pub trait PhysMemory: Sync {
         }
     }
 
+    /// Waits a little for a thread that holds a table, which it does for some hundred
+    /// instructions; asked again until it lets go, and told how often it was before.
+    ///
+    /// A program with more threads than processors yields its own after a while; a kernel, which
+    /// holds nothing while it is preempted, need not.
+    fn relax(&self, spins: u32) {
+        let _ = spins;
+        core::hint::spin_loop();
+    }
+
     /// Copies `size` bytes from one frame to another, word by word.
     fn copy(&self, from: PhysAddr, to: PhysAddr, size: FrameSize) {
         for piece in 0..size.frames() as u64 {
@@ -440,6 +450,10 @@ macro_rules! forward_to_target {
 
             fn split(&self, addr: PhysAddr) -> Parts {
                 (**self).split(addr)
+            }
+
+            fn relax(&self, spins: u32) {
+                (**self).relax(spins);
             }
 
             fn copy(&self, from: PhysAddr, to: PhysAddr, size: FrameSize) {

@@ -8,8 +8,11 @@
 //! - What is taken out goes through a [`Gather`]: unlinked, then flushed from the processors'
 //!   caches, then freed.
 //! - Two address spaces may share tables ([`PageTables::share_all`]) and frames
-//!   ([`PageTables::copy_range`]). Each is changed through `&mut`, by one thread at a time; those
-//!   that share may be changed by different threads at once.
+//!   ([`PageTables::copy_range`]). Each is changed and looked at by one thread at a time
+//!   ([`Alone`]), or by several ([`Beside`]); those that share may be by different threads at
+//!   once. The methods take `&self`, so that a handle is enough, and leave it to the caller to see
+//!   to that: an address space does it by `&mut`. Who does not gets wrong contents, or a panic,
+//!   and no undefined behaviour.
 //!
 //! # How tables are shared
 //!
@@ -59,18 +62,25 @@ mod access;
 mod arch;
 mod arena;
 mod buddy;
+mod company;
 mod error;
 mod fork;
 mod free;
 mod gather;
 mod guard;
+mod install;
 mod iter;
+mod limbo;
+mod lock;
 mod memory;
 mod path;
 mod protect;
+mod reserve;
 mod resolve;
 mod share;
 mod shift;
+mod stock;
+mod stripes;
 mod subtree;
 mod table;
 mod tables;
@@ -87,17 +97,20 @@ pub use arch::{
     Writable,
 };
 pub use arena::{Arena, ArenaError, ArenaLayout};
+pub use company::{Alone, Beside, Company};
 pub use error::{FaultCause, MapError, PageFault, PagingError};
 pub use fork::{CopyRange, Cow};
 pub use free::{TableRange, TableRanges};
 pub use gather::{FlushRange, Gather, NoTlb, TlbFlusher};
+pub use install::Liveness;
 pub use iter::Pages;
 pub use memory::{
     Content, FRAME_BYTES, FRAME_WORDS, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts,
     PhysAddr, PhysMemory, Remaining, Words,
 };
 pub use protect::Protection;
-pub use resolve::{Resolved, Sharing};
+pub use reserve::Reserve;
+pub use resolve::{NewPrivate, Resolved, Sharing, Written};
 pub use shift::MoveRange;
 pub(crate) use subtree::release_page;
 pub use tables::{FlagChange, Mapped, NewPage, PageTables, Resident};

@@ -3,9 +3,12 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, LEVELS_MOST, Leaf, LeafFlags, PageKind, Writable};
+use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
-use super::memory::{Content, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
+use super::install::Liveness;
+use super::lock::Held;
+use super::memory::{Content, OutOfFrames, PhysAddr, PhysMemory};
 use super::subtree::is_counted;
 use super::table::{self, Table};
 use super::tables::{PageTables, region};
@@ -43,7 +46,7 @@ impl<'m> Place<'m> {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// The root's entry for `addr`.
     fn top(&self, addr: u64) -> Place<'_> {
         let level = A::LEVELS - 1;
@@ -88,7 +91,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     pub(super) fn own<F: TlbFlusher>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
         go_on: impl Fn(usize) -> bool,
     ) -> Result<Place<'_>, OutOfFrames> {
         let mut place = self.top(addr);
@@ -96,35 +99,111 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             let Entry::Table(child, writable) = place.entry::<A>() else {
                 break;
             };
-            let mut child = Table::at(&self.memory, child);
-            if child.info.count() > 1 {
-                child = self.unshare(place, child)?;
-                let addresses = region::<A>(addr, place.level);
-                let Entry::Table(old, _) = self.lead_to(place, child) else {
-                    unreachable!("an entry that leads to a table was just seen");
-                };
-                gather.table(old, place.level - 1, addresses);
-            } else if writable == Writable::No {
-                // INVARIANT: PT1: the count is one, and only this address space could raise it.
-                self.lead_to(place, child);
+            let child = Table::at(&self.memory, child);
+            if writable == Writable::Yes {
+                debug_assert_eq!(child.info.count(), 1, "PT1");
+                place = place.below::<A>(child, addr);
+                continue;
             }
-            place = place.below::<A>(child, addr);
+            self.claim((place, child), addr, gather)?;
+            if C::BESIDE && place.table.is_dead() {
+                place = self.top(addr);
+            }
         }
         Ok(place)
     }
 
-    /// Makes an entry lead to a table that is this address space's alone: what it was.
-    fn lead_to(&self, place: Place<'_>, table: Table<'_>) -> Entry {
-        let entry = Entry::Table(table.addr, Writable::Yes);
-        place.table.replace::<A>(place.index, place.level, entry)
+    /// Lets the table that an entry leads to be changed for this address space, which the entry
+    /// does not allow: a copy takes the table's place where it has other owners.
+    ///
+    /// Nothing happens where the entry is not what it was any more.
+    fn claim<F: TlbFlusher>(
+        &self,
+        (place, child): (Place<'_>, Table<'_>),
+        addr: u64,
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<(), OutOfFrames> {
+        if child.info.count() == 1 {
+            self.permit(place, child);
+            return Ok(());
+        }
+        // K2: not while a table is held.
+        gather.reserve(&self.company)?;
+        let frame = gather.new_table(Content::Any)?;
+        let mut held = self.hold(place.table);
+        let forbidden = Entry::Table(child.addr, Writable::No);
+        if held.entry::<A>(place.index, place.level) != forbidden {
+            drop(held);
+            gather.table_not_needed(frame);
+            return Ok(());
+        }
+        let copy = Table::at(&self.memory, frame);
+        self.unshare(child, copy, place.level - 1);
+        let own = Entry::Table(copy.addr, Writable::Yes);
+        held.replace::<A>(place.index, place.level, own);
+        drop(held);
+        let addresses = region::<A>(addr, place.level);
+        // The old table keeps its count until no processor uses it for this address space.
+        gather.table(&self.company, (child.addr, place.level - 1), addresses);
+        Ok(())
     }
 
-    /// Copies a shared table that the entry at `place` leads to, and counts what is in it once
-    /// more. The old table keeps its count until no processor uses it for this address space.
-    fn unshare(&self, place: Place<'_>, old: Table<'_>) -> Result<Table<'_>, OutOfFrames> {
-        let frame = self.memory.allocate(FrameSize::SMALL, Content::Any)?;
-        let new = Table::at(&self.memory, frame.into_addr());
-        let level = place.level - 1;
+    /// Gives an entry that leads to `child` the right to write, if that has no other owner.
+    fn permit(&self, place: Place<'_>, child: Table<'_>) {
+        let mut held = self.hold(place.table);
+        let forbidden = Entry::Table(child.addr, Writable::No);
+        if held.entry::<A>(place.index, place.level) == forbidden && child.info.count() == 1 {
+            // INVARIANT: PT1: only this address space could raise the count.
+            let allowed = Entry::Table(child.addr, Writable::Yes);
+            held.replace::<A>(place.index, place.level, allowed);
+        }
+    }
+
+    /// As [`find`](Self::find), but not into tables that have other owners. Those on the way may
+    /// be changed.
+    pub(super) fn find_alone(&self, addr: u64, level: usize) -> Place<'_> {
+        let mut place = self.top(addr);
+        while place.level > level {
+            let Entry::Table(child, writable) = place.entry::<A>() else {
+                break;
+            };
+            let child = Table::at(&self.memory, child);
+            if writable == Writable::Yes {
+                place = place.below::<A>(child, addr);
+            } else if child.info.count() > 1 {
+                break;
+            } else {
+                self.permit(place, child);
+            }
+        }
+        place
+    }
+
+    /// As [`find`](Self::find), for who leaves an entry out that is empty: see rule K4.
+    pub(super) fn find_settled(&self, addr: u64, level: usize) -> Place<'_> {
+        loop {
+            let place = self.find(addr, level);
+            if !C::BESIDE {
+                return place;
+            }
+            drop(self.hold(place.table));
+            let is_table = matches!(place.entry::<A>(), Entry::Table(..));
+            if place.level == level || !is_table {
+                return place;
+            }
+        }
+    }
+
+    /// Locks a table.
+    pub(super) fn hold<'m>(&'m self, table: Table<'m>) -> Held<'m, C> {
+        Held::lock(&self.memory, table)
+    }
+
+    /// Makes `new`, which nobody knows yet, a copy of a shared table of `level`, and counts what
+    /// is in it once more.
+    fn unshare(&self, old: Table<'_>, new: Table<'_>, level: usize) {
+        // K5
+        let _held = C::BESIDE.then(|| self.hold(old));
         for (from, to) in old.words.iter().zip(new.words).take(A::ENTRIES) {
             let raw = from.load(Ordering::Acquire);
             let raw = match raw {
@@ -135,7 +214,6 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             to.store(raw, Ordering::Relaxed);
         }
         old.tally().store(new.info.tally());
-        Ok(new)
     }
 
     /// Counts what an entry of a shared table leads to once more, and takes the right to write
@@ -171,57 +249,91 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// # Errors
     ///
-    /// [`PagingError::Occupied`] by a larger page; [`PagingError::OutOfFrames`], with no table made.
+    /// [`PagingError::Occupied`] by a larger page; [`PagingError::OutOfFrames`], or
+    /// [`PagingError::Stale`] where tables are missing, with no table made.
     pub(super) fn own_or_create<F: TlbFlusher>(
         &self,
-        addr: u64,
+        (addr, live): (u64, Liveness<'_>),
         level: usize,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
-        let place = self.own(addr, gather, |at| at > level)?;
-        if place.level == level {
-            return Ok(place);
-        }
-        match place.entry::<A>() {
-            Entry::Empty => Ok(self.create_below(place, addr, level)?),
-            _ => Err(PagingError::Occupied),
+        loop {
+            let place = self.own(addr, gather, |at| at > level)?;
+            if place.level == level {
+                return Ok(place);
+            }
+            match place.entry::<A>() {
+                Entry::Empty => {
+                    if let Some(place) = self.create_below((place, addr, live), level, gather)? {
+                        return Ok(place);
+                    }
+                }
+                Entry::Leaf(_) => return Err(PagingError::Occupied),
+                // Another thread made it just now.
+                Entry::Table(..) => {}
+            }
         }
     }
 
-    /// Makes the tables from an empty entry down to `level`, all of them or none.
-    fn create_below<'m>(
+    /// Makes the tables from an empty entry down to `level`, all of them or none; `None` if the
+    /// entry is not empty any more. They can be reached all at once.
+    fn create_below<'m, F: TlbFlusher>(
         &'m self,
-        place: Place<'m>,
-        addr: u64,
+        (place, addr, live): (Place<'m>, u64, Liveness<'_>),
         level: usize,
-    ) -> Result<Place<'m>, OutOfFrames> {
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<Option<Place<'m>>, PagingError> {
         let missing = place.level - level;
         let mut tables = [PhysAddr::new(0); LEVELS_MOST];
+        let tables = &mut tables[..missing];
         for made in 0..missing {
-            match self.memory.allocate(FrameSize::SMALL, Content::Zeroed) {
-                Ok(frame) => tables[made] = frame.into_addr(),
+            match gather.new_table(Content::Zeroed) {
+                Ok(frame) => tables[made] = frame,
                 Err(error) => {
-                    for table in &tables[..made] {
-                        self.memory.release_at(*table);
-                    }
-                    return Err(error);
+                    tables[..made]
+                        .iter()
+                        .for_each(|table| gather.table_not_needed(*table));
+                    return Err(error.into());
                 }
             }
         }
-        let mut place = place;
-        for table in &tables[..missing] {
-            let entry = Entry::Table(*table, Writable::Yes);
-            place.table.put::<A>(place.index, place.level, entry);
-            place = place.below::<A>(Table::at(&self.memory, *table), addr);
+        let mut held = self.hold(place.table);
+        if held.is_dead() || held.entry::<A>(place.index, place.level) != Entry::Empty {
+            drop(held);
+            tables
+                .iter()
+                .for_each(|table| gather.table_not_needed(*table));
+            return Ok(None);
         }
+        // Who takes mappings out takes out what tables are there, and none comes after.
+        if C::BESIDE && !live.is_live() {
+            drop(held);
+            tables
+                .iter()
+                .for_each(|table| gather.table_not_needed(*table));
+            return Err(PagingError::Stale);
+        }
+        let mut lowest = place;
+        for (at, table) in tables.iter().enumerate() {
+            lowest = lowest.below::<A>(Table::at(&self.memory, *table), addr);
+            if let Some(below) = tables.get(at + 1) {
+                let entry = Entry::Table(*below, Writable::Yes);
+                self.hold(lowest.table)
+                    .put::<A>(lowest.index, lowest.level, entry);
+            }
+        }
+        let entry = Entry::Table(tables[0], Writable::Yes);
+        // Before: who takes a table out counts it off.
         for level in level + 1..=level + missing {
-            self.counters.add::<A>(Class::Table, level, 1);
+            self.count_in(addr, (Class::Table, level), 1);
         }
-        Ok(place)
+        held.put::<A>(place.index, place.level, entry);
+        Ok(Some(lowest))
     }
 
     /// Splits the huge page at `place`, which is this address space's alone, into small ones in a
-    /// table. Nothing changes for who uses them.
+    /// table. Nothing changes for who uses them. Where another thread did so already, or the page
+    /// went, there is nothing to do.
     ///
     /// # Errors
     ///
@@ -230,22 +342,29 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let Entry::Leaf(leaf) = place.entry::<A>() else {
-            return Err(PagingError::NotMapped);
+            return Ok(());
         };
         if leaf.attributes.flags.contains(LeafFlags::EXPLICIT) {
             return Err(PagingError::Unsplittable);
         }
-        let frame = self.memory.allocate(FrameSize::SMALL, Content::Any)?;
-        let small = Table::at(&self.memory, frame.into_addr());
+        let frame = gather.new_table(Content::Any)?;
+        let mut held = self.hold(place.table);
+        let Entry::Leaf(_) = held.entry::<A>(place.index, place.level) else {
+            drop(held);
+            gather.table_not_needed(frame);
+            return Ok(());
+        };
+        let small = Table::at(&self.memory, frame);
         // Out first: what the processor notes in the entry must not be lost.
-        let taken = place.table.take::<A>(place.index, place.level);
+        let taken = held.take::<A>(place.index, place.level);
         self.fill_with_parts(small, taken);
         let entry = Entry::Table(small.addr, Writable::Yes);
-        place.table.put::<A>(place.index, place.level, entry);
-        self.counters.add::<A>(Class::Table, place.level, 1);
+        self.count_in(addr, (Class::Table, place.level), 1);
+        held.put::<A>(place.index, place.level, entry);
+        drop(held);
         gather.tables_changed(region::<A>(addr, place.level));
         Ok(())
     }

@@ -2,10 +2,13 @@
 
 use core::ops::Range;
 
-use super::arch::{Arch, Leaf, LeafFlags, ProtectionKey};
+use super::arch::{Arch, Entry, Leaf, LeafFlags, ProtectionKey};
+use super::company::Company;
 use super::error::PagingError;
 use super::gather::{Gather, TlbFlusher};
+use super::iter::Visit;
 use super::memory::PhysMemory;
+use super::path::Place;
 use super::table;
 use super::tables::{PageTables, region};
 
@@ -36,7 +39,7 @@ impl Protection {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Changes what may be done with the pages of `range`. The right to write is kept or taken,
     /// never given.
     ///
@@ -51,17 +54,28 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::OutOfRange`]. No right has changed. A call before with the same range makes
     /// this one infallible, as long as nothing was shared or mapped.
     pub fn protect<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: Range<u64>,
         protection: Protection,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_protect(&range, gather)?;
-        for (addr, place) in self.leaves(&range) {
-            table::update_leaf::<A>(place.word(), place.level, |leaf| protection.apply(leaf));
+        self.visit_leaves(&range, |addr, place| {
             gather.changed(region::<A>(addr, place.level), place.level);
-        }
+            self.update(place, |leaf| protection.apply(leaf))
+        });
         Ok(())
+    }
+
+    /// Changes a page's entry, which is in a table of this address space alone.
+    fn update(&self, place: Place<'_>, change: impl Fn(Leaf) -> Leaf) -> Visit {
+        // K1. Nothing is counted otherwise, so nothing is to be noted.
+        let _held = C::BESIDE.then(|| self.hold(place.table));
+        match table::update_leaf::<A>(place.word(), place.level, change) {
+            // Another thread split a huge page just now.
+            Entry::Table(..) if C::BESIDE => Visit::Again,
+            _ => Visit::Done,
+        }
     }
 
     /// Does all of [`protect`](Self::protect) that can fail: the next call for the same range does
@@ -71,9 +85,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`protect`](Self::protect).
     pub fn prepare_protect<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)

@@ -3,9 +3,11 @@
 use core::ops::Range;
 
 use super::arch::{Arch, Entry};
+use super::company::Company;
 use super::error::PagingError;
 use super::free::TableRange;
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::memory::{FRAME_BYTES, PhysMemory};
 use super::path::Place;
 use super::tables::{PageTables, region};
@@ -53,7 +55,7 @@ enum Step {
     Run(u64),
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Moves all pages of a range to one that nothing is mapped in.
     ///
     /// # Complexity
@@ -67,9 +69,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// [`PagingError::Misaligned`], [`PagingError::OutOfRange`]. Nothing was moved, and no tables
     /// were added.
     pub fn move_range<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_move(range, gather)?;
         let mut left = range;
@@ -101,9 +103,9 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`move_range`](Self::move_range).
     pub fn prepare_move<F: TlbFlusher>(
-        &mut self,
+        &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let MoveRange { from, to, len } = range;
         if from.checked_add(len).is_none() || to.checked_add(len).is_none() {
@@ -127,7 +129,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     fn prepare_steps<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut left = range;
         while left.len > 0 {
@@ -146,20 +148,20 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
                 Step::Entry(level) => (level, A::span(level)),
             };
             self.own(left.from, gather, |at| at > level)?;
-            let target = self.own_or_create(left.to, level, gather)?;
+            let target = self.own_or_create((left.to, Liveness::SURE), level, gather)?;
             if target.entry::<A>() != Entry::Empty && level > 0 {
-                self.free_below(region::<A>(left.to, level), gather)?;
+                self.free_below((region::<A>(left.to, level), level), gather)?;
             }
             left = left.after(len);
         }
         Ok(())
     }
 
-    /// Frees the tables below the entry that maps all of `addresses`; they are empty.
+    /// Frees the tables below the entry of `level` that maps all of `addresses`; they are empty.
     fn free_below<F: TlbFlusher>(
         &self,
-        addresses: Range<u64>,
-        gather: &mut Gather<A, M, F>,
+        (addresses, level): (Range<u64>, usize),
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.own_all(&addresses, gather)?;
         let tables = TableRange {
@@ -167,8 +169,13 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             ceiling: addresses.end,
             addresses,
         };
+        let addr = tables.addresses.start;
         self.free_empty(&tables, gather);
-        Ok(())
+        match self.find(addr, level).entry::<A>() {
+            Entry::Empty => Ok(()),
+            // It is empty, but there is no memory to note it for who may be on the way to it.
+            _ => Err(PagingError::OutOfFrames),
+        }
     }
 
     /// What to do next. The same before and after [`prepare_steps`](Self::prepare_steps), which
@@ -212,7 +219,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     fn move_entry(&self, left: MoveRange, level: usize) {
         let source = self.find(left.from, level);
         let target = self.find(left.to, level);
-        move_word::<A>(source, target);
+        self.move_word(source, target);
     }
 
     fn move_run(&self, run: MoveRange) {
@@ -220,7 +227,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         let target = self.find(run.to, 0);
         for offset in 0..(run.len / FRAME_BYTES) as usize {
             let later = |place: Place<'_>| place.index + offset;
-            move_word::<A>(
+            self.move_word(
                 Place {
                     index: later(source),
                     ..source
@@ -232,13 +239,16 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             );
         }
     }
-}
 
-/// Moves one entry. Where the tables are the same table the numbers come out right, too.
-fn move_word<A: Arch>(source: Place<'_>, target: Place<'_>) {
-    debug_assert_eq!(source.level, target.level);
-    if source.entry::<A>() != Entry::Empty {
-        let entry = source.table.take::<A>(source.index, source.level);
-        target.table.put::<A>(target.index, target.level, entry);
+    /// Moves one entry. The tables are held one after the other: they may be the same.
+    fn move_word(&self, source: Place<'_>, target: Place<'_>) {
+        debug_assert_eq!(source.level, target.level);
+        let entry = self
+            .hold(source.table)
+            .take::<A>(source.index, source.level);
+        if entry != Entry::Empty {
+            self.hold(target.table)
+                .put::<A>(target.index, target.level, entry);
+        }
     }
 }

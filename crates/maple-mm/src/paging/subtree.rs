@@ -138,7 +138,7 @@ fn release_entries<'m, A: Arch, M: PhysMemory>(
 }
 
 /// Gives up the reference that a leaf was, as [`release_page`] does.
-fn release_leaf<M: PhysMemory>(memory: &M, leaf: Leaf) -> u64 {
+pub(super) fn release_leaf<M: PhysMemory>(memory: &M, leaf: Leaf) -> u64 {
     if !is_counted(leaf) {
         return 0;
     }

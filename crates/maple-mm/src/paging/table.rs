@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, Leaf, LeafFlags, Writable};
 use super::memory::{FrameInfo, PhysAddr, PhysMemory, Words};
-use super::tally::{Class, Tally};
+use super::tally::{DEAD, Tally};
 
 /// A table in memory. Copying it copies the look, not a reference that is counted.
 #[derive(Clone, Copy, Debug)]
@@ -31,46 +31,16 @@ impl<'m> Table<'m> {
         load::<A>(&self.words[index], level)
     }
 
-    /// Puts an entry where none is, and counts it.
-    pub(super) fn put<A: Arch>(self, index: usize, level: usize, entry: Entry) {
-        debug_assert_eq!(self.entry::<A>(index, level), Entry::Empty);
-        if let Some(class) = Class::of(entry) {
-            Tally::add(self.info.tally(), class);
-        }
-        store::<A>(&self.words[index], level, entry);
-    }
-
-    /// Takes an entry out, and counts it off.
-    pub(super) fn take<A: Arch>(self, index: usize, level: usize) -> Entry {
-        // ORDERING: `Acquire` as in `load`.
-        let raw = self.words[index].swap(0, Ordering::AcqRel);
-        let entry = A::decode(raw, level);
-        if let Some(class) = Class::of(entry) {
-            Tally::remove(self.info.tally(), class);
-        }
-        entry
-    }
-
-    /// Puts another entry in the place of one of the class `before`.
-    pub(super) fn replace<A: Arch>(self, index: usize, level: usize, entry: Entry) -> Entry {
-        let raw = self.words[index].swap(A::encode(entry, level), Ordering::AcqRel);
-        let before = A::decode(raw, level);
-        let (removed, added) = (Class::of(before), Class::of(entry));
-        if removed != added {
-            if let Some(class) = removed {
-                Tally::remove(self.info.tally(), class);
-            }
-            if let Some(class) = added {
-                Tally::add(self.info.tally(), class);
-            }
-        }
-        before
+    /// Whether the table was taken out, as far as who does not hold it can tell.
+    pub(super) fn is_dead(self) -> bool {
+        // Relaxed: who must be sure holds the table.
+        self.info.tally().load(Ordering::Relaxed) & DEAD != 0
     }
 }
 
 pub(super) fn load<A: Arch>(word: &AtomicU64, level: usize) -> Entry {
-    // ORDERING: `Acquire` pairs with the `Release` in `store` and the swaps above: the table that
-    // an entry leads to is seen filled in.
+    // ORDERING: `Acquire` pairs with the `Release` in `store` and the swaps of `Held`: the table that an
+    // entry leads to is seen filled in.
     A::decode(word.load(Ordering::Acquire), level)
 }
 

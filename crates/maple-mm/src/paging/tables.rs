@@ -1,30 +1,51 @@
 //! One address space's page tables: construction, mapping a page, looking one up, counters.
 
+use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
 use super::arch::{Arch, Attributes, Entry, Leaf, LeafFlags, PageKind, Writable};
+use super::company::{Alone, Company, State};
 use super::error::{FaultCause, MapError, PageFault, PagingError};
 use super::gather::{Gather, TlbFlusher};
+use super::install::Liveness;
 use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
 use super::path::Place;
-use super::table::{self, Table};
-use super::tally::{Class, Counters};
+use super::table::Table;
+use super::tally::Class;
 use crate::fault::Access;
+use crate::system::System;
 
 /// The page tables of one address space.
 ///
 /// `M` is a handle to the memory that frames and tables come from: `&Arena`, an `Arc`, or
 /// whatever a kernel has. Going away, the tables are taken down; no processor may use them then.
-pub struct PageTables<A: Arch, M: PhysMemory> {
+///
+/// Methods that change something take `&self`. `C` tells who calls them: [`Alone`] one thread at a
+/// time, [`Beside`](super::Beside) others any number that map pages and resolve faults, and one
+/// at a time that does all else. The caller sees to that, see [the module](super).
+pub struct PageTables<A: Arch, M: PhysMemory, C: Company<M> = Alone> {
     pub(super) memory: M,
     pub(super) root: PhysAddr,
-    pub(super) counters: Counters,
+    /// What is counted, and who is inside.
+    pub(super) company: C::State,
     /// How often the tables were shared; see [`Prepared`](super::Prepared).
-    pub(super) shares: u64,
+    pub(super) shares: AtomicU64,
     arch: PhantomData<fn() -> A>,
+}
+
+/// What became of a page that was to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Put {
+    /// It is mapped.
+    Done,
+    /// Nothing has changed: another thread mapped something there, or took the table out.
+    Lost,
+    /// Nothing has changed: it is not wanted any more.
+    Stale,
 }
 
 /// A page to be mapped.
@@ -77,12 +98,36 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// [`OutOfFrames`].
     pub fn new(memory: M) -> Result<Self, OutOfFrames> {
+        Self::with_company(memory, Alone)
+    }
+}
+
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
+    /// As [`new`](PageTables::new), for those who are beside each other, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](PageTables::new); [`Beside`](super::Beside) others, where there is no memory to
+    /// count what waits to be freed, too.
+    pub fn with_company(memory: M, company: C) -> Result<Self, OutOfFrames> {
+        Self::in_state(memory, company.state()?)
+    }
+
+    /// Tables that map nothing, in company as these are.
+    pub(crate) fn heir(&self) -> Result<Self, OutOfFrames>
+    where
+        M: Clone,
+    {
+        Self::in_state(self.memory.clone(), self.company.heir()?)
+    }
+
+    fn in_state(memory: M, company: C::State) -> Result<Self, OutOfFrames> {
         let root = memory.allocate(FrameSize::SMALL, Content::Zeroed)?;
         Ok(Self {
             root: root.into_addr(),
             memory,
-            counters: Counters::default(),
-            shares: 0,
+            company,
+            shares: AtomicU64::new(0),
             arch: PhantomData,
         })
     }
@@ -100,12 +145,13 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     }
 
     /// An empty batch for what will be taken out of these tables.
+    #[inline(always)]
     #[must_use]
-    pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<A, M, F>
+    pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<A, M, F, C>
     where
         M: Clone,
     {
-        Gather::new(self.memory.clone(), flusher)
+        Gather::empty(self.memory.clone(), flusher)
     }
 
     /// The root's entries above user space: a kernel's own, which this type never touches.
@@ -144,10 +190,10 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     #[must_use]
     pub fn resident(&self) -> Resident {
         Resident {
-            anon: self.counters.get(Class::Anon),
-            file: self.counters.get(Class::File),
-            shmem: self.counters.get(Class::Shmem),
-            explicit: self.counters.get(Class::Explicit),
+            anon: self.company.sum(Class::Anon),
+            file: self.company.sum(Class::File),
+            shmem: self.company.sum(Class::Shmem),
+            explicit: self.company.sum(Class::Explicit),
         }
     }
 
@@ -155,7 +201,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// three lowest levels, and never the root.
     #[must_use]
     pub fn pgtables_bytes(&self) -> u64 {
-        self.counters.get(Class::Table) * FRAME_BYTES
+        self.company.sum(Class::Table) * FRAME_BYTES
     }
 
     /// Maps the page that `addr` begins. A frame of 4 KiB is mapped by an entry of level 0, one
@@ -172,32 +218,48 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// A [`MapError`] with the frame. No tables were added; shared ones may have been copied.
     /// [`PagingError::WrongKind`] for [`PageKind::Special`].
     pub fn map<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         page: NewPage,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<(), MapError> {
+        self.map_live((addr, Liveness::SURE), page, gather)
+    }
+
+    /// As [`map`](Self::map), if what the page is for is still so when it is mapped. Without
+    /// others beside nobody asks.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map); [`PagingError::Stale`].
+    pub fn map_live<F: TlbFlusher>(
+        &self,
+        (addr, live): (u64, Liveness<'_>),
+        page: NewPage,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), MapError> {
         let NewPage { frame, attributes } = page;
         if attributes.kind == PageKind::Special {
             let kind = PagingError::WrongKind;
             return Err(MapError { kind, frame });
         }
-        match self.place_for(addr, frame.size(), gather) {
-            Ok(place) => {
-                let frame = frame.into_addr();
-                let mut leaf = Leaf { frame, attributes };
-                if attributes.flags.contains(LeafFlags::EXPLICIT) {
-                    self.memory.info(frame).set_explicit();
-                }
-                if !self.is_exclusive(leaf) {
-                    // INVARIANT: PT2
-                    leaf = leaf.without(LeafFlags::WRITE);
-                }
-                self.put(place, leaf);
-                Ok(())
+        let leaf = || {
+            let mut leaf = Leaf {
+                frame: frame.addr(),
+                attributes,
+            };
+            if attributes.flags.contains(LeafFlags::EXPLICIT) {
+                self.memory.info(leaf.frame).set_explicit();
             }
-            Err(kind) => Err(MapError { kind, frame }),
-        }
+            if !self.is_exclusive(leaf) {
+                // INVARIANT: PT2
+                leaf = leaf.without(LeafFlags::WRITE);
+            }
+            leaf
+        };
+        // If so, the entry is the reference.
+        let mapped = self.install((addr, live), (frame.size(), leaf), gather);
+        mapped.map_err(|kind| MapError { kind, frame })
     }
 
     /// Maps the shared zero page at `addr`. It is not counted as resident, and not writable.
@@ -206,26 +268,56 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// As [`map`](Self::map).
     pub fn map_zero_page<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         flags: LeafFlags,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
-        let place = self.place_for(addr, FrameSize::SMALL, gather)?;
+        self.map_zero_page_live((addr, Liveness::SURE), flags, gather)
+    }
+
+    /// As [`map_zero_page`](Self::map_zero_page), if what it is for is still so when it is mapped.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_live`](Self::map_live).
+    pub fn map_zero_page_live<F: TlbFlusher>(
+        &self,
+        at: (u64, Liveness<'_>),
+        flags: LeafFlags,
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<(), PagingError> {
         let flags = flags - LeafFlags::WRITE - LeafFlags::EXPLICIT;
-        let leaf = Leaf {
+        let leaf = || Leaf {
             frame: self.memory.zero_page(),
             attributes: Attributes::new(PageKind::Special, flags),
         };
-        self.put(place, leaf);
-        Ok(())
+        self.install(at, (FrameSize::SMALL, leaf), gather)
+    }
+
+    fn install<F: TlbFlusher>(
+        &self,
+        (addr, live): (u64, Liveness<'_>),
+        (size, leaf): (FrameSize, impl Fn() -> Leaf),
+        gather: &mut Gather<A, M, F, C>,
+    ) -> Result<(), PagingError> {
+        self.pass(addr, gather, |gather| {
+            loop {
+                let place = self.place_for((addr, live), size, gather)?;
+                match self.put((addr, place), leaf(), live) {
+                    Put::Done => return Ok(()),
+                    Put::Stale => return Err(PagingError::Stale),
+                    Put::Lost => {}
+                }
+            }
+        })
     }
 
     fn place_for<F: TlbFlusher>(
         &self,
-        addr: u64,
+        (addr, live): (u64, Liveness<'_>),
         size: FrameSize,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         let level = match size.order() {
             0 => 0,
@@ -238,46 +330,84 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         if addr >= A::USER_END {
             return Err(PagingError::OutOfRange);
         }
-        let place = self.own_or_create(addr, level, gather)?;
-        self.vacate(place, addr, gather);
+        let place = self.own_or_create((addr, live), level, gather)?;
+        // LINUX: 6.18 maps no huge page either where an empty table is, if others are beside.
+        if !C::BESIDE {
+            self.vacate(place, addr, gather);
+        }
         match place.entry::<A>() {
             Entry::Empty => Ok(place),
             _ => Err(PagingError::Occupied),
         }
     }
 
-    /// Whether nothing is mapped by an entry, though it may lead to a table.
-    pub(super) fn is_vacant(&self, place: Place<'_>) -> bool {
-        match place.entry::<A>() {
-            Entry::Empty => true,
-            Entry::Table(table, _) => Table::at(&self.memory, table).tally().is_empty(),
-            Entry::Leaf(_) => false,
-        }
-    }
-
     /// Takes a table out that holds nothing, from a table that is this address space's alone.
+    /// Where there is no memory to note it for who may be on the way to it, it stays: empty tables
+    /// do no harm.
     pub(super) fn vacate<F: TlbFlusher>(
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) {
-        if let Entry::Table(table, _) = place.entry::<A>()
-            && self.is_vacant(place)
-        {
-            place.table.take::<A>(place.index, place.level);
-            self.counters.remove::<A>(Class::Table, place.level, 1);
-            let addresses = region::<A>(addr, place.level);
-            gather.table(table, place.level - 1, addresses);
+        let Entry::Table(table, _) = place.entry::<A>() else {
+            return;
+        };
+        if !Table::at(&self.memory, table).tally().is_empty() {
+            return;
         }
+        if gather.reserve(&self.company).is_err() || !self.unlink(place, table) {
+            return;
+        }
+        self.count_off(addr, (Class::Table, place.level), 1);
+        let addresses = region::<A>(addr, place.level);
+        gather.table(&self.company, (table, place.level - 1), addresses);
     }
 
-    pub(super) fn put(&self, place: Place<'_>, leaf: Leaf) {
-        let entry = Entry::Leaf(leaf);
-        if let Some(class) = Class::of(entry) {
-            self.counters.add::<A>(class, place.level, 1);
+    /// Takes a table out if an entry still leads to it and it holds nothing: whether it did.
+    fn unlink(&self, place: Place<'_>, table: PhysAddr) -> bool {
+        let mut held = self.hold(place.table);
+        match held.entry::<A>(place.index, place.level) {
+            Entry::Table(found, _) if found == table => {}
+            _ => return false,
         }
-        place.table.put::<A>(place.index, place.level, entry);
+        let table = Table::at(&self.memory, table);
+        // One with other owners does not change, and lives on as theirs.
+        let mut child = (table.info.count() == 1).then(|| self.hold(table));
+        if let Some(child) = &mut child {
+            if !child.tally().is_empty() {
+                return false;
+            }
+            // K3
+            child.kill();
+        }
+        held.take::<A>(place.index, place.level);
+        true
+    }
+
+    /// Puts a page where nothing is, and counts it.
+    pub(super) fn put(
+        &self,
+        (addr, place): (u64, Place<'_>),
+        leaf: Leaf,
+        live: Liveness<'_>,
+    ) -> Put {
+        let entry = Entry::Leaf(leaf);
+        let mut held = self.hold(place.table);
+        if C::BESIDE {
+            let is_taken = held.entry::<A>(place.index, place.level) != Entry::Empty;
+            if is_taken || held.is_dead() {
+                return Put::Lost;
+            }
+            if !live.is_live() {
+                return Put::Stale;
+            }
+        }
+        if let Some(class) = Class::of(entry) {
+            self.count_in(addr, (class, place.level), 1);
+        }
+        held.put::<A>(place.index, place.level, entry);
+        Put::Done
     }
 
     /// What is mapped at `addr`, whether it may be used or not.
@@ -287,6 +417,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// O(levels).
     #[must_use]
     pub fn entry(&self, addr: u64) -> Option<Mapped> {
+        let _guard = self.company.guard();
         self.leaf(addr).map(|(_, mapped)| mapped)
     }
 
@@ -318,15 +449,17 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     ///
     /// The [`PageFault`] that the processor would report.
     pub fn translate(&self, addr: u64, access: Access) -> Result<PhysAddr, PageFault> {
-        self.reach(addr, access).map(|(_, frame)| frame)
+        let _guard = self.company.guard();
+        self.reach(addr, access).map(|(_, _, frame)| frame)
     }
 
-    /// As [`translate`](Self::translate), and the entry that says so.
+    /// As [`translate`](Self::translate), the entry that says so, and what it says. For who finds no table freed
+    /// that it comes by.
     pub(super) fn reach(
         &self,
         addr: u64,
         access: Access,
-    ) -> Result<(Place<'_>, PhysAddr), PageFault> {
+    ) -> Result<(Place<'_>, Leaf, PhysAddr), PageFault> {
         let fault = |cause| PageFault {
             addr,
             access,
@@ -343,7 +476,8 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
             Access::Execute => flags.contains(LeafFlags::EXECUTE),
         };
         if allowed && flags.contains(LeafFlags::USER) {
-            Ok((place, mapped.leaf.frame.plus(addr - mapped.start)))
+            let frame = mapped.leaf.frame.plus(addr - mapped.start);
+            Ok((place, mapped.leaf, frame))
         } else {
             Err(fault(FaultCause::Protection))
         }
@@ -358,13 +492,14 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     /// page that has other owners, or for the zero page: see
     /// [`resolve_write`](Self::resolve_write). Nothing has changed.
     pub fn set_flags<F: TlbFlusher>(
-        &mut self,
+        &self,
         addr: u64,
         change: FlagChange,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<(), PagingError> {
         let place = self.own_leaf(addr, gather)?;
-        let Entry::Leaf(leaf) = place.entry::<A>() else {
+        let held = self.hold(place.table);
+        let Entry::Leaf(leaf) = held.entry::<A>(place.index, place.level) else {
             return Err(PagingError::NotMapped);
         };
         // What a page is counted as does not change.
@@ -373,11 +508,28 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
         if set.contains(LeafFlags::WRITE) && !self.is_exclusive(leaf) {
             return Err(PagingError::NotExclusive);
         }
-        table::update_leaf::<A>(place.word(), place.level, |leaf| {
+        held.update_leaf::<A>(place.index, place.level, |leaf| {
             leaf.without(clear).with(set)
         });
+        drop(held);
         gather.changed(region::<A>(addr, place.level), place.level);
         Ok(())
+    }
+
+    /// Counts `entries` entries of a table of some level, at `addr`.
+    pub(super) fn count_in(&self, addr: u64, (class, level): (Class, usize), entries: u64) {
+        let counters = self.company.counters(addr / A::span(1));
+        counters.add::<A>(class, level, entries);
+    }
+
+    /// Takes them off.
+    pub(super) fn count_off(&self, addr: u64, (class, level): (Class, usize), entries: u64) {
+        let counters = self.company.counters(addr / A::span(1));
+        debug_assert!(
+            C::BESIDE || counters.get(class) > 0 || (class, level) == (Class::Table, 4),
+            "{class:?} fell below zero"
+        );
+        counters.remove::<A>(class, level, entries);
     }
 
     /// Whether a page in a table of this address space alone may be made writable.
@@ -393,12 +545,34 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
     pub(super) fn own_leaf<F: TlbFlusher>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F>,
+        gather: &mut Gather<A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         match self.entry(addr) {
             Some(_) => Ok(self.own(addr, gather, |_| true)?),
             None => Err(PagingError::NotMapped),
         }
+    }
+
+    /// How often something was handed over that waits until nobody is on the way to it (LB1).
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.company.pending()
+    }
+
+    /// Waits until all is free that was taken out. Not to be called by who is a reader of the
+    /// same `Rcu`.
+    pub fn barrier(&self) {
+        self.company.barrier();
+    }
+
+    /// Tells whose pool explicitly huge pages go back to.
+    pub(crate) fn set_pool(&self, system: &Arc<System>) {
+        self.company.set_pool(system);
+    }
+
+    /// Keeps faults and accesses out until what is returned goes away. For who may change mappings.
+    pub(crate) fn close_gate(&self) -> <C::State as State<M>>::Closed<'_> {
+        self.company.close(&self.memory)
     }
 
     pub(super) fn root_table(&self) -> Table<'_> {
@@ -443,14 +617,14 @@ pub(super) const fn covers(outer: &Range<u64>, inner: &Range<u64>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-impl<A: Arch, M: PhysMemory> Drop for PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> Drop for PageTables<A, M, C> {
     fn drop(&mut self) {
         self.drop_all();
         self.memory.release_at(self.root);
     }
 }
 
-impl<A: Arch, M: PhysMemory> fmt::Debug for PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> fmt::Debug for PageTables<A, M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageTables")
             .field("root", &self.root)

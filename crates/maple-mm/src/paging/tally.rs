@@ -7,7 +7,7 @@ use super::arch::{Arch, Entry, LeafFlags, PageKind};
 
 /// What an entry is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub enum Class {
     /// A table.
     Table,
     /// A page of private memory.
@@ -53,22 +53,36 @@ impl Class {
         10 * self as u32
     }
 
-    const fn one(self) -> u64 {
+    pub(super) const fn one(self) -> u64 {
         1 << self.shift()
     }
 }
 
+/// In the word of a table: somebody holds it, see [`Held`](super::lock::Held).
+pub(super) const LOCKED: u64 = 1 << 63;
+
+/// In the word of a table: it was taken out.
+pub(super) const DEAD: u64 = 1 << 62;
+
+/// Where a table's word has its [`Tally`].
+const COUNTED: u64 = (1 << 60) - 1;
+
 /// How many entries of each [`Class`] a table has: six numbers of ten bits.
 ///
-/// A table that is one owner's alone is changed by that owner only, a shared one not at all, so
-/// each change is a plain addition.
+/// A table that is one owner's alone is changed by who [holds](super::lock::Held) it, a shared one
+/// not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tally(u64);
 
 impl Tally {
     pub(super) fn load(word: &AtomicU64) -> Self {
-        // Relaxed: it is read by who owns the table, or while nobody may change it.
-        Self(word.load(Ordering::Relaxed))
+        // Relaxed: it is read by who owns the table, or while nobody may change it; or it is a
+        // hint.
+        Self::of_word(word.load(Ordering::Relaxed))
+    }
+
+    pub(super) const fn of_word(word: u64) -> Self {
+        Self(word & COUNTED)
     }
 
     pub(super) fn store(self, word: &AtomicU64) {
@@ -88,21 +102,6 @@ impl Tally {
         self.0 == 0
     }
 
-    pub(super) fn add(word: &AtomicU64, class: Class) {
-        // Relaxed: one writer.
-        word.fetch_add(class.one(), Ordering::Relaxed);
-    }
-
-    pub(super) fn remove(word: &AtomicU64, class: Class) {
-        debug_assert_ne!(
-            Self::load(word).count(class),
-            0,
-            "{class:?} was not counted"
-        );
-        // Relaxed: one writer.
-        word.fetch_sub(class.one(), Ordering::Relaxed);
-    }
-
     /// Counts what a table of `level` holds.
     pub(super) fn counted<A: Arch>(words: &[AtomicU64], level: usize) -> Self {
         let mut sum = 0;
@@ -116,11 +115,16 @@ impl Tally {
 
 /// What an address space holds, in pages of 4 KiB and in tables.
 #[derive(Debug, Default)]
-pub(super) struct Counters([AtomicU64; 6]);
+pub struct Counters([AtomicU64; 6]);
 
 impl Counters {
     pub(super) fn get(&self, class: Class) -> u64 {
+        // Relaxed, here and below: numbers of their own. Who needs them to be exact is alone.
         self.0[class as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, class: Class, count: u64) {
+        self.0[class as usize].store(count, Ordering::Relaxed);
     }
 
     /// Counts `entries` entries of a table of `level`.
@@ -132,10 +136,6 @@ impl Counters {
     /// Takes `entries` entries of a table of `level` off.
     pub(super) fn remove<A: Arch>(&self, class: Class, level: usize, entries: u64) {
         let each = Self::each::<A>(class, level);
-        debug_assert!(
-            self.get(class) >= entries * each,
-            "{class:?} fell below zero"
-        );
         self.0[class as usize].fetch_sub(entries * each, Ordering::Relaxed);
     }
 
@@ -148,16 +148,6 @@ impl Counters {
             }
         }
         self.remove::<A>(Class::Table, level + 1, 1);
-    }
-
-    pub(super) fn copy_from(&self, other: &Self) {
-        for class in Class::ALL {
-            self.0[class as usize].store(other.get(class), Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn clear(&self) {
-        self.copy_from(&Self::default());
     }
 
     /// LINUX: of the tables below the root the three lowest levels count.

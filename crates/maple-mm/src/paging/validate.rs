@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use core::fmt;
 
 use super::arch::{Arch, Entry, Leaf, LeafFlags, PageKind, Writable};
+use super::company::{Company, State as _};
 use super::memory::{PhysAddr, PhysMemory};
 use super::subtree::{Tables, is_counted};
 use super::table::Table;
@@ -13,7 +14,7 @@ use super::tally::{Class, Counters, Tally};
 /// An invariant that does not hold: its ID and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PagingViolation {
-    /// `PT1` to `PT7`, as listed at [`validate_family`].
+    /// `PT1` to `PT7` or `TL1`, as listed at [`validate_family`].
     pub id: &'static str,
     /// The frame or table that is wrong.
     pub at: PhysAddr,
@@ -56,6 +57,10 @@ struct Census<'m, A: Arch, M: PhysMemory> {
 /// - **PT6** Entries lead to frames of the memory. The zero page is [`PageKind::Special`], and not
 ///   writable; nothing else is.
 /// - **PT7** A table is met at one level only, and is nobody's page.
+/// - **TL1** No entry leads to a table that was taken out.
+///
+/// Those that are [`Beside`](super::Beside) others are to be quiet, and nothing
+/// [pending](PageTables::pending): what waits is counted.
 ///
 /// # Complexity
 ///
@@ -64,8 +69,8 @@ struct Census<'m, A: Arch, M: PhysMemory> {
 /// # Errors
 ///
 /// The first [`PagingViolation`].
-pub fn validate_family<A: Arch, M: PhysMemory>(
-    spaces: &[&PageTables<A, M>],
+pub fn validate_family<A: Arch, M: PhysMemory, C: Company<M>>(
+    spaces: &[&PageTables<A, M, C>],
     held: impl Fn(PhysAddr) -> u32,
 ) -> Result<(), PagingViolation> {
     let Some(first) = spaces.first() else {
@@ -86,16 +91,19 @@ pub fn validate_family<A: Arch, M: PhysMemory>(
 
 impl<A: Arch, M: PhysMemory> Census<'_, A, M> {
     /// Looks at the root's user entries, and at each table below that was not met before.
-    fn enter(&mut self, space: &PageTables<A, M>) -> Result<(), PagingViolation> {
+    fn enter<C: Company<M>>(&mut self, space: &PageTables<A, M, C>) -> Result<(), PagingViolation> {
         let root = space.root_table();
         let mut queue = alloc::vec![(root, A::LEVELS - 1)];
         while let Some((table, level)) = queue.pop() {
             let is_root = table.addr == space.root;
             let entries = if is_root {
-                PageTables::<A, M>::user_entries()
+                PageTables::<A, M, C>::user_entries()
             } else {
                 A::ENTRIES
             };
+            if table.is_dead() {
+                return Err(violated("TL1", table.addr));
+            }
             for index in 0..entries {
                 let entry = table.entry::<A>(index, level);
                 self.check_entry(table, entry, level)?;
@@ -187,9 +195,9 @@ impl<A: Arch, M: PhysMemory> Census<'_, A, M> {
     }
 }
 
-impl<A: Arch, M: PhysMemory> PageTables<A, M> {
+impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// PT5.
-    fn check_sums(&self) -> Result<(), PagingViolation> {
+    pub(crate) fn check_sums(&self) -> Result<(), PagingViolation> {
         let sums = Counters::default();
         for index in 0..Self::user_entries() {
             let level = A::LEVELS - 1;
@@ -203,7 +211,7 @@ impl<A: Arch, M: PhysMemory> PageTables<A, M> {
                 }
             }
         }
-        let same = |class| sums.get(class) == self.counters.get(class);
+        let same = |class| sums.get(class) == self.company.sum(class);
         if Class::ALL.into_iter().all(same) {
             Ok(())
         } else {

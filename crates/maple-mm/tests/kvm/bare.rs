@@ -64,7 +64,7 @@ impl Bare {
     }
 
     fn map(&mut self, addr: u64, page: NewPage) {
-        let mut gather = self.tables.gather(&mut self.tlb);
+        let mut gather = self.tables.gather(&self.tlb);
         self.tables.map(addr, page, &mut gather).expect("a place");
     }
 
@@ -80,7 +80,7 @@ impl Bare {
     }
 
     fn share_with(&mut self, child: &mut Self) {
-        let mut gather = self.tables.gather(&mut self.tlb);
+        let mut gather = self.tables.gather(&self.tlb);
         let shared = self.tables.share_all(&mut child.tables, &mut gather);
         shared.expect("it has no tables yet");
     }
@@ -90,13 +90,13 @@ impl Bare {
             set: LeafFlags::empty(),
             clear: flags,
         };
-        let mut gather = self.tables.gather(&mut self.tlb);
+        let mut gather = self.tables.gather(&self.tlb);
         let changed = self.tables.set_flags(DATA, change, &mut gather);
         changed.expect("it is mapped");
     }
 
     fn resolve_write(&mut self, addr: u64) -> Resolved {
-        let mut gather = self.tables.gather(&mut self.tlb);
+        let mut gather = self.tables.gather(&self.tlb);
         let resolved = self
             .tables
             .resolve_write(addr, Sharing::Private, &mut gather);

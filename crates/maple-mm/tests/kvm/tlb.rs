@@ -54,7 +54,7 @@ impl GuestTlb {
 }
 
 impl TlbFlusher for GuestTlb {
-    fn range(&mut self, range: &FlushRange) {
+    fn range(&self, range: &FlushRange) {
         if range.is_worth_full_flush() {
             self.full();
             return;
@@ -66,11 +66,11 @@ impl TlbFlusher for GuestTlb {
         self.forget(how, Flush::Pages(range.pages()));
     }
 
-    fn freed_tables(&mut self, _: &FlushRange) {
+    fn freed_tables(&self, _: &FlushRange) {
         self.full();
     }
 
-    fn full(&mut self) {
+    fn full(&self) {
         self.forget(Before::Load(self.root), Flush::All);
     }
 }

@@ -44,15 +44,15 @@ impl Tlb {
 }
 
 impl TlbFlusher for Tlb {
-    fn range(&mut self, range: &FlushRange) {
+    fn range(&self, range: &FlushRange) {
         self.forget(&range.addresses);
     }
 
-    fn freed_tables(&mut self, range: &FlushRange) {
+    fn freed_tables(&self, range: &FlushRange) {
         self.forget(&range.addresses);
     }
 
-    fn full(&mut self) {
+    fn full(&self) {
         self.forget(&(0..u64::MAX));
     }
 }

@@ -79,7 +79,7 @@ fn pt2_a_private_page_with_two_owners_that_may_be_written() {
 #[test]
 fn pt3_a_reference_that_nobody_has() {
     let memory = memory(64);
-    let mut tables = space::<A>(&memory);
+    let tables = space::<A>(&memory);
     let page = page(&memory, 1, PageKind::File);
     let frame = page.frame.addr();
     tables.map(0, page, &mut silent(&memory)).unwrap();

@@ -75,7 +75,7 @@ fn a_zap_of_a_part_needs_two_tables_a_level_at_most() {
 #[test]
 fn a_prepared_zap_cannot_fail() {
     let memory = memory(256);
-    let [parent, mut child] = family(&memory);
+    let [parent, child] = family(&memory);
     let mut gather = silent(&memory);
     let prepared = child.prepare_zap(HUGE - PAGE..GIGA, &mut gather).unwrap();
     memory.fail_after(Some(0));
@@ -89,7 +89,7 @@ fn a_prepared_zap_cannot_fail() {
 #[should_panic(expected = "the tables were shared since")]
 fn a_zap_that_was_prepared_before_a_fork_is_refused() {
     let memory = memory(256);
-    let [_, mut child] = family(&memory);
+    let [_, child] = family(&memory);
     let mut gather = silent(&memory);
     let prepared = child.prepare_zap(HUGE - PAGE..GIGA, &mut gather).unwrap();
     let mut grandchild = space(&memory);
@@ -167,7 +167,7 @@ fn protecting_and_moving_and_copying_and_writing() {
 #[test]
 fn a_move_that_was_prepared_cannot_fail() {
     let memory = memory(256);
-    let [parent, mut child] = family(&memory);
+    let [parent, child] = family(&memory);
     let mut gather = silent(&memory);
     let range = MoveRange {
         from: GIGA - PAGE,

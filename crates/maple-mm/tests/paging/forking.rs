@@ -1,5 +1,7 @@
 //! Copies and shared tables: who sees which page, what is counted, what a change copies.
 
+use std::cell::RefCell;
+
 use crate::support::{
     PAGE, Tables, Told, USER, Witness, check, frame, map, map_huge, mark_at, memory, page, silent,
     space,
@@ -103,21 +105,22 @@ mod copying {
         let mut gather = silent(&memory);
         map(&mut parent, 0x5000, 1);
         parent.map_zero_page(0x9000, USER, &mut gather).unwrap();
-        let mut witness = Witness {
+        let witness = Witness {
             memory: &memory,
-            told: Vec::new(),
+            told: RefCell::default(),
         };
         for _ in 0..2 {
             let mut child = space::<Quad>(&memory);
-            let mut gather = Gather::new(&memory, &mut witness);
+            let mut gather = Gather::new(&memory, &witness);
             let copy = CopyRange {
                 addresses: ALL,
                 cow: Cow::Private,
             };
             parent.copy_range(&mut child, &copy, &mut gather).unwrap();
         }
-        let [(Told::Range(range), _)] = &witness.told[..] else {
-            panic!("{:?}", witness.told);
+        let told = witness.told.into_inner();
+        let [(Told::Range(range), _)] = &told[..] else {
+            panic!("{told:?}");
         };
         assert_eq!(range.addresses, 0x5000..0x6000);
     }
@@ -164,19 +167,20 @@ fn a_page_that_was_copied_is_flushed_before_it_is_given_up() {
     let memory = memory(64);
     let mut parent = space::<Quad>(&memory);
     map(&mut parent, 0x5000, 1);
-    let mut child = copied(&mut parent, Cow::Private);
-    let mut witness = Witness {
+    let child = copied(&mut parent, Cow::Private);
+    let witness = Witness {
         memory: &memory,
-        told: Vec::new(),
+        told: RefCell::default(),
     };
-    let mut gather = Gather::new(&memory, &mut witness);
+    let mut gather = Gather::new(&memory, &witness);
     let resolved = child.resolve_write(0x5000, Sharing::Private, &mut gather);
     assert_eq!(resolved, Ok(Resolved::Copied));
     drop(parent);
     let in_use = memory.in_use();
     gather.finish();
-    let [(Told::Range(range), before)] = &witness.told[..] else {
-        panic!("{:?}", witness.told);
+    let told = witness.told.into_inner();
+    let [(Told::Range(range), before)] = &told[..] else {
+        panic!("{told:?}");
     };
     assert_eq!(range.addresses, 0x5000..0x6000);
     assert_eq!((*before, memory.in_use()), (in_use, in_use - 1));
@@ -247,7 +251,7 @@ mod sharing {
         let cached = memory.share(&page.frame);
         parent.map(0x5000, page, &mut gather).unwrap();
         map(&mut parent, 0x6000, 4);
-        let mut child = shared(&mut parent);
+        let child = shared(&mut parent);
         assert!(child.write(0x5000, &[1]).is_err(), "the table is shared");
         let resolved = child.resolve_write(0x5000, Sharing::Shared, &mut gather);
         assert_eq!(resolved, Ok(Resolved::Reused));
@@ -284,7 +288,7 @@ mod sharing {
             map(&mut parent, index * HUGE, index);
             map(&mut parent, index * HUGE + PAGE, index);
         }
-        let mut child = shared(&mut parent);
+        let child = shared(&mut parent);
         let in_use = memory.in_use();
         let mut gather = silent(&memory);
         // One page of region 3 is left, regions 4 to 598 go, one page of region 599 is left.
@@ -308,15 +312,15 @@ mod sharing {
             map(&mut parent, index * HUGE, index);
         }
         let child = shared(&mut parent);
-        let mut witness = Witness {
+        let witness = Witness {
             memory: &memory,
-            told: Vec::new(),
+            told: RefCell::default(),
         };
-        let mut gather = Gather::new(&memory, &mut witness);
+        let mut gather = Gather::new(&memory, &witness);
         let in_use = memory.in_use();
         parent.clear(&mut gather);
         gather.finish();
-        assert_eq!(witness.told, [(Told::Full, in_use)]);
+        assert_eq!(witness.told.into_inner(), [(Told::Full, in_use)]);
         assert_eq!(memory.in_use(), in_use, "all of it is the child's");
         assert_eq!(parent.pgtables_bytes(), 0);
         assert_eq!(mark_at(&child, 49 * HUGE), 49);
@@ -379,7 +383,7 @@ mod sharing {
         let memory = memory(256);
         let mut parent = space::<Quad>(&memory);
         map(&mut parent, 4 * HUGE, 1);
-        let mut child = shared(&mut parent);
+        let child = shared(&mut parent);
         child.free_tables(&TableRange::all::<Quad>(), &mut silent(&memory));
         assert_eq!(mark_at(&child, 4 * HUGE), 1);
         check(&[&parent, &child]);
@@ -388,7 +392,7 @@ mod sharing {
     #[test]
     fn only_an_empty_child_can_share() {
         let memory = memory(64);
-        let mut parent = space::<Quad>(&memory);
+        let parent = space::<Quad>(&memory);
         let mut child = space::<Quad>(&memory);
         map(&mut child, 0x5000, 1);
         let refused = parent.share_all(&mut child, &mut silent(&memory));
@@ -416,7 +420,7 @@ mod sharing {
 #[test]
 fn a_private_page_of_a_file_becomes_anonymous_when_written() {
     let memory = memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     let cached = frame(&memory, FrameSize::SMALL, 5);
     let page = NewPage {

@@ -1,5 +1,7 @@
 //! Mapping, looking up, protecting, moving, huge pages.
 
+use std::cell::RefCell;
+
 use crate::support::{
     PAGE, Told, USER, Witness, check, map, map_huge, mark_at, memory, page, silent, space,
 };
@@ -121,7 +123,7 @@ fn rights_decide_which_access_faults() {
 #[test]
 fn the_zero_page_reads_as_zero_counts_nothing_and_is_never_writable() {
     let memory = memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     tables.map_zero_page(0x7000, USER, &mut gather).unwrap();
     assert_eq!(mark_at(&tables, 0x7000), 0);
@@ -143,7 +145,7 @@ fn the_zero_page_reads_as_zero_counts_nothing_and_is_never_writable() {
 #[test]
 fn a_private_page_with_other_owners_is_mapped_without_the_right_to_write() {
     let memory = memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     let mut first = page(&memory, 1, PageKind::Anon);
     let second = memory.share(&first.frame);
@@ -187,22 +189,23 @@ fn a_zap_flushes_before_it_frees() {
         map(&mut tables, 0x10_0000 + index * PAGE, index);
     }
     let in_use = memory.in_use();
-    let mut witness = Witness {
+    let witness = Witness {
         memory: &memory,
-        told: Vec::new(),
+        told: RefCell::default(),
     };
-    let mut gather = Gather::new(&memory, &mut witness);
+    let mut gather = Gather::new(&memory, &witness);
     tables.zap(0x10_0000..0x22_c000, &mut gather).unwrap();
     tables.free_tables(&TableRange::all::<Quad>(), &mut gather);
     gather.finish();
     assert_eq!(tables.pgtables_bytes(), 0);
     assert_eq!(memory.in_use(), 1);
     // The first batch was full after 256 pages.
-    let [(Told::Range(first), all), (Told::Tables(second), fewer)] = &witness.told[..] else {
-        panic!("{:?}", witness.told);
+    let told = witness.told.into_inner();
+    let [(Told::Range(first), all), (Told::Tables(second), fewer)] = &told[..] else {
+        panic!("{told:?}");
     };
     assert_eq!((*all, *fewer), (in_use, in_use - 256));
-    assert_eq!(first.addresses, 0x10_0000..0x10_0000 + 257 * PAGE);
+    assert_eq!(first.addresses, 0x10_0000..0x10_0000 + 256 * PAGE);
     assert_eq!(
         second.addresses,
         0..1 << 39,
@@ -295,11 +298,11 @@ mod moving {
         for addr in pages {
             map(&mut tables, addr, addr);
         }
-        let mut witness = Witness {
+        let witness = Witness {
             memory: &memory,
-            told: Vec::new(),
+            told: RefCell::default(),
         };
-        let mut gather = Gather::new(&memory, &mut witness);
+        let mut gather = Gather::new(&memory, &witness);
         let range = MoveRange {
             from: 4 * HUGE,
             to: 9 * HUGE,
@@ -312,7 +315,10 @@ mod moving {
             assert_eq!(tables.entry(addr), None);
             assert_eq!(mark_at(&tables, addr + 5 * HUGE), addr);
         }
-        assert!(matches!(&witness.told[..], [(Told::Tables(_), _)]));
+        assert!(matches!(
+            &witness.told.into_inner()[..],
+            [(Told::Tables(_), _)]
+        ));
         check(&[&tables]);
     }
 

@@ -1,5 +1,7 @@
 //! An arena, pages with a mark in them, and flushers that remember what they were told.
 
+use std::cell::RefCell;
+
 use maple_mm::paging::{
     Arch, Arena, ArenaLayout, Attributes, Content, FlushRange, Frame, FrameSize, Gather, LeafFlags,
     NewPage, NoTlb, PageKind, PageTables, PhysAddr, PhysMemory, TlbFlusher, validate_family,
@@ -90,25 +92,25 @@ pub(crate) enum Told {
 #[derive(Debug)]
 pub(crate) struct Witness<'m> {
     pub(crate) memory: &'m Memory,
-    pub(crate) told: Vec<(Told, usize)>,
+    pub(crate) told: RefCell<Vec<(Told, usize)>>,
 }
 
 impl Witness<'_> {
-    fn note(&mut self, told: Told) {
-        self.told.push((told, self.memory.in_use()));
+    fn note(&self, told: Told) {
+        self.told.borrow_mut().push((told, self.memory.in_use()));
     }
 }
 
 impl TlbFlusher for Witness<'_> {
-    fn range(&mut self, range: &FlushRange) {
+    fn range(&self, range: &FlushRange) {
         self.note(Told::Range(range.clone()));
     }
 
-    fn freed_tables(&mut self, range: &FlushRange) {
+    fn freed_tables(&self, range: &FlushRange) {
         self.note(Told::Tables(range.clone()));
     }
 
-    fn full(&mut self) {
+    fn full(&self) {
         self.note(Told::Full);
     }
 }

@@ -66,6 +66,8 @@ pub(crate) use leaf::Patch;
 pub(crate) use path::{Path, Root, Slots, Steps};
 pub(crate) use run::{LeafRun, Shares, leaves_for};
 
+use crate::sync;
+
 /// Words of a node behind its header.
 const WORDS: usize = 31;
 
@@ -233,7 +235,7 @@ impl<T> Node<T> {
         // ORDERING: `Acquire` pairs with the `Release` in `unlink`: whoever gave up
         // the other link to this node had shared its children before (it copies a
         // node, counts the children, then lets go), so their counts are seen too.
-        self.refs.load(Ordering::Acquire)
+        sync::count(&self.refs, Ordering::Acquire)
     }
 
     fn word(&self, at: usize) -> *mut Word<T> {
@@ -345,10 +347,23 @@ impl<T> Link<T> {
         self.0
     }
 
+    /// Counts another link to a node that was found without having one.
+    ///
+    /// # Safety
+    ///
+    /// - There is a link to `node`, which is not given up before this returns, and
+    ///   not before the new link is, should that be given up first.
+    #[cfg(feature = "rcu")]
+    pub(crate) unsafe fn found(node: NonNull<Node<T>>) -> Self {
+        // Only looked through: it is somebody else's.
+        let link = ManuallyDrop::new(Self(node));
+        link.share()
+    }
+
     /// Counts another link to the same node.
     pub(crate) fn share(&self) -> Self {
         // ORDERING: `Relaxed`: the new link is made from one that keeps the node alive.
-        let before = self.node().refs.fetch_add(1, Ordering::Relaxed);
+        let before = sync::count_up(&self.node().refs, Ordering::Relaxed);
         if before >= REFS_SATURATED {
             self.node().refs.store(REFS_SATURATED, Ordering::Relaxed);
         }
@@ -360,21 +375,22 @@ impl<T> Link<T> {
         let refs = &self.node().refs;
         // ORDERING: `Acquire` pairs with the `Release` below: what all the other
         // links' owners did with the node is done. With one link left nobody can
-        // count another meanwhile, so the count need not be lowered.
-        if refs.load(Ordering::Acquire) == 1 {
+        // count another meanwhile, so the count need not be lowered: who counts one
+        // without having one (`found`) does so while another stays.
+        if sync::count(refs, Ordering::Acquire) == 1 {
             return Some(Husk(self.0));
         }
         if refs.load(Ordering::Relaxed) >= REFS_SATURATED {
             return None;
         }
         // ORDERING: `Release` pairs with the `Acquire` above, below and in `refs`.
-        if refs.fetch_sub(1, Ordering::Release) != 1 {
+        if sync::count_down(refs, Ordering::Release) != 1 {
             return None;
         }
         // ORDERING: `Acquire` pairs with the `Release` of every other link's end: what
         // is read is our own, which continues all of theirs. (A fence would do the
         // same, but race detectors do not see it.)
-        refs.load(Ordering::Acquire);
+        sync::count(refs, Ordering::Acquire);
         Some(Husk(self.0))
     }
 }
@@ -419,7 +435,7 @@ impl<T> Husk<T> {
     /// The memory, once every slot is empty; what is left in one is leaked.
     pub(crate) fn into_memory(self) -> NonNull<NodeMemory> {
         #[cfg(any(loom, shuttle))]
-        crate::sync::freed(self.0.as_ptr());
+        sync::freed(self.0.as_ptr());
         self.0.cast()
     }
 }

@@ -77,7 +77,7 @@ impl<T> Root<T> {
     ///
     /// # Safety
     ///
-    /// - No reader is left, and none can come.
+    /// - No reader is left that looks at a node of the tree, and none can find one.
     #[cfg_attr(
         not(feature = "rcu"),
         expect(dead_code, reason = "for lock-free readers")

@@ -5,16 +5,25 @@
 
 #[cfg(feature = "crossbeam")]
 mod epoch;
+#[cfg(feature = "rcu")]
+mod face;
 mod list;
 #[cfg(feature = "rcu")]
 mod local;
 #[cfg(feature = "rcu")]
+mod publish;
+#[cfg(feature = "rcu")]
+mod published;
+#[cfg(feature = "rcu")]
 mod reader;
+#[cfg(feature = "rcu")]
+mod retire;
 #[cfg(feature = "rcu")]
 mod tree;
 #[cfg(feature = "rcu")]
 mod writer;
 
+use alloc::sync::Arc;
 use core::ptr::NonNull;
 
 #[cfg(feature = "crossbeam")]
@@ -22,6 +31,10 @@ pub use epoch::EpochRcu;
 pub use list::{RcuHead, RcuList};
 #[cfg(feature = "rcu")]
 pub use local::{LocalGuard, LocalRcu};
+#[cfg(feature = "rcu")]
+pub use publish::Publisher;
+#[cfg(feature = "rcu")]
+pub use published::Published;
 #[cfg(feature = "rcu")]
 pub use reader::Reader;
 #[cfg(feature = "rcu")]
@@ -125,4 +138,59 @@ pub unsafe trait Rcu {
     /// Waits until all functions passed to [`call_rcu`](Self::call_rcu) so far have
     /// run. Not to be called by who holds a guard.
     fn barrier(&self);
+}
+
+/// One for several trees, which readers of one hold up for all. Where an `Rcu` is owned
+/// (`Publisher::open`) it is a `&'static`, or an [`Arc`].
+// SAFETY: what it refers to promises it.
+unsafe impl<R: Rcu> Rcu for &R {
+    type Guard<'a>
+        = R::Guard<'a>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn read_lock(&self) -> Self::Guard<'_> {
+        R::read_lock(self)
+    }
+
+    unsafe fn call_rcu(&self, head: NonNull<RcuHead>, free: unsafe fn(NonNull<RcuHead>)) {
+        // SAFETY: the contract.
+        unsafe { R::call_rcu(self, head, free) };
+    }
+
+    fn synchronize(&self) {
+        R::synchronize(self);
+    }
+
+    fn barrier(&self) {
+        R::barrier(self);
+    }
+}
+
+/// As of a reference.
+// SAFETY: what it refers to promises it; that it may be dropped, too.
+unsafe impl<R: Rcu> Rcu for Arc<R> {
+    type Guard<'a>
+        = R::Guard<'a>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn read_lock(&self) -> Self::Guard<'_> {
+        R::read_lock(self)
+    }
+
+    unsafe fn call_rcu(&self, head: NonNull<RcuHead>, free: unsafe fn(NonNull<RcuHead>)) {
+        // SAFETY: the contract.
+        unsafe { R::call_rcu(self, head, free) };
+    }
+
+    fn synchronize(&self) {
+        R::synchronize(self);
+    }
+
+    fn barrier(&self) {
+        R::barrier(self);
+    }
 }

@@ -9,7 +9,8 @@ use crate::node::Node;
 use crate::view::View;
 use crate::{Cursor, Gaps, IndexRange, Iter, Segment, Segments, sync};
 
-/// A reader of an [`RcuMapleTree`](super::RcuMapleTree), which says what it sees.
+/// A reader of an [`RcuMapleTree`](super::RcuMapleTree), which says what it sees, or of a
+/// [`Published`](super::Published) tree.
 ///
 /// What it returns is valid for as long as the reader. Each call begins at the root of
 /// its moment, so one reader can be used for long and sees what is written meanwhile;

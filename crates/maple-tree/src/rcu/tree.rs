@@ -2,14 +2,13 @@
 
 use core::fmt;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::AtomicPtr;
 
 use lock_api::{Mutex, RawMutex};
 
-use super::writer::{Writer, free_now, hand_over};
-use super::{Rcu, Reader};
-use crate::limbo::Retire;
-use crate::node::Node;
+use super::face::Face;
+use super::retire::{assert_source_fits, free_now, pass_on};
+use super::{Rcu, Reader, Writer};
+use crate::limbo::{Batch, Retire};
 use crate::source::{HeapNodes, NodeSource};
 use crate::{Entry, MapleTree};
 
@@ -38,7 +37,7 @@ use crate::{Entry, MapleTree};
 /// - What a reader found stays valid for as long as the reader, even if it is
 ///   overwritten meanwhile.
 /// - Who needs one moment for the whole tree takes a [`snapshot`](Self::snapshot),
-///   which is O(1).
+///   which is O(1), or tries to without the lock ([`try_snapshot`](Self::try_snapshot)).
 ///
 /// # Who drops what was overwritten
 ///
@@ -87,8 +86,8 @@ where
     L: RawMutex,
     S: NodeSource + Clone + Send + Sync + 'static,
 {
-    /// The root, for readers.
-    pub(super) root: AtomicPtr<Node<T>>,
+    /// What readers find.
+    pub(super) face: Face<T>,
     pub(super) core: Mutex<L, MapleTree<T, S>>,
     pub(super) rcu: R,
     /// For whoever frees what was cut out.
@@ -143,12 +142,6 @@ where
     L: RawMutex,
     S: NodeSource + Clone + Send + Sync + 'static,
 {
-    /// A clone of the source goes along with what is to be freed.
-    const SOURCE_FITS: () = assert!(
-        size_of::<S>() <= 16 && align_of::<S>() <= 8,
-        "the node source of an `RcuMapleTree` is a handle of two words at most"
-    );
-
     /// Makes an empty tree without gap tracking whose nodes come from `source`.
     ///
     /// It is `const`, so a kernel's tree can be a `static`.
@@ -191,11 +184,11 @@ where
         Self::of(MapleTree::with_gaps_in(source), rcu, source)
     }
 
-    /// `core` is empty, or the caller sets `root`.
+    /// `core` is empty, or the caller sets `face`.
     const fn of(core: MapleTree<T, S>, rcu: R, source: S) -> Self {
-        const { Self::SOURCE_FITS };
+        const { assert_source_fits::<S>() };
         Self {
-            root: AtomicPtr::new(null_mut()),
+            face: Face::new(core.branches),
             core: Mutex::new(core),
             rcu,
             source,
@@ -221,9 +214,9 @@ where
     #[must_use]
     pub fn from_tree(tree: MapleTree<T, S>, rcu: R) -> Self {
         let source = tree.pool.source().clone();
-        let root = tree.root.address();
+        let face = Face::of(&tree);
         let mut this = Self::of(tree, rcu, source);
-        *this.root.get_mut() = root;
+        this.face = face;
         this
     }
 
@@ -246,7 +239,7 @@ where
     /// ```
     #[inline]
     pub fn read(&self) -> Reader<'_, T, R> {
-        Reader::new(&self.root, self.rcu.read_lock())
+        Reader::new(&self.face.root, self.rcu.read_lock())
     }
 
     /// Waits for other writers, and returns what writes.
@@ -278,7 +271,7 @@ where
         // - The word is this tree's, which is borrowed for as long as the writer, and
         //   thus the lock, is held; whoever takes the lock next sets it again.
         // - What was reachable goes to `limbo`, and from there to `Rcu::call_rcu`.
-        unsafe { core.root.watch(NonNull::from(&self.root)) };
+        unsafe { core.root.watch(NonNull::from(&self.face.root)) };
         // SAFETY: as for the word.
         unsafe { core.limbo.set_retire(retire) };
         Writer::new(core, self)
@@ -309,6 +302,43 @@ where
         T: Clone,
     {
         self.core.lock().snapshot()
+    }
+
+    /// Returns a tree with the content of this moment, which shares all nodes, without
+    /// the lock; or `None` if a [`Writer`] has written and is still there, or comes at
+    /// this very moment. Who gets none may try again, or wait for the writer by taking a
+    /// [`snapshot`](Self::snapshot).
+    ///
+    /// The content is that between two writers: what one wrote is there whole or not at
+    /// all. The writer is not held up; its next write copies the nodes on its way.
+    ///
+    /// # Complexity
+    ///
+    /// O(1); allocates nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_tree::{IndexRange, SyncMapleTree};
+    ///
+    /// let tree = SyncMapleTree::<u64>::default();
+    /// let mut writer = tree.write();
+    /// assert!(tree.try_snapshot().unwrap().is_empty());
+    /// writer.insert(IndexRange::single(1), 7)?;
+    /// assert!(tree.try_snapshot().is_none(), "more may follow");
+    /// drop(writer);
+    /// assert_eq!(tree.try_snapshot().unwrap().get(1), Some(&7));
+    /// # Ok::<(), maple_tree::StoreError<u64>>(())
+    /// ```
+    #[must_use]
+    pub fn try_snapshot(&self) -> Option<MapleTree<T, S>>
+    where
+        T: Clone,
+    {
+        let _guard = self.rcu.read_lock();
+        // SAFETY: a guard; what is cut out goes to the `Rcu` with the links to it
+        // (`write`).
+        unsafe { self.face.try_snapshot(&self.source) }
     }
 
     /// Waits until every reader that exists now is gone.
@@ -378,7 +408,7 @@ where
     /// Ends the time in which readers may look: there are none, for the tree is
     /// borrowed mutably and each of them borrows it.
     fn leave(&mut self) {
-        *self.root.get_mut() = null_mut();
+        *self.face.root.get_mut() = null_mut();
         let core = self.core.get_mut();
         // SAFETY: there is no reader, and `root` is empty for those that may come.
         unsafe { core.root.unwatch() };
@@ -423,4 +453,24 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.read().iter()).finish()
     }
+}
+
+/// Passes a batch to the tree's [`Rcu`].
+///
+/// # Safety
+///
+/// - `tree` is an `RcuMapleTree<T, R, L, S>`, and the batch is of it and given up.
+unsafe fn hand_over<T, R, L, S>(tree: *const (), batch: NonNull<Batch>)
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    let tree: *const RcuMapleTree<T, R, L, S> = tree.cast();
+    // SAFETY: the contract. The lock's content, which is borrowed mutably, is in a
+    // cell of its own.
+    let tree = unsafe { &*tree };
+    // SAFETY: the contract; readers hold guards of `rcu` (`read`, `try_snapshot`).
+    unsafe { pass_on::<T, R, S>(batch, &tree.rcu, &tree.source) };
 }

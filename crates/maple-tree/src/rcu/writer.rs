@@ -2,15 +2,12 @@
 
 use core::fmt;
 use core::ops::Deref;
-use core::ptr::NonNull;
 
-use arrayvec::ArrayVec;
 use lock_api::{MutexGuard, RawMutex};
 
-use super::{Rcu, RcuHead, RcuMapleTree};
+use super::face::Face;
+use super::{Rcu, RcuMapleTree};
 use crate::error::{Occupied, OutOfNodes, SortedError, StoreError};
-use crate::limbo::Batch;
-use crate::node::NodeMemory;
 use crate::source::NodeSource;
 use crate::tree::Segment;
 use crate::{AllocateError, CursorMut, Entry, GapRequest, IndexRange, MapleTree, Preallocation};
@@ -69,6 +66,13 @@ where
         Self { core, tree }
     }
 
+    /// The tree, to be written to.
+    #[inline]
+    fn core(&mut self) -> &mut MapleTree<T, S> {
+        self.tree.face.begin(&*self.core);
+        &mut self.core
+    }
+
     /// As [`MapleTree::insert`].
     ///
     /// # Errors
@@ -89,7 +93,7 @@ where
     #[doc(alias = "mtree_insert_range")]
     #[doc(alias = "mtree_insert")]
     pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), StoreError<T>> {
-        self.core.insert(range, value)
+        self.core().insert(range, value)
     }
 
     /// As [`MapleTree::store`].
@@ -103,7 +107,7 @@ where
     where
         T: Clone,
     {
-        self.core.store(range, value)
+        self.core().store(range, value)
     }
 
     /// As [`MapleTree::store_with`].
@@ -120,7 +124,7 @@ where
     where
         T: Clone,
     {
-        self.core.store_with(range, value, visit)
+        self.core().store_with(range, value, visit)
     }
 
     /// As [`MapleTree::erase`]; what is returned is a clone, for readers may still
@@ -147,7 +151,7 @@ where
         T: Clone,
     {
         self.core.clone_fn.set();
-        self.core.erase(index)
+        self.core().erase(index)
     }
 
     /// As [`MapleTree::remove`].
@@ -159,7 +163,7 @@ where
     where
         T: Clone,
     {
-        self.core.remove(range)
+        self.core().remove(range)
     }
 
     /// As [`MapleTree::remove_with`].
@@ -175,7 +179,7 @@ where
     where
         T: Clone,
     {
-        self.core.remove_with(range, visit)
+        self.core().remove_with(range, visit)
     }
 
     /// As [`MapleTree::store_coalescing`].
@@ -191,7 +195,7 @@ where
     where
         T: Clone + PartialEq,
     {
-        self.core.store_coalescing(range, value)
+        self.core().store_coalescing(range, value)
     }
 
     /// As [`MapleTree::try_extend`]. Each item is a write by itself: a reader may look
@@ -218,7 +222,7 @@ where
     where
         T: Clone,
     {
-        self.core.try_extend(items)
+        self.core().try_extend(items)
     }
 
     /// As [`MapleTree::bulk_load`]. Readers see it whole or not at all: the nodes are
@@ -257,7 +261,7 @@ where
         let root = aside.root.replace(None);
         let (height, len) = (aside.height, aside.len);
         (aside.height, aside.len) = (0, 0);
-        let core = &mut *self.core;
+        let core = self.core();
         (core.height, core.len) = (height, len);
         let before = core.root.replace(root);
         debug_assert!(before.is_none(), "an empty tree has no node");
@@ -292,7 +296,7 @@ where
         request: &GapRequest,
         value: T,
     ) -> Result<IndexRange, AllocateError<T>> {
-        self.core.allocate_lowest(request, value)
+        self.core().allocate_lowest(request, value)
     }
 
     /// As [`MapleTree::allocate_highest`].
@@ -306,7 +310,7 @@ where
         request: &GapRequest,
         value: T,
     ) -> Result<IndexRange, AllocateError<T>> {
-        self.core.allocate_highest(request, value)
+        self.core().allocate_highest(request, value)
     }
 
     /// As [`MapleTree::allocate_cyclic`].
@@ -321,7 +325,7 @@ where
         next: &mut u64,
         value: T,
     ) -> Result<u64, AllocateError<T>> {
-        self.core.allocate_cyclic(ids, next, value)
+        self.core().allocate_cyclic(ids, next, value)
     }
 
     /// As [`MapleTree::shrink_to_fit`]. What readers may look at still is freed later, and
@@ -336,16 +340,17 @@ where
     #[doc(alias = "mtree_destroy")]
     #[doc(alias = "__mt_destroy")]
     pub fn clear(&mut self) {
-        let room = self.core.limbo.nodes_for(1);
-        if self.core.pool.reserve(room).is_ok() {
-            self.core.clear();
+        let core = self.core();
+        let room = core.limbo.nodes_for(1);
+        if core.pool.reserve(room).is_ok() {
+            core.clear();
             return;
         }
-        let (root, core) = (self.core.root.replace(None), &mut *self.core);
+        let root = core.root.replace(None);
         (core.height, core.len) = (0, 0);
         self.tree.rcu.synchronize();
         if let Some(root) = root {
-            core.pool.release(root);
+            self.core.pool.release(root);
         }
     }
 
@@ -378,7 +383,10 @@ where
     {
         self.core.clone_fn.set();
         let writes = self.core.preallocate(writes)?;
-        Ok(WriterPreallocation { writes })
+        Ok(WriterPreallocation {
+            writes,
+            face: Some(&self.tree.face),
+        })
     }
 
     /// As [`MapleTree::cursor_mut`], without changing entries in place.
@@ -404,13 +412,26 @@ where
     {
         self.core.clone_fn.set();
         WriterCursor {
-            cursor: self.core.cursor_mut(index),
+            cursor: self.core().cursor_mut(index),
         }
     }
 
     /// Passes what was cut out to the [`Rcu`] now, rather than with the next few writes.
     pub fn hand_over(&mut self) {
         self.core.limbo.hand_over();
+    }
+}
+
+/// A snapshot may be taken without the lock again.
+impl<T, R, L, S> Drop for Writer<'_, T, R, L, S>
+where
+    T: Entry + Send + Sync + 'static,
+    R: Rcu,
+    L: RawMutex,
+    S: NodeSource + Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.tree.face.end(&*self.core);
     }
 }
 
@@ -440,45 +461,57 @@ where
     }
 }
 
-/// Writes of a [`Writer`] that cannot fail; see [`Preallocation`].
+/// Writes of a [`Writer`] or [`Publisher`](super::Publisher) that cannot fail; see
+/// [`Preallocation`].
 #[derive(Debug)]
 pub struct WriterPreallocation<'w, T: Entry, S: NodeSource> {
-    writes: Preallocation<'w, T, S>,
+    pub(super) writes: Preallocation<'w, T, S>,
+    /// What readers find, if there may be any.
+    pub(super) face: Option<&'w Face<T>>,
 }
 
-impl<T: Entry + Clone, S: NodeSource> WriterPreallocation<'_, T, S> {
+impl<'w, T: Entry + Clone, S: NodeSource> WriterPreallocation<'w, T, S> {
+    /// The writes, one of which is made now.
+    #[inline]
+    fn begun(&mut self) -> &mut Preallocation<'w, T, S> {
+        if let Some(face) = self.face {
+            face.begin(&self.writes);
+        }
+        &mut self.writes
+    }
+
     /// As [`Preallocation::insert`].
     ///
     /// # Errors
     ///
     /// As there.
     pub fn insert(&mut self, range: IndexRange, value: T) -> Result<(), Occupied<T>> {
-        self.writes.insert(range, value)
+        self.begun().insert(range, value)
     }
 
     /// As [`Preallocation::store`].
     pub fn store(&mut self, range: IndexRange, value: T) {
-        self.writes.store(range, value);
+        self.begun().store(range, value);
     }
 
     /// As [`Preallocation::store_with`].
     pub fn store_with(&mut self, range: IndexRange, value: T, visit: impl FnMut(IndexRange, &T)) {
-        self.writes.store_with(range, value, visit);
+        self.begun().store_with(range, value, visit);
     }
 
     /// As [`Preallocation::erase`]; what is returned is a clone.
     pub fn erase(&mut self, index: u64) -> Option<(IndexRange, T)> {
-        self.writes.erase(index)
+        self.begun().erase(index)
     }
 
     /// As [`Preallocation::remove`].
     pub fn remove(&mut self, range: IndexRange) {
-        self.writes.remove(range);
+        self.begun().remove(range);
     }
 
     /// As [`Preallocation::remove_with`].
     pub fn remove_with(&mut self, range: IndexRange, visit: impl FnMut(IndexRange, &T)) {
-        self.writes.remove_with(range, visit);
+        self.begun().remove_with(range, visit);
     }
 }
 
@@ -601,96 +634,5 @@ impl<T: Entry + Clone, S: NodeSource> WriterCursor<'_, T, S> {
     /// As there.
     pub fn remove(&mut self, range: IndexRange) -> Result<(), OutOfNodes> {
         self.cursor.remove(range)
-    }
-}
-
-/// Passes a batch to the tree's [`Rcu`].
-///
-/// # Safety
-///
-/// - `tree` is an `RcuMapleTree<T, R, L, S>`, and the batch is of it and given up.
-pub(super) unsafe fn hand_over<T, R, L, S>(tree: *const (), batch: NonNull<Batch>)
-where
-    T: Entry + Send + Sync + 'static,
-    R: Rcu,
-    L: RawMutex,
-    S: NodeSource + Clone + Send + Sync + 'static,
-{
-    let tree: *const RcuMapleTree<T, R, L, S> = tree.cast();
-    // SAFETY: the contract. The lock's content, which is borrowed mutably, is in a
-    // cell of its own.
-    let tree = unsafe { &*tree };
-    // SAFETY: the batch is given up, so it is ours.
-    let source = unsafe { &raw mut (*batch.as_ptr()).source };
-    // SAFETY: two words are enough for a source (`SOURCE_FITS`).
-    unsafe { source.cast::<S>().write(tree.source.clone()) };
-    // SAFETY: the memory is valid until `free_batch`, which is right to call when no
-    // reader is left that may look at what was cut out.
-    unsafe { tree.rcu.call_rcu(batch.cast(), free_batch::<T, S>) };
-}
-
-/// Frees what a batch records, and the batch.
-///
-/// # Safety
-///
-/// - `head` is a batch of a tree of `T`, with a clone of its source, and ours.
-/// - Nobody looks at what it records.
-unsafe fn free_batch<T, S: NodeSource>(head: NonNull<RcuHead>) {
-    let batch: NonNull<Batch> = head.cast();
-    // SAFETY: ours (contract).
-    let source = unsafe { &raw const (*batch.as_ptr()).source };
-    // SAFETY: `hand_over` wrote it, and it is read once.
-    let source = unsafe { source.cast::<S>().read() };
-    // SAFETY: the contract.
-    unsafe { free_now::<T, S>(batch, &source) };
-}
-
-/// As [`free_batch`], where the source is at hand.
-///
-/// # Safety
-///
-/// - As for [`free_batch`], but for the clone of the source.
-pub(super) unsafe fn free_now<T, S: NodeSource>(mut batch: NonNull<Batch>, source: &S) {
-    let mut nodes = FreeNodes {
-        nodes: ArrayVec::new(),
-        source,
-    };
-    loop {
-        // SAFETY: ours (contract).
-        let records = unsafe { batch.as_mut() };
-        // SAFETY: the records are of a tree of `T` (contract).
-        let Some(gone) = (unsafe { records.pop::<T>() }) else {
-            break;
-        };
-        // SAFETY: nobody looks at it (contract).
-        unsafe { gone.release(|memory| nodes.put(memory)) };
-    }
-    nodes.put(batch.cast());
-}
-
-/// Memory that is given back many nodes at a time.
-struct FreeNodes<'s, S: NodeSource> {
-    nodes: ArrayVec<NonNull<NodeMemory>, 32>,
-    source: &'s S,
-}
-
-impl<S: NodeSource> FreeNodes<'_, S> {
-    fn put(&mut self, memory: NonNull<NodeMemory>) {
-        if self.nodes.is_full() {
-            self.give_back();
-        }
-        self.nodes.push(memory);
-    }
-
-    fn give_back(&mut self) {
-        // SAFETY: the nodes came from the source or a clone, and nothing uses them.
-        unsafe { self.source.free_many(&self.nodes) };
-        self.nodes.clear();
-    }
-}
-
-impl<S: NodeSource> Drop for FreeNodes<'_, S> {
-    fn drop(&mut self) {
-        self.give_back();
     }
 }

@@ -52,9 +52,16 @@ impl History {
     /// Notes that `range` is about to be filled with `number`, or emptied by 0. To be
     /// called under the tree's lock, as is [`reached`](Self::reached).
     pub(crate) fn will_fill(&self, range: IndexRange, number: u32) {
+        self.will_fill_at_once([(range, number)]);
+    }
+
+    /// As [`will_fill`](Self::will_fill), several ranges that are not to be seen apart.
+    pub(crate) fn will_fill_at_once(&self, fills: impl IntoIterator<Item = (IndexRange, u32)>) {
         let mut inner = self.inner.lock().unwrap();
         let mut state = inner.states.last().unwrap().clone();
-        state[range.first() as usize..=range.last() as usize].fill(number);
+        for (range, number) in fills {
+            state[range.first() as usize..=range.last() as usize].fill(number);
+        }
         inner.states.push(state);
     }
 
@@ -111,7 +118,10 @@ impl History {
             };
             segments.iter().all(held)
         };
-        assert!(self.any(since, is_whole), "{segments:?}: {self:?}");
+        assert!(
+            self.any(since, is_whole),
+            "{segments:?} was never all there was: {self:?}"
+        );
     }
 
     fn any(&self, since: Moment, holds: impl Fn(&State) -> bool) -> bool {

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! It is the tree itself that runs, with small nodes: see `checker` for how loom
-//! gets to know of its words. Reference counts are plain here, so these models take
-//! no snapshots; those of `tests/shuttle` do.
+//! gets to know of its words. Reference counts are plain here, as these models take no
+//! snapshots; those in `snapshots` do.
 #![cfg(loom)]
 
 #[path = "../beside/mod.rs"]
@@ -15,6 +15,7 @@ mod beside;
 mod checker;
 mod lock;
 mod rcu;
+mod snapshots;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use maple_tree::{IndexRange, MapleTree, RcuMapleTree, Reader};
 
 use beside::history::{History, Moment};
 use beside::nodes::KeptNodes;
-use checker::{Weakened, shadowed};
+use checker::{Numbers, Weakened, shadowed};
 use lock::CheckedLock;
 use rcu::{LoomRcu, Patience};
 
@@ -92,16 +93,26 @@ impl Stage {
         }
     }
 
-    fn write(&self, (first, last, number): Write) {
-        let range = IndexRange::new(first, last).unwrap();
+    fn write(&self, write: Write) {
+        self.write_at_once(&[write]);
+    }
+
+    /// As [`write`](Self::write), all by one writer.
+    fn write_at_once(&self, writes: &[Write]) {
+        let range = |first, last| IndexRange::new(first, last).unwrap();
         let mut writer = self.tree.write();
-        self.history.will_fill(range, number);
-        if number == 0 {
-            writer.remove(range).unwrap();
-        } else {
-            let value = Arc::new(number);
-            self.values.lock().unwrap().push(value.clone());
-            writer.store(range, value).unwrap();
+        let fills = writes
+            .iter()
+            .map(|&(first, last, number)| (range(first, last), number));
+        self.history.will_fill_at_once(fills);
+        for &(first, last, number) in writes {
+            if number == 0 {
+                writer.remove(range(first, last)).unwrap();
+            } else {
+                let value = Arc::new(number);
+                self.values.lock().unwrap().push(value.clone());
+                writer.store(range(first, last), value).unwrap();
+            }
         }
         // Otherwise only every 26th thing cut out gets to `Rcu::call_rcu`.
         writer.hand_over();
@@ -144,7 +155,7 @@ fn run_with(
     let counted = orders.clone();
     builder.check(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        shadowed(weakened, || {
+        shadowed((weakened, Numbers::Plain), || {
             let stage = Arc::new(Stage::new(&scene, patience));
             // The lock and the word of the root get known to loom, where they stay.
             drop(stage.tree.write());

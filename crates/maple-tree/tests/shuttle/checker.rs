@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::thread::panicking;
 
-use maple_tree::sync::{Checker, set_checker};
+use maple_tree::sync::{Change, Checker, set_checker};
 use shuttle::sync::atomic::AtomicBool;
 
 #[derive(Default)]
@@ -56,6 +56,16 @@ impl Checker for ShuttleChecker {
     fn store(&self, _: (usize, *mut ()), _: Ordering, plain: &dyn Fn()) {
         point();
         plain();
+    }
+
+    fn load_number(&self, _: usize, _: Ordering, plain: &dyn Fn() -> usize) -> usize {
+        point();
+        plain()
+    }
+
+    fn change_number(&self, _: (usize, Change), _: Ordering, plain: &dyn Fn() -> usize) -> usize {
+        point();
+        plain()
     }
 
     fn written(&self, node: usize) {

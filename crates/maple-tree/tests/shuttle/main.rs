@@ -228,7 +228,9 @@ impl Stage {
     /// A snapshot is of one moment, and stays so; it is written to besides.
     fn take_snapshot(&self, rng: &mut SplitMix) {
         let since = self.history.now();
-        let mut snapshot = self.tree.snapshot();
+        // Without the lock, if that can be.
+        let tried = self.tree.try_snapshot();
+        let mut snapshot = tried.unwrap_or_else(|| self.tree.snapshot());
         let whole: Vec<_> = snapshot.segments(..).map(|at| seen(&at)).collect();
         self.history.assert_state(since, &whole);
         checker::point();

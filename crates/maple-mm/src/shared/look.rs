@@ -1,0 +1,180 @@
+//! What is looked at without the lock.
+
+use core::fmt;
+use core::ops::Range;
+
+use lock_api::RawMutex;
+use maple_tree::{Rcu, Reader};
+
+use super::{Beside, SharedAddressSpace};
+use crate::accounting::Statistics;
+use crate::check::{Refused, check};
+use crate::fault::Access;
+use crate::memory::VmaRef;
+use crate::moment::Moment;
+use crate::page_side::PageSide;
+
+/// How often a moment is looked for before the lock is taken: between calls that follow each other
+/// closely there may be none.
+const ATTEMPTS: u32 = 8;
+
+/// A look at the mappings, without the lock; see [`SharedAddressSpace::mappings`].
+///
+/// Each look-up is of a moment of its own, and what it returns stays what it was for as long as
+/// the reader, which holds the memory of all that goes meanwhile back. To keep a mapping longer,
+/// clone it. A thread must not wait for a [`barrier`](SharedAddressSpace::barrier) while it has
+/// one.
+pub struct MappingReader<'s, R: Rcu + 's>(Reader<'s, VmaRef, R>);
+
+impl<R: Rcu> MappingReader<'_, R> {
+    /// As [`AddressSpace::vma_at`](crate::AddressSpace::vma_at).
+    #[must_use]
+    pub fn vma_at(&self, addr: u64) -> Option<&VmaRef> {
+        self.0.get(addr)
+    }
+
+    /// As [`AddressSpace::find_vma`](crate::AddressSpace::find_vma).
+    #[must_use]
+    pub fn find_vma(&self, addr: u64) -> Option<&VmaRef> {
+        self.0.at_or_after(addr).map(|(_, vma)| vma)
+    }
+
+    /// The last mapping that begins at or below `addr`: the one at `addr`, else the one before.
+    ///
+    /// # Complexity
+    ///
+    /// O(log n).
+    #[must_use]
+    pub fn find_vma_before(&self, addr: u64) -> Option<&VmaRef> {
+        self.0.at_or_before(addr).map(|(_, vma)| vma)
+    }
+
+    /// As [`AddressSpace::vmas`](crate::AddressSpace::vmas). What is mapped or unmapped meanwhile
+    /// is met or not, and so is what takes the place of a part of a mapping that was met.
+    pub fn vmas(&self) -> impl DoubleEndedIterator<Item = &VmaRef> {
+        self.0.iter().map(|(_, vma)| vma)
+    }
+
+    /// As [`AddressSpace::vmas_in`](crate::AddressSpace::vmas_in), as [`vmas`](Self::vmas).
+    pub fn vmas_in(&self, range: Range<u64>) -> impl DoubleEndedIterator<Item = &VmaRef> {
+        self.0.range(range).map(|(_, vma)| vma)
+    }
+}
+
+impl<R: Rcu> fmt::Debug for MappingReader<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<P, R, L> SharedAddressSpace<P, R, L>
+where
+    P: PageSide + Clone,
+    R: Rcu + Send + Sync + 'static,
+    L: RawMutex,
+{
+    /// Begins to look at the mappings, without the lock.
+    ///
+    /// # Complexity
+    ///
+    /// What [`Rcu::read_lock`] takes; each look-up O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::{AddressSpace, MmapRequest, SharedAddressSpace, abi::PROT_READ};
+    /// use maple_tree::EpochRcu;
+    /// let space = AddressSpace::empty();
+    /// let shared = SharedAddressSpace::<_, _, parking_lot::RawMutex>::new(space, EpochRcu)?;
+    /// let addr = shared.lock().mmap(MmapRequest::anonymous(4096, PROT_READ))?;
+    /// let reader = shared.mappings();
+    /// let found = reader.vma_at(addr).unwrap();
+    /// shared.lock().munmap(addr, 4096)?;
+    /// assert_eq!(found.start(), addr);
+    /// assert!(reader.vma_at(addr).is_none());
+    /// # Ok::<(), maple_mm::Errno>(())
+    /// ```
+    pub fn mappings(&self) -> MappingReader<'_, R> {
+        MappingReader(self.mappings.read())
+    }
+
+    /// As [`AddressSpace::find_vma`](crate::AddressSpace::find_vma), to keep.
+    #[must_use]
+    pub fn find_vma(&self, addr: u64) -> Option<VmaRef> {
+        self.mappings().find_vma(addr).cloned()
+    }
+
+    /// As [`AddressSpace::check_range`](crate::AddressSpace::check_range), without the lock: each
+    /// byte was mapped so at some moment of the call. What happens to it afterwards is no more
+    /// known than behind a lock that is given back.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Examples
+    ///
+    /// See [`SharedAddressSpace`].
+    #[doc(alias = "access_ok")]
+    pub fn check_range(&self, range: Range<u64>, access: Access) -> Result<(), Refused> {
+        let reader = self.mappings.read();
+        check(reader.range(range.clone()), &range, access)
+    }
+
+    /// What the address space shows of itself at one moment between two calls, to keep. Who maps
+    /// is not held up: the next call copies a path of the tree.
+    ///
+    /// The mappings, the layout and what follows from mappings are of one moment. The counts of
+    /// pages (resident, tables) are summed up while others fault.
+    ///
+    /// # Complexity
+    ///
+    /// O(1). It waits for the lock if it met calls eight times in a row.
+    ///
+    /// # Examples
+    ///
+    /// See [`SharedAddressSpace`].
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        let found = (0..ATTEMPTS).find_map(|_| self.try_moment());
+        found.unwrap_or_else(|| self.lock().moment())
+    }
+
+    /// As [`moment`](Self::moment); `None` if a call was met.
+    #[must_use]
+    pub fn try_moment(&self) -> Option<Moment> {
+        let (beside, tree) = self.between_calls(|| self.mappings.try_snapshot())?;
+        Some(Moment::new(
+            tree?,
+            beside,
+            self.pages.usage(),
+            &self.profile,
+        ))
+    }
+
+    /// The counters; those of mappings are of one moment between two calls.
+    ///
+    /// # Complexity
+    ///
+    /// As [`moment`](Self::moment).
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let found = (0..ATTEMPTS).find_map(|_| self.between_calls(|| ()));
+        match found {
+            Some((beside, ())) => Statistics::new(&beside.sums, beside.peak_vm, self.pages.usage()),
+            None => self.lock().statistics(),
+        }
+    }
+
+    /// What belongs to one moment between two calls, with what `look` finds at that moment.
+    fn between_calls<T>(&self, look: impl FnOnce() -> T) -> Option<(Beside, T)> {
+        let before = self.mappings.sequence();
+        if before % 2 == 1 {
+            return None;
+        }
+        let beside = self.facts.load();
+        let found = look();
+        // What was loaded is of the last call that is over (SF1), or tells that another has begun.
+        (self.mappings.sequence() == before).then_some((beside, found))
+    }
+}
