@@ -193,7 +193,7 @@ impl<P: Side> Space<P> {
         Ok(())
     }
 
-    pub(crate) const fn mappings(&self) -> &Mappings {
+    pub(crate) fn mappings(&self) -> &Mappings {
         self.space.tree()
     }
 
