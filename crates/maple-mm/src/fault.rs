@@ -288,12 +288,13 @@ impl<P: PageSide> AddressSpace<P> {
         {
             return Err(Errno::ENOMEM);
         }
-        let charged = if stack.flags().contains(VmFlags::ACCOUNT) {
-            grown
-        } else {
-            0
-        };
-        self.charge(charged)
+        // LINUX: there must be memory for it whether or not it counts. (6.18 then counts it for the
+        // machine, and never takes it back.)
+        let charge = self.charge(grown)?;
+        if stack.flags().contains(VmFlags::ACCOUNT) {
+            return Ok(charge);
+        }
+        Ok(Charge::NONE)
     }
 
     /// Brings the pages of `start..end` in, as `MAP_POPULATE` and locking do: private writable

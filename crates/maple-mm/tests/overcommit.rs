@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use common::{map_as, memory, page};
 use maple_mm::{
-    AddressSpace, Capabilities, CommitBound, Errno, MmapRequest, Overcommit, Setup, System,
-    SystemSettings, VmFlags, abi::*,
+    Access, AddressSpace, Capabilities, CommitBound, Errno, Fault, Limits, MmapRequest, Overcommit,
+    Setup, System, SystemSettings, VmFlags, abi::*,
 };
 
 const RW: u64 = PROT_READ | PROT_WRITE;
@@ -45,6 +45,30 @@ fn guessing_refuses_what_is_larger_than_memory_and_swap() {
     assert_eq!(promise(&mut space, 1011), Err(Errno::ENOMEM));
     for _ in 0..3 {
         promise(&mut space, 1010).unwrap();
+    }
+}
+
+#[test]
+fn a_stack_grows_by_no_more_than_there_is_memory_for_whether_or_not_it_counts() {
+    for prot in [PROT_READ, RW] {
+        let mut space = space(Overcommit::Guess, Capabilities::empty());
+        space.set_limits(Limits {
+            stack: u64::MAX,
+            ..Limits::default()
+        });
+        let request = MmapRequest {
+            flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN,
+            ..memory(5000, 5001, prot)
+        };
+        map_as(&mut space, request);
+        let grown_by = |pages| page(5000) - pages * PAGE_SIZE;
+        let refused = space.fault(grown_by(1011), Access::Read);
+        assert_eq!(refused, Err(Fault::NotMapped));
+        assert_eq!(space.statistics().total_vm, 1);
+        space.fault(grown_by(1010), Access::Read).unwrap();
+        assert_eq!(space.statistics().total_vm, 1011);
+        let counted = if prot == RW { 1011 } else { 0 };
+        assert_eq!(space.system().committed(), counted);
     }
 }
 
