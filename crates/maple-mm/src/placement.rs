@@ -143,7 +143,10 @@ impl<P: PageSide> AddressSpace<P> {
         };
         let end = offset.checked_add(place.len)?;
         let first_huge = offset.checked_next_multiple_of(HUGE_PAGE_SIZE)?;
-        if end <= first_huge || end - first_huge < HUGE_PAGE_SIZE {
+        // LINUX: 6.18 compares as signed numbers, so that the last pages of the largest files look as
+        // if they held a huge page.
+        let is_none_inside = end.cast_signed() <= first_huge.cast_signed();
+        if is_none_inside || end.wrapping_sub(first_huge) < HUGE_PAGE_SIZE {
             return None;
         }
         let padded = place.len.checked_add(HUGE_PAGE_SIZE)?;

@@ -1,5 +1,7 @@
 //! `remap_file_pages`: another part of a shared file in the place of what is mapped of it.
 
+use core::ops::Range;
+
 use crate::abi::{
     HUGE_PAGE_SIZE, MAP_FIXED, MAP_LOCKED, MAP_NONBLOCK, MAP_POPULATE, MAP_SHARED, PAGE_SIZE,
     page_floor,
@@ -75,7 +77,8 @@ impl<P: PageSide> AddressSpace<P> {
         }
         let (flags, file) = self.remapped_file(start, end).ok_or(Errno::EINVAL)?;
         if flags.contains(VmFlags::HUGETLB) {
-            return self.remap_huge(start, size, request.page_offset);
+            let room = file.max_bytes().saturating_sub(size) / PAGE_SIZE;
+            return self.remap_huge(start..end, request.page_offset, room);
         }
         let locked = if flags.contains(VmFlags::LOCKED) {
             MAP_LOCKED
@@ -115,7 +118,9 @@ impl<P: PageSide> AddressSpace<P> {
         (is_shared && end <= reached).then(|| (first.flags(), file.clone()))
     }
 
-    fn remap_huge(&mut self, start: u64, size: u64, page_offset: u64) -> Result<(), Errno> {
+    /// `room` is the last offset that the file reaches from, in pages.
+    fn remap_huge(&mut self, range: Range<u64>, page_offset: u64, room: u64) -> Result<(), Errno> {
+        let (start, size) = (range.start, range.end - range.start);
         if !(start | size).is_multiple_of(HUGE_PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
@@ -124,6 +129,9 @@ impl<P: PageSide> AddressSpace<P> {
         }
         if self.default_flags.contains(VmFlags::LOCKED) && !self.may_lock(size) {
             return Err(Errno::EAGAIN);
+        }
+        if page_offset > room {
+            return Err(Errno::EOVERFLOW);
         }
         self.unmap(start, size)?;
         let is_whole = page_offset.is_multiple_of(HUGE_PAGE_SIZE / PAGE_SIZE);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{file, of_file, state};
 use maple_mm::{
     Access, AddressSpace, Errno, Fault, FileAccess, ForkStrategy, Limits, MmapRequest,
-    MremapRequest, Overcommit, Setup, System, SystemSettings, VmFlags, abi::*,
+    MremapRequest, Overcommit, RemapPages, Setup, System, SystemSettings, VmFlags, abi::*,
 };
 
 const RW: u64 = PROT_READ | PROT_WRITE;
@@ -596,4 +596,40 @@ mod pool {
         space.munmap(at(0), H).unwrap();
         assert_eq!(stock(&space), (4, 4, 3));
     }
+}
+
+#[test]
+fn an_offset_beyond_the_file_is_refused_before_anything_is_unmapped() {
+    let mut space = space_with(0);
+    let request = MmapRequest {
+        addr: at(0),
+        flags: MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE | MAP_HUGETLB,
+        ..MmapRequest::anonymous(4 * H, RW)
+    };
+    space.mmap(request).unwrap();
+    let before = state(&space);
+    for page_offset in [1 << 52, (1 << 51) - 2, (1 << 51) - 512] {
+        let refused = space.remap_file_pages(RemapPages {
+            start: at(1),
+            size: H,
+            prot: 0,
+            page_offset,
+            flags: 0,
+        });
+        assert_eq!(refused, Err(Errno::EOVERFLOW), "{page_offset:#x}");
+        assert_eq!(state(&space), before);
+    }
+}
+
+#[test]
+fn the_last_pages_of_the_largest_file_are_placed_as_huge_ones() {
+    let mut space = space_with(0);
+    let offset = (i64::MAX as u64 >> 12) - 1;
+    let request = MmapRequest {
+        addr: 0,
+        flags: MAP_SHARED,
+        ..of_file(&file(1, FileAccess::READ), 0..1, offset)
+    };
+    let addr = space.mmap(request).unwrap();
+    assert_eq!(addr % H, offset * PAGE_SIZE % H);
 }

@@ -23,7 +23,7 @@ const HUGETLBFS: FsType = statfs::HUGETLBFS_MAGIC;
 /// That of `memfd_secret`, whose mappings are locked and never dumped.
 const SECRETMEM: FsType = FsType(0x5345_434d);
 /// File systems whose files the kernel makes up, each with rules of its own for mapping: proc,
-/// sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, pidfs.
+/// sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, pidfs, nsfs, mqueue.
 const GENERATED: &[i64] = &[
     0x9fa0,
     0x6265_6572,
@@ -33,6 +33,8 @@ const GENERATED: &[i64] = &[
     0x7472_6163,
     0x7363_6673,
     0x5049_4446,
+    0x6e73_6673,
+    0x1980_0202,
 ];
 
 /// A descriptor's meaning.

@@ -230,7 +230,8 @@ pub(crate) fn named_mapping_at(
     let mut name = vec![0_u8; 4096 + 64];
     let found = query_mapping(maps, addr, &mut name)?;
     Ok(found.map(|(mapping, length)| {
-        let name = String::from_utf8_lossy(&name[..length]).into_owned();
+        // As the text has it.
+        let name = String::from_utf8_lossy(&name[..length]).replace('\n', "\\012");
         (mapping, name)
     }))
 }

@@ -244,6 +244,15 @@ fn mapping_in_text(handles: &Handles, addr: u64) -> Option<(KernelMapping, Strin
     Some((mapping, line.name))
 }
 
+/// Whether the address space can still be looked at.
+pub(crate) fn is_in_sight(handles: &Handles) -> bool {
+    let mut byte = [0];
+    handles
+        .maps
+        .read_at(&mut byte, 0)
+        .is_ok_and(|read| read > 0)
+}
+
 /// The mappings that overlap `start..end`, one after the other.
 pub(crate) fn mappings_in(
     handles: &Handles,

@@ -228,7 +228,10 @@ impl Session {
             return;
         }
         let (text, lines) = match seen {
-            Comparison::Gone => return,
+            Comparison::Gone => {
+                let lost = "a call whose outcome could not be looked at";
+                return self.verdict.count_not_modelled(lost);
+            }
             Comparison::Same(text) => (text, Vec::new()),
             Comparison::Different { kernel, model } => {
                 let lines = differing_lines(&kernel, &model);

@@ -295,6 +295,7 @@ impl Watcher for Session {
         if !self.spaces.contains_key(&place.mm) {
             return;
         }
+        self.keep_sight(place);
         let request = if self.foreign.contains(&place.tid) {
             Request::NotModelled("a call through the 32-bit or x32 entry")
         } else {

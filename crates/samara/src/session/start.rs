@@ -85,6 +85,21 @@ impl Session {
         Ok(())
     }
 
+    /// Looks at an address space through `place`'s task from now on, if the one it was looked at
+    /// through is gone: `/proc` shows what a task uses, and others may use it longer.
+    pub(super) fn keep_sight(&mut self, place: Place) {
+        let Some(space) = self.spaces.get_mut(&place.mm) else {
+            return;
+        };
+        if space.tid == place.tid || observe::is_in_sight(&space.handles) {
+            return;
+        }
+        // Where it can't be, comparisons say that they can't be made.
+        if let Ok(handles) = Handles::open(place.tid) {
+            (space.handles, space.tid) = (handles, place.tid);
+        }
+    }
+
     /// Makes the model follow the kernel after something it could not predict.
     pub(super) fn resync(&mut self, place: Place) {
         let Some(space) = self.spaces.remove(&place.mm) else {

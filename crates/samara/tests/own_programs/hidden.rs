@@ -40,6 +40,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         "neighbours_were_written_in_any_order",
         neighbours_were_written_in_any_order,
     ),
+    (
+        "memory_outlives_the_task_that_it_began_with",
+        memory_outlives_the_task_that_it_began_with,
+    ),
     ("secret_memory", secret_memory),
     (
         "writes_beside_calls_are_counted_where_they_matter",
@@ -72,6 +76,32 @@ fn neighbours_were_written_in_any_order() {
     protect(at, PAGE, PROT_READ);
     protect(at, PAGE, RW);
     unmap(at, 3 * PAGE);
+}
+
+/// A process that shares all memory goes on when the first one has ended.
+fn memory_outlives_the_task_that_it_began_with() {
+    extern "C" fn go_on(_: *mut libc::c_void) -> c_int {
+        let tracer_or_init = unsafe { libc::getppid() };
+        for _ in 0..200 {
+            unsafe { libc::usleep(5000) };
+            if unsafe { libc::getppid() } != tracer_or_init {
+                break;
+            }
+        }
+        unsafe { libc::usleep(20_000) };
+        let at = map(4 * PAGE, RW, ANON);
+        for number in 0..4 {
+            write(page(at, number));
+            protect(page(at, number), PAGE, PROT_READ);
+        }
+        unmap(at, 4 * PAGE);
+        unsafe { libc::_exit(0) }
+    }
+    let stack = map(64 * PAGE, RW, ANON);
+    let flags = libc::CLONE_VM | libc::SIGCHLD;
+    let top = page(stack, 64).cast();
+    unsafe { libc::clone(go_on, top, flags, std::ptr::null_mut()) };
+    unsafe { libc::_exit(0) }
 }
 
 fn limit_locks(pages: usize) {
