@@ -133,6 +133,10 @@ impl<P: PageSide> AddressSpace<P> {
         if page_offset > room {
             return Err(Errno::EOVERFLOW);
         }
+        // What comes takes the place of as much, but the limit may have been lowered.
+        if !self.may_expand(VmFlags::SHARED, 0) {
+            return Err(Errno::ENOMEM);
+        }
         self.unmap(start, size)?;
         let is_whole = page_offset.is_multiple_of(HUGE_PAGE_SIZE / PAGE_SIZE);
         Err(if is_whole {

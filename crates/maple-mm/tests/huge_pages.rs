@@ -599,7 +599,7 @@ mod pool {
 }
 
 #[test]
-fn an_offset_beyond_the_file_is_refused_before_anything_is_unmapped() {
+fn an_offset_beyond_the_file_and_a_lowered_limit_refuse_before_anything_is_unmapped() {
     let mut space = space_with(0);
     let request = MmapRequest {
         addr: at(0),
@@ -619,6 +619,18 @@ fn an_offset_beyond_the_file_is_refused_before_anything_is_unmapped() {
         assert_eq!(refused, Err(Errno::EOVERFLOW), "{page_offset:#x}");
         assert_eq!(state(&space), before);
     }
+    space.set_limits(Limits {
+        address_space: 0,
+        ..Limits::default()
+    });
+    let refused = space.remap_file_pages(RemapPages {
+        start: at(1),
+        size: H,
+        prot: 0,
+        page_offset: 2,
+        flags: 0,
+    });
+    assert_eq!((refused, state(&space)), (Err(Errno::ENOMEM), before));
 }
 
 #[test]
