@@ -120,6 +120,10 @@ pub(crate) const CHECKS: &[Check] = &[
         run: programs::torture,
     },
     Check {
+        name: "stress",
+        run: programs::stress,
+    },
+    Check {
         name: "planted mistakes",
         run: planted::all,
     },

@@ -1,17 +1,30 @@
-//! Tests of the tree that take a build or a command of their own.
+//! Tests that take a build or a command of their own.
 
 use crate::cargo::with_cfgs;
 use crate::ci::{Checked, Outcome};
 use crate::run::{command, succeed};
 
-/// Under loom, with small nodes: a few entries make a tree of two levels then.
+/// The tree and page tables under loom, with small nodes: a few entries make a tree of two levels
+/// then. Each model says how many orders it went through; what is broken on purpose does not.
 pub(crate) fn loom() -> Checked {
-    test("loom", &[&["loom", "small_nodes"]])
+    for package in ["maple-tree", "maple-mm"] {
+        for which in [&["--nocapture", "--skip", "planted::"][..], &["planted::"]] {
+            let arguments = [&tests_of(package, "loom")[..], &["--"], which].concat();
+            succeed(&mut with_cfgs(&["loom", "small_nodes"], &arguments))?;
+        }
+    }
+    Ok(Outcome::Passed)
 }
 
-/// Under shuttle, at both sizes of nodes.
+/// The tree under shuttle, at both sizes of nodes, and shared address spaces with small ones: each
+/// test of these says how many orders it went through.
 pub(crate) fn shuttle() -> Checked {
-    test("shuttle", &[&["shuttle"], &["shuttle", "small_nodes"]])
+    for cfgs in [&["shuttle"][..], &["shuttle", "small_nodes"]] {
+        succeed(&mut with_cfgs(cfgs, &tests_of("maple-tree", "shuttle")))?;
+    }
+    let arguments = [&tests_of("maple-mm", "shuttle")[..], &["--", "--nocapture"]].concat();
+    succeed(&mut with_cfgs(&["shuttle", "small_nodes"], &arguments))?;
+    Ok(Outcome::Passed)
 }
 
 /// A million entries and ten million writes beside readers, in release mode.
@@ -33,18 +46,14 @@ pub(crate) fn million() -> Checked {
     Ok(Outcome::Passed)
 }
 
-fn test(name: &str, builds: &[&[&str]]) -> Checked {
-    let arguments = [
+fn tests_of<'a>(package: &'a str, name: &'a str) -> [&'a str; 7] {
+    [
         "test",
         "-p",
-        "maple-tree",
+        package,
         "--features",
-        "rcu",
+        "maple-tree/rcu",
         "--test",
         name,
-    ];
-    for cfgs in builds {
-        succeed(&mut with_cfgs(cfgs, &arguments))?;
-    }
-    Ok(Outcome::Passed)
+    ]
 }

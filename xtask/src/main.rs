@@ -32,8 +32,8 @@ The repository's own checks.
   cargo xtask list         the names of the checks
   cargo xtask check NAME   one check, as `cargo xtask list` names it
   cargo xtask planted      plants one mistake after another and expects samara to find it
-  cargo xtask loom         the tree under loom: a writer and readers in every order
-  cargo xtask shuttle      whole operations on the tree in thousands of random orders
+  cargo xtask loom         the tree and page tables under loom: threads in every order
+  cargo xtask shuttle      whole operations on trees and address spaces in thousands of random orders
   cargo xtask linux-peer --source DIR [OPTIONS]
                            measures the tree beside Linux's own, of the sources in DIR
 
@@ -41,8 +41,10 @@ With tools that not every machine has; where one is absent they say so and end w
 
   cargo xtask fuzz [TARGET] [--seconds N] [--small-nodes]
                            searches with cargo-fuzz, each target for N seconds (60)
-  cargo xtask tsan         the tests of threads under ThreadSanitizer (nightly, rust-src)
-  cargo xtask asan         tests of the tree under AddressSanitizer (nightly)
+  cargo xtask tsan         the tests of threads and `samara stress` under ThreadSanitizer
+                           (nightly, rust-src)
+  cargo xtask asan         tests of the tree and of threads, and `samara stress`, under
+                           AddressSanitizer (nightly)
   cargo xtask miri         tests of the tree under miri, those of threads with many seeds
   cargo xtask coverage     what the tests of the tree reach (cargo-llvm-cov)
   cargo xtask counts [--save]

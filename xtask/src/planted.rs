@@ -1,5 +1,5 @@
-//! Plants one mistake after another in the model and expects `samara trace`, or `samara torture`,
-//! to find each.
+//! Plants one mistake after another in the model and expects `samara trace`, `samara torture` or
+//! `samara stress` to find each.
 
 use crate::cargo::with_cfg;
 use crate::ci::{Checked, Outcome};
@@ -56,10 +56,38 @@ pub(crate) fn all() -> Checked {
         }
     }
     models_own_test()?;
-    tortured(&built)
+    tortured(&built)?;
+    stressed(&built)
 }
 
-/// The longest that torture may look for a mistake, in seconds.
+/// Each mistake that only threads notice is found by them, and without one all holds.
+fn stressed(built: &Built) -> Checked {
+    let none = ["stress", "--seconds", "5"];
+    succeed(&mut command(&built.samara, &none))?;
+    let listed = run(&mut command(&built.samara, &["stress", "--plant", "list"]))?;
+    let mut table = String::new();
+    for line in listed.stdout.lines() {
+        let (name, _) = line.split_once(' ').ok_or("a mistake without a rule")?;
+        let arguments = ["stress", "--plant", name, "--seconds", PATIENCE];
+        let ran = run(&mut command(&built.samara, &arguments))?;
+        if ran.status.code() != Some(1) {
+            return Err(format!("{name} is not found in {PATIENCE} seconds"));
+        }
+        let row = |title: &str| row_of(&ran.stderr, title).to_owned();
+        let (found, time) = (row("verdict"), row("time"));
+        let _ = writeln!(table, "{name:<18} {time:>7}  {found}");
+    }
+    print!("{table}");
+    let found = table.lines().count();
+    if found < 3 {
+        return Err(format!(
+            "there are only {found} mistakes to plant beside threads"
+        ));
+    }
+    Ok(Outcome::Passed)
+}
+
+/// The longest that torture or stress may look for a mistake, in seconds.
 const PATIENCE: &str = "60";
 
 /// Each mistake is found by torture with one seed, and without a mistake the same is identical.

@@ -1,4 +1,5 @@
-//! The main job on a real program, and the replay that is built in.
+//! What the built program is run for: the main job, the replay that is built in, random calls,
+//! threads.
 
 use crate::ci::{Checked, Outcome};
 use crate::run::{cargo, command, run, succeed, target};
@@ -54,6 +55,17 @@ pub(crate) fn torture() -> Checked {
         let arguments = [&["torture", "--calls", CALLS][..], seed].concat();
         succeed(&mut command(&samara, &arguments))?;
     }
+    Ok(Outcome::Passed)
+}
+
+/// How long threads are let loose on one address space, in seconds.
+const STRESS: &str = "10";
+
+/// Lets threads use one address space of the model at once. The verdict names the seed, the time
+/// and how many operations there were.
+pub(crate) fn stress() -> Checked {
+    let arguments = ["stress", "--threads", "4", "--seconds", STRESS];
+    succeed(&mut command(&release()?, &arguments))?;
     Ok(Outcome::Passed)
 }
 

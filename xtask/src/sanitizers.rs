@@ -1,4 +1,5 @@
-//! The tree's tests under the compiler's sanitizers: threads and addresses.
+//! The tests of threads, and `samara stress`, under the compiler's sanitizers: threads and
+//! addresses.
 
 use crate::ci::{Checked, Outcome};
 use crate::nightly::{self, Selector};
@@ -14,6 +15,12 @@ const THREADED: [&str; 4] = ["races", "snapshots", "slab", "foreign_rcu"];
 /// The tests whose memory is looked at: every operation, on nodes of the heap itself. (`drops` is
 /// not among them: a drop that panics leaks, as documented.)
 const WATCHED: [&str; 5] = ["surface", "traces", "races", "snapshots", "reservations"];
+
+/// The tests of `maple-mm` in which threads meet, besides its unit tests.
+const THREADED_MM: [&str; 2] = ["shared", "paging"];
+
+/// How long threads are let loose on one address space, in seconds.
+const STRESS: &str = "20";
 
 /// One of the sanitizers.
 struct Sanitizer {
@@ -45,19 +52,24 @@ const ADDRESS: Sanitizer = Sanitizer {
     options: ("ASAN_OPTIONS", "detect_leaks=1"),
 };
 
-/// The unit tests break trees on purpose, and leak what they broke.
+/// The unit tests break trees on purpose, and leak what they broke; those of `maple-mm` leak sources
+/// of nodes, which a machine wants for ever, and look at the books themselves.
 const ADDRESS_NOT_LEAKS: Sanitizer = Sanitizer {
     options: ("ASAN_OPTIONS", "detect_leaks=0"),
     ..ADDRESS
 };
 
-/// What a run tests.
+/// What a run is of.
 #[derive(Clone, Copy)]
-enum Tests<'a> {
-    /// The unit tests.
-    Unit,
-    /// These integration tests, and those of readers.
-    Integration(&'a [&'a str]),
+enum Work<'a> {
+    /// The unit tests of the tree.
+    TreeUnits,
+    /// These integration tests of the tree, and those of readers.
+    Tree(&'a [&'a str]),
+    /// The unit tests of `maple-mm`, and these integration tests.
+    Mm(&'a [&'a str]),
+    /// `samara stress`
+    Stress,
 }
 
 /// The tests in which threads meet, under ThreadSanitizer, several times.
@@ -68,46 +80,42 @@ pub(crate) fn thread() -> Checked {
         Err(absent) => return Ok(Outcome::Skipped(absent)),
     };
     for _ in 0..ROUNDS {
-        test(selector, &THREAD, Tests::Integration(&THREADED))?;
+        work(selector, &THREAD, Work::Tree(&THREADED))?;
     }
+    work(selector, &THREAD, Work::Mm(&THREADED_MM))?;
+    work(selector, &THREAD, Work::Stress)?;
     Ok(Outcome::Passed)
 }
 
-/// The tests of the tree under AddressSanitizer, which also looks for leaks.
+/// The tests of the tree, those of threads of `maple-mm`, and `samara stress`, under
+/// AddressSanitizer, which also looks for leaks.
 pub(crate) fn address() -> Checked {
     match nightly::selector() {
         Ok(selector) => {
-            test(selector, &ADDRESS_NOT_LEAKS, Tests::Unit)?;
-            test(selector, &ADDRESS, Tests::Integration(&WATCHED))?;
+            work(selector, &ADDRESS_NOT_LEAKS, Work::TreeUnits)?;
+            work(selector, &ADDRESS, Work::Tree(&WATCHED))?;
+            work(selector, &ADDRESS_NOT_LEAKS, Work::Mm(&THREADED_MM))?;
+            work(selector, &ADDRESS, Work::Stress)?;
             Ok(Outcome::Passed)
         }
         Err(absent) => Ok(Outcome::Skipped(absent)),
     }
 }
 
-fn test(selector: Selector, sanitizer: &Sanitizer, tests: Tests<'_>) -> Result<(), String> {
+fn work(selector: Selector, sanitizer: &Sanitizer, work: Work<'_>) -> Result<(), String> {
     let name = sanitizer.name;
     let (variable, options) = sanitizer.options;
     let mut cargo = nightly::cargo(selector);
-    cargo.args(["test", "-p", "maple-tree", "--all-features"]);
+    cargo.arg(match work {
+        Work::Stress => "run",
+        _ => "test",
+    });
     // Given a target, cargo keeps the flags from the build scripts and macros of dependencies.
     cargo.args(["--target", &nightly::host(selector)?]);
     if sanitizer.library == Library::Instrumented {
         cargo.arg("-Zbuild-std");
     }
-    match tests {
-        Tests::Unit => {
-            cargo.arg("--lib");
-        }
-        Tests::Integration(names) => {
-            let readers = reader_tests()?;
-            let names = names
-                .iter()
-                .copied()
-                .chain(readers.iter().map(String::as_str));
-            cargo.args(names.flat_map(|name| ["--test", name]));
-        }
-    }
+    cargo.args(arguments(work)?);
     cargo
         .env("RUSTFLAGS", format!("-Zsanitizer={name}"))
         .env(
@@ -116,6 +124,31 @@ fn test(selector: Selector, sanitizer: &Sanitizer, tests: Tests<'_>) -> Result<(
         )
         .env(variable, options);
     succeed(&mut cargo)
+}
+
+/// What cargo is told to build and run.
+fn arguments(work: Work<'_>) -> Result<Vec<String>, String> {
+    let (first, tests): (&[&str], Vec<String>) = match work {
+        Work::TreeUnits => (&["-p", "maple-tree", "--all-features", "--lib"], vec![]),
+        Work::Tree(names) => {
+            let mut names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            names.extend(reader_tests()?);
+            (&["-p", "maple-tree", "--all-features"], names)
+        }
+        Work::Mm(names) => {
+            let names = names.iter().map(|name| (*name).to_owned());
+            (&["-p", "maple-mm", "--lib"], names.collect())
+        }
+        Work::Stress => (
+            &["-p", "samara", "--", "stress", "--seconds", STRESS],
+            vec![],
+        ),
+    };
+    let first = first.iter().map(|word| (*word).to_owned());
+    let tests = tests
+        .into_iter()
+        .flat_map(|name| ["--test".to_owned(), name]);
+    Ok(first.chain(tests).collect())
 }
 
 /// The integration tests of readers beside a writer: those named `readers…` and `rcu_…`.

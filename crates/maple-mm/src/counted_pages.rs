@@ -37,6 +37,8 @@ use crate::teardown::Teardown;
 impl<P: PageSide> PageSide for Counted<P> {
     const HAS_PAGES: bool = P::HAS_PAGES;
 
+    const BESIDE: bool = P::BESIDE;
+
     const ADDRESSES_END: u64 = P::ADDRESSES_END;
 
     type Prepared<'a>

@@ -165,7 +165,7 @@ impl<P: PageSide> AddressSpace<P> {
             .tree
             .preallocate(edits.len())
             .map_err(|_| Errno::ENOMEM)?;
-        let prepared = match P::HAS_PAGES {
+        let mut prepared = match P::HAS_PAGES {
             // Last of all that can fail: what is prepared is carried out.
             true => Some(self.pages.prepare(changes.as_slice())?),
             false => None,
@@ -191,8 +191,18 @@ impl<P: PageSide> AddressSpace<P> {
                     sums = sums.plus(counted(&vma, range));
                     writes.store(range, vma);
                 }
-                Edit::Clear(range) => writes.remove(range),
+                Edit::Clear(range) => {
+                    writes.remove(range);
+                    // Before another mapping is there: what is written to it stays.
+                    if let Some(prepared) = prepared.take_if(|_| changes.only_clear()) {
+                        changes.bound(&writes);
+                        self.pages.carry_out(changes.as_slice(), prepared);
+                    }
+                }
             }
+            // So that tests find who relies on what is so only now.
+            #[cfg(test)]
+            crate::shared::tests::pause();
         }
         drop(writes);
         self.tally = sums;

@@ -4,6 +4,7 @@ use crate::abi::{HUGE_PAGE_SIZE, PAGE_SIZE, page_floor};
 use crate::charge::Charge;
 use crate::errno::Errno;
 use crate::flags::VmFlags;
+use crate::huge_rules::HugeRules;
 use crate::memory::VmaRef;
 use crate::modify::{Holes, Part};
 use crate::page_side::{PageSide, Touch, Touched};
@@ -135,13 +136,13 @@ impl<P: PageSide> AddressSpace<P> {
         if !allows(vma.flags(), access) {
             return Err(Fault::NotAllowed);
         }
-        if access == Access::Write || self.reads_own_page(&vma, addr..addr + 1) {
+        if access == Access::Write || self.huge_rules().reads_own_page(&vma, addr..addr + 1) {
             self.prepare_anon(&vma).map_err(|_| Fault::OutOfMemory)?;
         }
         if self.lacks_huge_pages(&vma) {
             return Err(Fault::Bus);
         }
-        let huge = self.wants_huge_pages(&vma);
+        let huge = self.huge_rules().wants(&vma);
         self.touch_page(&vma, (addr, access), huge)
     }
 
@@ -184,7 +185,7 @@ impl<P: PageSide> AddressSpace<P> {
                 None => Ok(()),
             };
         }
-        let huge = self.wants_huge_pages(vma);
+        let huge = self.huge_rules().wants(vma);
         let page = if vma.flags().contains(VmFlags::HUGETLB) {
             HUGE_PAGE_SIZE
         } else {
@@ -197,31 +198,13 @@ impl<P: PageSide> AddressSpace<P> {
         Ok(())
     }
 
-    fn wants_huge_pages(&self, vma: &Vma) -> Configured {
-        let is_wanted = self.system.settings().huge_pages_if_advised.is_yes()
-            && self.profile.transparent_huge_pages.is_yes()
-            && vma.flags().contains(VmFlags::HUGEPAGE)
-            && vma.is_anonymous()
-            && !self.refuses_huge_pages();
-        if is_wanted {
-            Configured::Yes
-        } else {
-            Configured::No
+    /// When an access brings a huge page in.
+    fn huge_rules(&self) -> HugeRules<'_> {
+        HugeRules {
+            system: &self.system,
+            profile: &self.profile,
+            switches: self.process.flags,
         }
-    }
-
-    /// Whether reading `range`, which lies in `vma`, brings a page of its own in: a huge one.
-    pub(crate) fn reads_own_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
-        vma.flags().contains(VmFlags::HUGETLB) || self.reads_huge_page(vma, range)
-    }
-
-    /// Whether reading `range`, which lies in `vma`, brings a transparent huge page in.
-    fn reads_huge_page(&self, vma: &Vma, range: core::ops::Range<u64>) -> bool {
-        let is_wanted = self.wants_huge_pages(vma).is_yes();
-        let first_in_vma = vma.start().checked_next_multiple_of(HUGE_PAGE_SIZE);
-        let end_in_vma = vma.end() & !(HUGE_PAGE_SIZE - 1);
-        is_wanted
-            && first_in_vma.is_some_and(|first| range.start.max(first) < range.end.min(end_in_vma))
     }
 
     /// Extends a stack down to the page of `addr`.
@@ -342,7 +325,8 @@ impl<P: PageSide> AddressSpace<P> {
         range: core::ops::Range<u64>,
         access: Access,
     ) -> Result<(), Errno> {
-        let is_written = access == Access::Write || self.reads_own_page(vma, range.clone());
+        let is_written =
+            access == Access::Write || self.huge_rules().reads_own_page(vma, range.clone());
         // LINUX: a guard is noticed before anything is prepared.
         let is_guarded =
             vma.flags().contains(VmFlags::MAYBE_GUARD) && self.missing_page == Some(range.start);

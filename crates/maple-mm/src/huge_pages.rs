@@ -24,7 +24,7 @@ use crate::huge_file::HugeObject;
 use crate::map::MmapRequest;
 use crate::page_side::PageSide;
 use crate::paging::MoveRange;
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, Mappings};
 use crate::system::System;
 use crate::vma::Vma;
 
@@ -483,11 +483,9 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     /// All mappings end.
-    pub(crate) fn give_up_promises(&self) {
-        if self.promises.is_expected() {
-            for vma in self.vmas() {
-                self.promises.unmapped(vma, vma.start()..vma.end(), None);
-            }
+    pub(crate) fn give_up_promises(&self, mappings: &Mappings) {
+        for (_, vma) in mappings {
+            self.promises.unmapped(vma, vma.start()..vma.end(), None);
         }
     }
 }

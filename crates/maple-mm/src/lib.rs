@@ -60,6 +60,7 @@ mod history;
 mod hooks;
 mod huge_file;
 mod huge_pages;
+mod huge_rules;
 mod layout;
 mod lock;
 mod map;

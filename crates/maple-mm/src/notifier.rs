@@ -26,6 +26,10 @@ pub enum Invalidation {
 /// none. Calls for different ranges may nest. A call that is refused is not told of, but for a
 /// fork, and for a page that could not be replaced for lack of memory.
 ///
+/// Where several threads use the address space ([`SharedAddressSpace`](crate::SharedAddressSpace)),
+/// faults tell of their pages at once, and ranges that overlap may end in another order than they
+/// began. He must not use that address space when told: who tells him may keep others out.
+///
 /// LINUX: `invalidate_range_start` and `_end` of an `mmu_notifier`. A child does not inherit it.
 ///
 /// # Examples

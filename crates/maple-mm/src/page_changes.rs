@@ -10,6 +10,7 @@ use crate::flags::VmFlags;
 use crate::page_side::PageChange;
 use crate::paging::MoveRange;
 use crate::space::Mappings;
+use crate::teardown::Teardown;
 use crate::vma::Vma;
 
 /// The changes to pages that a change of the tree makes necessary, in order.
@@ -20,7 +21,6 @@ use crate::vma::Vma;
 #[derive(Debug, Default)]
 pub(crate) struct PageChanges {
     list: Vec<PageChange>,
-    cleared: Option<IndexRange>,
 }
 
 impl PageChanges {
@@ -42,11 +42,7 @@ impl PageChanges {
     }
 
     pub(crate) fn clear(&mut self, range: IndexRange) -> Result<(), Errno> {
-        debug_assert!(self.cleared.is_none(), "one range is cleared at a time");
-        self.cleared = Some(range);
-        self.push(PageChange::Clear(crate::teardown::Teardown::of(exclusive(
-            range,
-        ))))
+        self.push(PageChange::Clear(Teardown::of(exclusive(range))))
     }
 
     /// `vma` takes the place of what `tree` has in its range.
@@ -57,8 +53,7 @@ impl PageChanges {
                 continue;
             };
             // The pieces of a mapping around what is cleared keep their flags.
-            let is_cleared = |cleared: IndexRange| cleared.contains_range(part);
-            if loses_rights(old.flags(), flags) && !self.cleared.is_some_and(is_cleared) {
+            if loses_rights(old.flags(), flags) && !self.clears(&exclusive(part)) {
                 let range = exclusive(part);
                 self.push(PageChange::Protect { range, flags })?;
             }
@@ -66,8 +61,22 @@ impl PageChanges {
         Ok(())
     }
 
+    fn clears(&self, part: &Range<u64>) -> bool {
+        self.list.iter().any(|change| match change {
+            PageChange::Clear(Teardown { mappings, .. }) => {
+                mappings.start <= part.start && part.end <= mappings.end
+            }
+            _ => false,
+        })
+    }
+
     pub(crate) fn as_slice(&self) -> &[PageChange] {
         &self.list
+    }
+
+    /// Whether a range is cleared, and nothing else.
+    pub(crate) fn only_clear(&self) -> bool {
+        matches!(self.list.as_slice(), [PageChange::Clear(_)])
     }
 
     /// Finds the neighbours of what was cleared in `tree`, as it is now.

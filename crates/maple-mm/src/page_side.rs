@@ -25,13 +25,16 @@ use crate::vma::Vma;
 ///
 /// All is asked for by `&self`, so that a page side can be reached from the address space and
 /// from elsewhere. An address space asks for one thing at a time: its own methods that change
-/// pages take `&mut`. Where there are others [`Beside`](crate::paging::Beside) it,
+/// pages take `&mut`. Where there may be others [beside](Self::BESIDE) it,
 /// [`touch`](Self::touch), [`usage`](Self::usage) and the makers of objects may be called by any
 /// thread, readers of the `Rcu` included. All else is for the one who may change mappings, who is
 /// no reader meanwhile: it may wait for those.
 pub trait PageSide: Sized + fmt::Debug {
     /// Whether there are pages at all. If not, nothing below is asked for.
     const HAS_PAGES: bool;
+
+    /// Whether pages are touched while another thread changes mappings, or touches pages itself.
+    const BESIDE: bool;
 
     /// Where the addresses end that pages can be at, exclusive.
     const ADDRESSES_END: u64;
@@ -251,6 +254,8 @@ pub struct NoPages;
 
 impl PageSide for NoPages {
     const HAS_PAGES: bool = false;
+
+    const BESIDE: bool = true;
 
     const ADDRESSES_END: u64 = u64::MAX;
 

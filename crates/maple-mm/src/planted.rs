@@ -20,6 +20,9 @@ pub enum Rule {
     Errno,
     /// What is counted.
     Counter,
+    /// What threads that use one address space at once rely on: `samara stress` finds these, all
+    /// others are for one thread.
+    Beside,
 }
 
 macro_rules! mistakes {
@@ -131,6 +134,13 @@ mistakes! {
     CountCode, "count-code", Counter;
     /// `MREMAP_DONTUNMAP` of locked memory does not count it twice.
     CountStray, "count-stray", Counter;
+
+    /// A call does not raise the sequence when it begins.
+    Sequence, "sequence", Beside;
+    /// A fault does not ask whether its mapping is live when it installs a page.
+    Liveness, "liveness", Beside;
+    /// The gate stays open.
+    Gate, "gate", Beside;
 }
 
 static PLANTED: AtomicU8 = AtomicU8::new(0);

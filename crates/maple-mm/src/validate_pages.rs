@@ -1,19 +1,13 @@
 //! Every invariant between mappings and their pages, checked.
 
 use crate::flags::VmFlags;
-use crate::mapped_pages::MappedPages;
-use crate::paging::{Arch, Company, LeafFlags, Mapped, PageKind, PhysMemory, TlbFlusher};
+use crate::guest::GuestMemory;
+use crate::paging::{LeafFlags, Mapped, PageKind};
 use crate::space::AddressSpace;
 use crate::validate::Violation;
 use crate::vma::Vma;
 
-impl<A, M, F, C> AddressSpace<MappedPages<A, M, F, C>>
-where
-    A: Arch,
-    M: PhysMemory + Clone + Send + 'static,
-    F: TlbFlusher + Clone,
-    C: Company<M>,
-{
+impl<P: GuestMemory> AddressSpace<P> {
     /// Checks [`validate`](Self::validate), and that
     ///
     /// - **PG1** each page lies in a mapping;
@@ -35,7 +29,7 @@ where
     /// The first [`Violation`].
     pub fn validate_pages(&self) -> Result<(), Violation> {
         self.validate()?;
-        for page in self.pages.tables().pages(0..A::USER_END) {
+        for page in self.pages.present() {
             self.check_page(page)?;
         }
         Ok(())

@@ -97,7 +97,7 @@ fn calls_end_as_without_readers() {
         let mut calls = [Calls::new(number), Calls::new(number)];
         for step in 0..150 {
             let expected = calls[0].step(&mut alone);
-            let found = calls[1].step(&mut beside.lock());
+            let found = calls[1].step(&mut *beside.lock());
             assert_eq!(expected, found, "seed {number}, step {step}");
             let portraits = [portrait(&alone), portrait(&beside.lock())];
             assert_eq!(portraits[0], portraits[1], "seed {number}, step {step}");
@@ -224,7 +224,7 @@ fn a_moment_is_one_between_calls_and_a_buffer_that_stays_is_always_there() {
         let mut calls = Calls::new(seed);
         for step in 0..3000 {
             let mut space = beside.lock();
-            let result = calls.step(&mut space);
+            let result = calls.step(&mut *space);
             space
                 .validate()
                 .unwrap_or_else(|broken| panic!("{step} {result}: {broken:?}"));
@@ -254,7 +254,7 @@ fn a_child_is_one_moment_of_its_parent() {
         scope.spawn(|| {
             let mut calls = Calls::new(seed | 1);
             for _ in 0..4000 {
-                calls.step(&mut parent.lock());
+                calls.step(&mut *parent.lock());
             }
             is_over.store(true, Ordering::Relaxed);
         });

@@ -50,7 +50,7 @@ impl Drop for Stamp {
 }
 
 const SPAN: u64 = if cfg!(miri) { 200 } else { 4000 };
-const WRITES: u64 = if cfg!(miri) { 300 } else { 60_000 };
+const WRITES: u64 = if cfg!(miri) { 40 } else { 60_000 };
 
 /// Makes every kind of write, each stored value with a higher number than all before.
 fn write_at_random(tree: &SyncMapleTree<Arc<Stamp>>, done: &AtomicU64, seed: u64) {

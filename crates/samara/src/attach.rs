@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::engine::Member;
 use crate::kernel;
+use crate::launch;
 use crate::procfs;
 use crate::ptrace::{self, Tid};
 
@@ -42,6 +43,8 @@ pub(crate) fn seize(pid: Tid) -> Result<Seized> {
     if let Some(tracer) = number(&status, "TracerPid:").filter(|&tracer| tracer != 0) {
         bail!("process {pid} ({name}) is traced already, by process {tracer}");
     }
+    launch::check_machine(&procfs::path(leader, "exe"))
+        .with_context(|| format!("cannot trace process {pid} ({name})"))?;
     let mut members = Vec::new();
     let mut seen = BTreeSet::new();
     // A thread that was not seized yet may have made another one.

@@ -296,7 +296,7 @@ impl Call {
     }
 
     /// The addresses whose VMAs (and their neighbours) can decide the outcome, `result` included
-    /// where it is an address. An empty list means the whole address space.
+    /// where it is an address. Nothing decides a call with an empty list.
     pub(crate) fn ranges(&self, result: Option<u64>) -> Vec<(u64, u64)> {
         let span = |addr: u64, len: u64| {
             let start = addr & !0xfff;

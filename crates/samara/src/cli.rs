@@ -30,6 +30,7 @@ Try:
   samara show 1234                         the same by process id, or of a saved maps file
   samara spawn --plot forks.svg            how fast each way to fork an address space is
   samara torture --seconds 60              random calls in the kernel and in the model
+  samara stress --threads 8                threads that use one address space at once
 
 Exit status: 0 identical, 1 diverged, 2 could not run.
 `samara help COMMAND` tells more.
@@ -111,6 +112,23 @@ many mappings as it allows, and goes on there; where it is above 131072, that is
 mix heeds what it is at the start, so on a machine of your own it can be lowered beforehand.
 Exit status: 0 identical, 1 diverged, 2 could not run.")]
     Torture(TortureArgs),
+    /// Let threads use one address space at once, and check what each of them must find
+    #[command(after_help = "\
+Example:
+  samara stress
+  samara stress --threads 8 --seconds 60 --seed 7 --json stress.json
+
+Threads map, unmap, protect, move, discard and fork, fault, read and write in one address space of
+the model, with page tables and frames, and read its maps meanwhile. What each owns holds words
+that say who wrote them and when, so that every access is known beforehand: what it finds, or why
+it is refused. Others fault, read and write there at the same time. Some pages all threads write, a
+word each. Forks are one moment, frames are poisoned when they are freed, and every second round is
+short of frames, of tree nodes, or of mappings. At the end of each round nothing may be left over.
+The same seed makes the same steps in each thread; which of them meet differs from run to run. What
+stands still for a minute is told, with what each thread is about.
+Nothing outside this program is touched.
+Exit status: 0 all held, 1 something was violated, 2 could not run.")]
+    Stress(StressArgs),
     /// The process that `torture` tortures
     #[command(
         hide = true,
@@ -248,6 +266,27 @@ pub(crate) struct TortureArgs {
     /// Where a divergence is kept [default: samara-torture-SEED.trace among temporary files]
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
+    /// Also write the verdict as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Plant a mistake in the model
+    #[cfg(planted_mistakes)]
+    #[arg(long, hide = true)]
+    pub(crate) plant: Option<String>,
+}
+
+/// `samara stress`
+#[derive(Debug, Args)]
+pub(crate) struct StressArgs {
+    /// How many threads there are
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) threads: u8,
+    /// How long they go on [default: 10]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
+    /// What the steps follow from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// Also write the verdict as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -254,6 +254,18 @@ fn userfault_ioctl(tid: Tid, [fd, operation, argument]: [u64; 3]) -> Request {
     Request::Memory(call, Some(fd as i32))
 }
 
+/// Whether a call makes a task and waits until that has ended or runs another program.
+pub(crate) fn waits_for_child(tid: Tid, call: &Registers) -> bool {
+    let first = call.arguments[0];
+    let flags = match call.number.cast_signed() {
+        libc::SYS_vfork => return true,
+        libc::SYS_clone => first,
+        libc::SYS_clone3 => read_word(tid, first).unwrap_or(0),
+        _ => return false,
+    };
+    flags & libc::CLONE_VFORK as u64 != 0
+}
+
 fn clone_request(flags: u64) -> Request {
     if flags & libc::CLONE_UNTRACED as u64 != 0 {
         // The child gets the filter, but nobody who lets its calls through.

@@ -365,8 +365,9 @@ fn stack_gap(stack_limit: u64, randomized: bool) -> u64 {
     gap.clamp(MIN_GAP, TASK_SIZE / 6 * 5)
 }
 
-/// Open `/proc` files of one address space. They stay with it even when a task goes on to another
-/// program, and work as long as anybody uses the address space.
+/// Open `/proc` files of one address space. They stay with it even when the task goes on to another
+/// program. `maps` can be read as text as long as the task is there, and asked as long as anybody
+/// uses the address space.
 #[derive(Debug)]
 pub(crate) struct Handles {
     pub(crate) maps: File,

@@ -87,41 +87,46 @@ pub(crate) struct KernelMapping {
     pub(crate) inode: u64,
 }
 
-/// What was found first in a range.
+/// A page that is not the page cache's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PrivatePage {
-    /// A page that holds private data.
-    Present(u64),
-    /// A page that is swapped out, or a marker in the place of one.
-    Swapped(u64),
+pub(crate) enum AnonymousPage {
+    /// It holds private data, or is of the huge page of zeros.
+    Prepared(u64),
+    /// The small page of zeros, or what is swapped out, or a marker in the place of a page.
+    Other(u64),
 }
 
-/// The first page of `start..end` that holds private data of the process: present or swapped
-/// out, not the page cache's and not the shared page of zeros. `pagemap` is `/proc/PID/pagemap`.
+/// The first page of `start..end` that is not the page cache's: present or swapped out. `pagemap`
+/// is `/proc/PID/pagemap`.
+///
+/// Reading maps the huge page of zeros only after the mapping was prepared for written pages (the
+/// small page of zeros asks for no preparation).
 ///
 /// # Errors
 ///
 /// What the kernel says; `ENOTTY` where it is older than 6.7.
-pub(crate) fn first_private_page(
+pub(crate) fn first_anonymous_page(
     pagemap: &File,
     start: u64,
     end: u64,
-) -> io::Result<Option<PrivatePage>> {
+) -> io::Result<Option<AnonymousPage>> {
     let mut scan = PageScan {
         max_pages: 1,
-        category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
-        category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+        category_inverted: PAGE_IS_FILE,
+        category_mask: PAGE_IS_FILE,
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-        return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        return_mask: PAGE_IS_PRESENT | PAGE_IS_PFNZERO | PAGE_IS_HUGE,
         ..PageScan::default()
     };
     let found = first_region(pagemap, (start, end), &mut scan)?;
-    Ok(
-        found.map(|region| match region.categories & PAGE_IS_PRESENT {
-            0 => PrivatePage::Swapped(region.start),
-            _ => PrivatePage::Present(region.start),
-        }),
-    )
+    Ok(found.map(|region| {
+        let is = |category| region.categories & category != 0;
+        if is(PAGE_IS_PRESENT) && (is(PAGE_IS_HUGE) || !is(PAGE_IS_PFNZERO)) {
+            AnonymousPage::Prepared(region.start)
+        } else {
+            AnonymousPage::Other(region.start)
+        }
+    }))
 }
 
 /// The first page of `start..end` that holds private data and is present. `pagemap` is
@@ -165,9 +170,6 @@ pub(crate) fn first_swapped_pages(
 
 /// The first page of `start..end` that lies in the shared huge page of zeros. `pagemap` is
 /// `/proc/PID/pagemap`.
-///
-/// Reading maps it only after the mapping was prepared for written pages (the small page of zeros
-/// asks for no preparation).
 ///
 /// # Errors
 ///
@@ -441,8 +443,11 @@ mod tests {
         let start = (buffer.as_ptr().addr() as u64 + 4095) & !4095;
         buffer[20 * 4096] = 1;
         let page = start + 19 * 4096;
-        let found = first_private_page(&pagemap, page, page + 2 * 4096).unwrap();
-        assert!(found.is_some());
+        let found = first_anonymous_page(&pagemap, page, page + 2 * 4096).unwrap();
+        assert!(
+            matches!(found, Some(AnonymousPage::Prepared(_))),
+            "{found:?}"
+        );
         std::hint::black_box(&buffer);
     }
 

@@ -83,7 +83,7 @@ fn runnable(path: &Path) -> Result<(), String> {
 }
 
 /// Refuses ELF files of other machines. Scripts pass: their interpreter is looked at after exec.
-fn check_machine(path: &Path) -> Result<()> {
+pub(crate) fn check_machine(path: &Path) -> Result<()> {
     const X86_64: u16 = 62;
     let mut head = [0_u8; 20];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));

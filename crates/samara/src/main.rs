@@ -17,6 +17,7 @@ mod means;
 mod mirror;
 mod observe;
 mod output;
+mod patience;
 mod probe;
 mod process_call;
 mod procfs;
@@ -29,6 +30,7 @@ mod segments;
 mod session;
 mod show;
 mod spawn;
+mod stress;
 mod torture;
 mod trace;
 mod trace_file;
@@ -93,6 +95,7 @@ fn run(command: Option<Command>) -> Result<Status> {
         Some(Command::Spawn(args)) => spawn::run(&args),
         Some(Command::SpawnParent(args)) => spawn::run_parent(&args),
         Some(Command::Torture(args)) => torture::run(&args),
+        Some(Command::Stress(args)) => stress::run(&args),
         Some(Command::TortureChild) => torture::run_child().map(|()| Status::Identical),
     }
 }

@@ -25,7 +25,7 @@ use crate::procfs::MemoryLimits;
 
 /// An address space as it was at some moment.
 #[derive(Debug)]
-pub(crate) struct Saved(Mirrored);
+pub(crate) struct Saved(Box<Mirrored>);
 
 #[derive(Debug)]
 struct Mirrored {
@@ -50,7 +50,7 @@ pub(crate) struct Mirror {
     system: Option<(Arc<System>, LinuxProfile)>,
     reads: Reads,
     files: HashMap<u64, FileRef>,
-    spaces: HashMap<MmId, Mirrored>,
+    spaces: HashMap<MmId, Box<Mirrored>>,
 }
 
 impl Mirror {
@@ -136,9 +136,8 @@ impl Mirror {
     }
 
     fn mirrored_mut(&mut self, mm: MmId) -> Result<&mut Mirrored> {
-        self.spaces
-            .get_mut(&mm)
-            .with_context(|| format!("address space {} is unknown", mm.0))
+        let mirrored = self.spaces.get_mut(&mm).map(AsMut::as_mut);
+        mirrored.with_context(|| format!("address space {} is unknown", mm.0))
     }
 
     /// The pages promised to all address spaces.
@@ -240,14 +239,12 @@ impl Mirror {
             name_again(&mut space, vma)?;
         }
         let (limits, capabilities) = (facts.limits, facts.capabilities);
-        self.spaces.insert(
-            facts.mm,
-            Mirrored {
-                space,
-                limits,
-                capabilities,
-            },
-        );
+        let mirrored = Mirrored {
+            space,
+            limits,
+            capabilities,
+        };
+        self.spaces.insert(facts.mm, Box::new(mirrored));
         Ok(())
     }
 
@@ -449,30 +446,23 @@ impl Mirror {
             .space
             .fork()
             .map_err(|error| anyhow!("the model says that this fork fails: {error}"))?;
-        self.spaces.insert(
-            child,
-            Mirrored {
-                space,
-                limits,
-                capabilities,
-            },
-        );
+        let mirrored = Mirrored {
+            space,
+            limits,
+            capabilities,
+        };
+        self.spaces.insert(child, Box::new(mirrored));
         Ok(())
     }
 
     /// An address space as it is now, to come back to.
     pub(crate) fn save(&self, mm: MmId) -> Option<Saved> {
-        let Mirrored {
-            space,
-            limits,
-            capabilities,
-        } = self.spaces.get(&mm)?;
-        let (limits, capabilities) = (*limits, *capabilities);
-        Some(Saved(Mirrored {
-            space: space.snapshot(),
-            limits,
-            capabilities,
-        }))
+        let mirrored = self.spaces.get(&mm)?;
+        Some(Saved(Box::new(Mirrored {
+            space: mirrored.space.snapshot(),
+            limits: mirrored.limits,
+            capabilities: mirrored.capabilities,
+        })))
     }
 
     /// Puts `saved` in place and gives what was there.
@@ -606,15 +596,25 @@ impl Mirror {
 
     /// The ranges of mappings that grow downwards.
     pub(crate) fn stacks(&self, mm: MmId) -> Vec<(u64, u64)> {
+        let vmas = self.space(mm).into_iter().flat_map(AddressSpace::vmas);
+        vmas.filter_map(stack).collect()
+    }
+
+    /// Those of them that overlap or touch one of `ranges`, or are the next above it: what a stack
+    /// has grown by lies in the hole below it.
+    pub(crate) fn stacks_near(&self, mm: MmId, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let Some(space) = self.space(mm) else {
             return Vec::new();
         };
-        let grows = |vma: &&VmaRef| vma.flags().contains(VmFlags::GROWSDOWN);
-        space
-            .vmas()
-            .filter(grows)
-            .map(|vma| (vma.start(), vma.end()))
-            .collect()
+        let mut found = Vec::new();
+        for &(start, end) in ranges {
+            let touching = space.vmas_in(start.saturating_sub(1)..end);
+            let next = space.find_vma(end);
+            found.extend(touching.chain(next).filter_map(stack));
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// The mappings that overlap `start..end`, as the kernel would describe them.
@@ -710,6 +710,12 @@ fn can_be_written(vma: &VmaRef) -> bool {
     !vma.anon().is_faulted()
         && !vma.flags().contains(VmFlags::MAYSHARE)
         && !matches!(vma.backing(), Backing::Special(_))
+}
+
+/// The range of a mapping that grows downwards.
+fn stack(vma: &VmaRef) -> Option<(u64, u64)> {
+    let grows = vma.flags().contains(VmFlags::GROWSDOWN);
+    grows.then(|| (vma.start(), vma.end()))
 }
 
 /// Gives a mapping the name that it had when its address space was read.

@@ -1,5 +1,6 @@
 //! Looks at a live address space: its `maps`, which pages were written, where stacks begin.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
@@ -7,8 +8,9 @@ use anyhow::Result;
 use maple_mm::Access;
 
 use crate::facts::Handles;
-use crate::kernel::{self, KernelMapping, PrivatePage};
-use crate::procfs::MapLine;
+use crate::kernel::{self, AnonymousPage, KernelMapping};
+use crate::procfs::{self, MapLine};
+use crate::ptrace::Tid;
 
 /// The whole text of `maps`; empty once nobody uses the address space.
 ///
@@ -16,38 +18,27 @@ use crate::procfs::MapLine;
 ///
 /// What the kernel says.
 pub(crate) fn maps_text(handles: &Handles) -> Result<String> {
-    /// Long enough for most texts in one go.
-    const STEP: usize = 16 << 10;
     let mut bytes = Vec::new();
-    let mut len = 0;
-    loop {
-        bytes.resize(len + STEP, 0);
-        match handles.maps.read_at(&mut bytes[len..], len as u64) {
-            Ok(0) => break,
-            Ok(more) => len += more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The address space is gone.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
-                len = 0;
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let len = match procfs::read_again(&handles.maps, &mut bytes) {
+        // The address space is gone.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => 0,
+        read => read?,
+    };
     bytes.truncate(len);
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-/// For each of `ranges` that holds private data, or was prepared for it by a read that brought the
-/// huge page of zeros in, the address of a page that does.
+/// For each of `ranges`, which ascend, that holds private data, or was prepared for it by a read
+/// that brought the huge page of zeros in, the address of a page that does.
 pub(crate) fn written_pages(handles: &Handles, ranges: &[(u64, u64)]) -> Vec<u64> {
     let mut found = Vec::new();
-    for &(start, end) in ranges {
-        match first_prepared_page(handles, start, end) {
-            Ok(page) => found.extend(page),
+    for row in ranges.chunk_by(|range, next| range.1 == next.0) {
+        match written_in_row(handles, row) {
+            Ok(pages) => found.extend(pages),
             Err(error) if is_unknown_request(&error) => {
-                found.extend(first_private_page_by_table(handles, start, end));
+                let by_table = |&range: &_| first_private_page_by_table(handles, range);
+                found.extend(row.iter().filter_map(by_table));
             }
             // The address space is being torn down: nothing can depend on it any more.
             Err(_) => {}
@@ -56,16 +47,39 @@ pub(crate) fn written_pages(handles: &Handles, ranges: &[(u64, u64)]) -> Vec<u64
     found
 }
 
-fn first_prepared_page(handles: &Handles, start: u64, end: u64) -> std::io::Result<Option<u64>> {
+/// As [`written_pages`] for ranges that touch: mostly nothing is found, so all are asked for at
+/// once.
+fn written_in_row(handles: &Handles, row: &[(u64, u64)]) -> std::io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    let mut rest = row;
+    while let [first, .., last] | [first @ last] = rest {
+        let page = kernel::first_anonymous_page(&handles.pagemap, first.0, last.1)?;
+        let Some(AnonymousPage::Prepared(addr) | AnonymousPage::Other(addr)) = page else {
+            break;
+        };
+        let holder = rest.partition_point(|range| range.1 <= addr);
+        let Some(&range) = rest.get(holder) else {
+            break;
+        };
+        found.extend(match page {
+            Some(AnonymousPage::Prepared(page)) => Some(page),
+            _ => first_prepared_page(handles, range)?,
+        });
+        rest = &rest[holder + 1..];
+    }
+    Ok(found)
+}
+
+/// Where the first page says nothing: each kind of pages that does is asked for.
+fn first_prepared_page(
+    handles: &Handles,
+    (start, end): (u64, u64),
+) -> std::io::Result<Option<u64>> {
     const HUGE: u64 = 2 << 20;
     let pagemap = &handles.pagemap;
-    let private = match kernel::first_private_page(pagemap, start, end)? {
-        Some(PrivatePage::Present(page)) => Some(page),
-        Some(PrivatePage::Swapped(page)) => match kernel::first_present_page(pagemap, page, end)? {
-            None => first_swapped_page(handles, page, end)?,
-            found => found,
-        },
-        None => None,
+    let private = match kernel::first_present_page(pagemap, start, end)? {
+        None => first_swapped_page(handles, start, end)?,
+        found => found,
     };
     let has_room = start.next_multiple_of(HUGE).saturating_add(HUGE) <= end;
     if private.is_none() && has_room {
@@ -161,8 +175,8 @@ impl Entry {
 /// Before Linux 6.7. A page of zeros that was only read looks written here, unless its frame
 /// number may be read and equals that of another such page; so this errs on the side of "written"
 /// and the comparison decides.
-fn first_private_page_by_table(handles: &Handles, start: u64, end: u64) -> Option<u64> {
-    first_in_table(handles, (start, end), Entry::is_private)
+fn first_private_page_by_table(handles: &Handles, range: (u64, u64)) -> Option<u64> {
+    first_in_table(handles, range, Entry::is_private)
 }
 
 /// The first page of `start..end` whose word in `pagemap` is as wanted.
@@ -246,11 +260,24 @@ fn mapping_in_text(handles: &Handles, addr: u64) -> Option<(KernelMapping, Strin
 
 /// Whether the address space can still be looked at.
 pub(crate) fn is_in_sight(handles: &Handles) -> bool {
-    let mut byte = [0];
-    handles
-        .maps
-        .read_at(&mut byte, 0)
-        .is_ok_and(|read| read > 0)
+    shows_something(&handles.maps)
+}
+
+/// Whether a task has memory still, even if we may not look at it.
+pub(crate) fn has_memory(tid: Tid) -> bool {
+    match File::open(procfs::path(tid, "maps")) {
+        Ok(maps) => shows_something(&maps),
+        Err(error) => {
+            error.kind() != ErrorKind::NotFound && error.raw_os_error() != Some(libc::ESRCH)
+        }
+    }
+}
+
+fn shows_something(maps: &File) -> bool {
+    match maps.read_at(&mut [0], 0) {
+        Ok(read) => read > 0,
+        Err(error) => error.raw_os_error() != Some(libc::ESRCH),
+    }
 }
 
 /// The mappings that overlap `start..end`, one after the other.

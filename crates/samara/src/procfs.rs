@@ -2,12 +2,14 @@
 //!
 //! The parsers are pure; a malformed line is an error that says which.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::ptrace::Tid;
+use crate::ptrace::{Registers, Tid};
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +197,18 @@ pub(crate) fn parse_pages(status: &str, name: &str) -> Result<u64> {
     Ok(kib.with_context(|| format!("no line `{name}` in status"))? / 4)
 }
 
+/// The call that a task sleeps in, from `/proc/TID/syscall`; `None` if it runs, or sleeps in none.
+pub(crate) fn parse_call(text: &str) -> Option<Registers> {
+    let mut words = text.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let mut arguments = [0; 6];
+    for argument in &mut arguments {
+        let word = words.next()?.strip_prefix("0x")?;
+        *argument = u64::from_str_radix(word, 16).ok()?;
+    }
+    Some(Registers { number, arguments })
+}
+
 /// A file of `/proc/TID/`.
 pub(crate) fn path(tid: Tid, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{tid}/{file}"))
@@ -211,6 +225,29 @@ pub(crate) fn read(tid: Tid, file: &str) -> Result<String> {
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Reads a whole file that is open from its beginning into `bytes`, which may be longer afterwards;
+/// gives the length of what was read.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(crate) fn read_again(file: &File, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    /// Long enough for most texts in one go.
+    const STEP: usize = 16 << 10;
+    let mut at = 0;
+    loop {
+        if bytes.len() < at + STEP {
+            bytes.resize(at + STEP, 0);
+        }
+        match file.read_at(&mut bytes[at..], at as u64) {
+            Ok(0) => return Ok(at),
+            Ok(more) => at += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Reads a number from a file such as `/proc/sys/vm/max_map_count`; `None` where it is absent.
@@ -259,6 +296,18 @@ mod tests {
             "1-2 rwxps 0 0:0 0 ",
         ] {
             assert_eq!(MapLine::parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_sleeping_task_tells_its_call_and_a_running_one_does_not() {
+        let call = parse_call("56 0x4111 0x0 0x1 0x2 0x3 0xff 0x7ffe 0x7f01\n").unwrap();
+        assert_eq!(
+            (call.number, call.arguments),
+            (56, [0x4111, 0, 1, 2, 3, 0xff])
+        );
+        for text in ["running\n", "-1 0x7ffe 0x7f01\n", ""] {
+            assert_eq!(parse_call(text), None, "{text}");
         }
     }
 

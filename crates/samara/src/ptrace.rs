@@ -10,7 +10,6 @@
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::errno::Errno;
@@ -19,6 +18,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::unistd::{ForkResult, Pid};
 
+use crate::patience::Patience;
 use crate::seccomp;
 
 /// A thread's kernel id.
@@ -419,19 +419,12 @@ pub(crate) enum Waited {
     NoneLeft,
 }
 
-/// How often we look before we sleep: a thread that runs on another processor stops again soon,
-/// and waking us from there takes longer than its call. Nothing is gained where there is no other.
-static LOOKS: LazyLock<usize> = LazyLock::new(|| match std::thread::available_parallelism() {
-    Ok(processors) if processors.get() > 1 => 100,
-    _ => 0,
-});
-
 /// Waits for the next stop or end of any traced thread.
 ///
 /// # Errors
 ///
 /// An errno of `waitpid` other than "no children".
-pub(crate) fn wait() -> io::Result<Waited> {
+pub(crate) fn wait(patience: &mut Patience) -> io::Result<Waited> {
     pass_request_on();
     let mut status = 0;
     let mut look = |flags| {
@@ -439,11 +432,12 @@ pub(crate) fn wait() -> io::Result<Waited> {
         let tid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | flags) };
         (tid, status)
     };
-    let seen = (0..*LOOKS)
+    let seen = (0..patience.looks())
         .map(|_| look(libc::WNOHANG))
         .find(|&(tid, _)| tid != 0);
     let (tid, status) = seen.unwrap_or_else(|| look(0));
     if tid > 0 {
+        patience.note_stop();
         return Ok(Waited::Stopped(tid, decode(tid, status)));
     }
     match Errno::last() {

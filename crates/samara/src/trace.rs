@@ -123,16 +123,17 @@ pub(crate) fn plant(name: Option<&str>) -> Result<()> {
     match all.find(|mistake| mistake.name() == name) {
         Some(&mistake) => planted::set(mistake),
         None => {
-            bail!("unknown mistake {name}; there are\n{}", mistakes());
+            bail!("unknown mistake {name}; there are\n{}", mistakes(|_| true));
         }
     }
     Ok(())
 }
 
-/// The names of all mistakes and what kind of rule each turns wrong, a line each.
+/// The names of the mistakes that turn a chosen kind of rule wrong, with the kind, a line each.
 #[cfg(planted_mistakes)]
-pub(crate) fn mistakes() -> String {
-    let line =
-        |mistake: &maple_mm::planted::Mistake| format!("{} {:?}\n", mistake.name(), mistake.rule());
-    maple_mm::planted::Mistake::ALL.iter().map(line).collect()
+pub(crate) fn mistakes(is_chosen: impl Fn(maple_mm::planted::Rule) -> bool) -> String {
+    let all = maple_mm::planted::Mistake::ALL.iter();
+    all.filter(|mistake| is_chosen(mistake.rule()))
+        .map(|mistake| format!("{} {:?}\n", mistake.name(), mistake.rule()))
+        .collect()
 }

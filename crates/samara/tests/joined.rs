@@ -39,10 +39,13 @@ const PROGRAMS: &[Program] = &[
     ("a_child_without_exec", a_child_without_exec),
     ("forking", forking),
     ("waiting", waiting),
+    (SELDOM_CALLS, a_parent_in_vfork),
 ];
 
 /// Those whose calls depend on what they did before.
 const HAVE_A_PAST: [&str; 2] = ["a_past_of_merges", "a_heap_within_a_page"];
+
+const SELDOM_CALLS: &str = "a_parent_in_vfork";
 
 /// Set when the program is to end.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
@@ -185,7 +188,9 @@ fn is_joined_unharmed(name: &str) -> Result<(), String> {
     let mut verdict = String::new();
     for time in 0..TIMES {
         let samara = join(program.pid())?;
-        thread::sleep(Duration::from_millis(100 * time));
+        // Long enough for a call of a program that seldom makes one.
+        let unit = if name == SELDOM_CALLS { 700 } else { 100 };
+        thread::sleep(Duration::from_millis(unit * time));
         verdict = let_go(samara)?;
         if !status_of(program.pid()).contains("TracerPid:\t0\n") {
             return Err("the program is traced still".to_owned());
@@ -193,6 +198,9 @@ fn is_joined_unharmed(name: &str) -> Result<(), String> {
     }
     if HAVE_A_PAST.contains(&name) && !verdict.contains("what came before") {
         return Err(format!("nothing of the past was learned:\n{verdict}"));
+    }
+    if name == SELDOM_CALLS && verdict.contains("memory calls   0 ") {
+        return Err(format!("none of its calls was seen:\n{verdict}"));
     }
     program.end()
 }
@@ -393,6 +401,37 @@ fn forking() {
         // Shares its memory with the parent until it runs another program.
         let ended = Command::new("/bin/true").status().expect("true runs");
         assert!(ended.success());
+    });
+}
+
+/// Waits most of the time for a child that shares its memory until it ends or runs another program.
+fn a_parent_in_vfork() {
+    extern "C" fn wait_and_leave(path: *mut libc::c_void) -> c_int {
+        let path: *const libc::c_char = path.cast();
+        let arguments = [path, ptr::null()];
+        map(PAGE);
+        unsafe { libc::usleep(50_000) };
+        unsafe { libc::execv(path, arguments.as_ptr()) };
+        0
+    }
+    let stack = map(64 * PAGE);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let paths = [c"/bin/true", c"/no/such/program"];
+    ready();
+    let mut round = 0;
+    until_over(|| {
+        round += 1;
+        let path = paths[round % 2].as_ptr().cast_mut().cast();
+        let child =
+            unsafe { libc::clone(wait_and_leave, stack.add(64 * PAGE).cast(), flags, path) };
+        assert!(child > 0);
+        let mut status = 0;
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+        let at = map(4 * PAGE);
+        unsafe { at.write(1) };
+        protect(unsafe { at.add(PAGE) }, PAGE, PROT_READ);
+        unsafe { libc::munmap(at.cast(), 4 * PAGE) };
     });
 }
 

@@ -32,6 +32,7 @@ const PAGE: usize = 4096;
 const RW: c_int = PROT_READ | PROT_WRITE;
 const ANON: c_int = MAP_PRIVATE | MAP_ANONYMOUS;
 
+mod common;
 #[path = "own_programs/hidden.rs"]
 mod hidden;
 #[path = "own_programs/kinds.rs"]
@@ -99,38 +100,24 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Whether `samara trace` finds the program identical, with nothing unmodelled.
+/// Whether `samara trace` finds the program identical, with nothing unmodelled, and `samara
+/// replay` finds its recording identical too.
 fn traces(name: &str) -> bool {
-    let us = std::env::current_exe().expect("a test binary has a path");
-    let samara = env!("CARGO_BIN_EXE_samara");
-    let run = Command::new(samara)
-        .args(["trace", "--"])
-        .arg(us)
-        .arg(name)
-        .output();
-    let output = run.expect("samara runs");
-    let verdict = String::from_utf8_lossy(&output.stderr);
-    let passed_over = |verdict: &str| {
-        let mut rows = verdict.lines().map(str::trim_start);
-        let row = rows.find_map(|row| row.strip_prefix("not modelled"));
-        hidden::is_expected(name, row.unwrap_or_default().trim_start())
-    };
-    let good = output.status.code() == Some(0)
-        && verdict.contains("identical at all")
-        && passed_over(&verdict)
-        && verdict.contains("exited with status 0")
-        // No outcome goes unseen.
-        && number_after(&verdict, "memory calls") <= number_after(&verdict, "identical at all")
-        // Texts of many mappings after each of many calls would take too long.
+    let traced = common::trace(&[name]);
+    let shown = format!("own program {name}");
+    let good = traced.report(&shown, |not_modelled| {
+        hidden::is_expected(name, not_modelled)
+    });
+    let verdict = &traced.verdict;
+    // No outcome goes unseen; and texts of many mappings after each of many calls would take too
+    // long.
+    let is_seen = good
+        && number_after(verdict, "memory calls") <= number_after(verdict, "identical at all")
         && (name != "many_mappings" || verdict.contains("of the neighbourhood of a call"));
-    println!(
-        "own program {name} ... {}",
-        if good { "ok" } else { "FAILED" }
-    );
-    if !good {
-        println!("{verdict}");
+    if good && !is_seen {
+        println!("own program {name}: looked at too seldom or too closely\n{verdict}");
     }
-    good
+    is_seen
 }
 
 fn number_after(text: &str, words: &str) -> u64 {

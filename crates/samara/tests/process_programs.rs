@@ -10,8 +10,10 @@
     reason = "they map and unmap only what they made"
 )]
 
+mod common;
+
 use std::ffi::CString;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use maple_mm::abi::{
     ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, MADV_MERGEABLE, MADV_UNMERGEABLE, MAP_ANONYMOUS,
@@ -66,31 +68,9 @@ fn main() -> ExitCode {
 /// Whether `samara trace` finds the program identical, with nothing unmodelled, and `samara
 /// replay` finds its recording identical too.
 fn traces(name: &str) -> bool {
-    let us = std::env::current_exe().expect("a test binary has a path");
-    let directory = tempfile::tempdir().expect("a directory");
-    let recording = directory.path().join("trace");
-    let samara = env!("CARGO_BIN_EXE_samara");
-    let run = |arguments: &mut Command| {
-        let output = arguments.output().expect("samara runs");
-        let verdict = String::from_utf8_lossy(&output.stderr).into_owned();
-        let good = output.status.code() == Some(0)
-            && verdict.contains("identical at all")
-            && verdict.contains("not modelled   none");
-        (good, verdict)
-    };
-    let mut trace = Command::new(samara);
-    trace.arg("trace").arg("--record").arg(&recording).arg("--");
-    let (traced, verdict) = run(trace.arg(us).arg(name));
-    let (replayed, again) = run(Command::new(samara).arg("replay").arg(&recording));
-    let good = traced && replayed && verdict.contains("exited with status 0");
-    println!(
-        "process program {name} ... {}",
-        if good { "ok" } else { "FAILED" }
-    );
-    if !good {
-        println!("{verdict}\n{again}");
-    }
-    good
+    let traced = common::trace(&[name]);
+    let shown = format!("process program {name}");
+    traced.report(&shown, |not_modelled| not_modelled == "none")
 }
 
 fn call(number: libc::c_long, args: [u64; 6]) -> i64 {

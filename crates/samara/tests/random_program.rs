@@ -10,7 +10,9 @@
     reason = "it maps and unmaps only what it made"
 )]
 
-use std::process::{Command, ExitCode};
+mod common;
+
+use std::process::ExitCode;
 
 use libc::c_long;
 use maple_mm::abi::*;
@@ -55,32 +57,9 @@ fn main() -> ExitCode {
 /// Whether `samara trace` finds the program of a seed identical, with nothing unmodelled, and
 /// `samara replay` finds its recording identical too.
 fn is_traced(seed: u64) -> bool {
-    let us = std::env::current_exe().expect("a test binary has a path");
-    let directory = tempfile::tempdir().expect("a directory");
-    let recording = directory.path().join("trace");
-    let samara = env!("CARGO_BIN_EXE_samara");
-    let run = |arguments: &mut Command| {
-        let output = arguments.output().expect("samara runs");
-        let verdict = String::from_utf8_lossy(&output.stderr).into_owned();
-        let good = output.status.code() == Some(0)
-            && verdict.contains("identical at all")
-            && verdict.contains("not modelled   none\n");
-        (good, verdict)
-    };
-    let mut trace = Command::new(samara);
-    trace.arg("trace").arg("--record").arg(&recording).arg("--");
-    let program = [seed.to_string(), CALLS.to_string()];
-    let (traced, verdict) = run(trace.arg(us).args(program));
-    let (replayed, again) = run(Command::new(samara).arg("replay").arg(&recording));
-    let good = traced && replayed && verdict.contains("exited with status 0");
-    println!(
-        "random program {seed:#x} ... {}",
-        if good { "ok" } else { "FAILED" }
-    );
-    if !good {
-        println!("{verdict}\n{again}");
-    }
-    good
+    let traced = common::trace(&[&seed.to_string(), &CALLS.to_string()]);
+    let name = format!("random program {seed:#x}");
+    traced.report(&name, |not_modelled| not_modelled == "none")
 }
 
 fn call(number: c_long, args: [u64; 6]) -> i64 {

@@ -9,6 +9,7 @@ use super::company::{Company, State as _};
 use super::error::PageFault;
 use super::memory::{FRAME_BYTES, PhysMemory, Words};
 use super::resolve::is_still;
+use super::sync;
 use super::table;
 use super::tables::PageTables;
 use crate::fault::Access;
@@ -175,8 +176,7 @@ pub(crate) fn read_bytes(words: &Words, at: Range<usize>, to: &mut [u8]) {
     let mut at = at.start;
     let mut left = to;
     while !left.is_empty() {
-        // Relaxed: contents are ordered by what makes the page reachable, and by their users.
-        let word = words[at / WORD].load(Ordering::Relaxed).to_ne_bytes();
+        let word = sync::read(&words[at / WORD]).to_ne_bytes();
         let part = &word[at % WORD..];
         let len = part.len().min(left.len());
         left[..len].copy_from_slice(&part[..len]);
@@ -198,9 +198,10 @@ pub(crate) fn write_bytes(words: &Words, at: Range<usize>, from: &[u8]) {
             u64::from_ne_bytes(bytes)
         };
         if len == WORD {
-            word.store(merge(0), Ordering::Relaxed);
+            sync::write(word, merge(0));
         } else {
-            // The other bytes of the word may be written by somebody else meanwhile.
+            // The other bytes of the word may be written by somebody else meanwhile. Relaxed: as in
+            // `sync::read`.
             let changed = |old| Some(merge(old));
             let merged = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
             debug_assert!(merged.is_ok(), "it is never refused");

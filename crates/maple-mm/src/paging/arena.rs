@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use lock_api::{Mutex, RawMutex};
+use lock_api::RawMutex;
 
-use super::buddy::{Buddy, History};
+use super::buddy::History;
+use super::free_frames::FreeFrames;
 use super::memory::{
     Content, FRAME_BYTES, FRAME_WORDS, Frame, FrameInfo, FrameSize, OutOfFrames, Part, Parts,
     PhysAddr, PhysMemory, Words,
@@ -20,9 +21,14 @@ use super::memory::{
 /// No allocation is to be refused.
 const NEVER: u64 = u64::MAX;
 
-/// What freed frames are filled with in debug builds. As an entry of a table it is not present on
-/// x86, and its address lies outside any arena.
-const POISON: u64 = 0xfeed_dead_feed_deac;
+/// What is done with frames that are freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Freed {
+    /// Debug builds poison them.
+    Left,
+    /// They are poisoned, and looked at before they are used again.
+    Watched,
+}
 
 /// How large an arena is, and where its addresses begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +80,10 @@ impl core::error::Error for ArenaError {}
 /// Frames in one large, lazily zeroed allocation that begins at a multiple of 2 MiB.
 ///
 /// What was never used is not touched, so an arena may be far larger than what is in use. A buddy
-/// allocator hands frames out, behind a lock that the caller chooses.
+/// allocator hands frames out, behind a lock that the caller chooses. In an arena of 1024 frames
+/// and more a thread seldom waits for it: single frames come from, and go back to, rows of some
+/// that lie side by side, one for each of a few threads. They are free until they are handed out,
+/// and taken back from there before an allocation is refused.
 ///
 /// # Examples
 ///
@@ -99,11 +108,11 @@ pub struct Arena<R> {
     first: NonNull<Words>,
     base: PhysAddr,
     infos: Box<[FrameInfo]>,
-    free: Mutex<R, Buddy>,
+    free: FreeFrames<R>,
     zero_page: PhysAddr,
-    in_use: AtomicUsize,
     /// Allocations until one is refused.
     until_refusal: AtomicU64,
+    freed: Freed,
     /// How to wait a little.
     relax: fn(u32),
 }
@@ -120,6 +129,11 @@ unsafe impl<R: Send> Send for Arena<R> {}
 unsafe impl<R: Send + Sync> Sync for Arena<R> {}
 
 impl<R: RawMutex + Send + Sync> Arena<R> {
+    /// What freed frames are filled with, in debug builds and if
+    /// [asked for](Self::with_poison). As an entry of a table it is not present on x86, and its
+    /// address lies outside any arena.
+    pub const POISON: u64 = 0xfeed_dead_feed_deac;
+
     /// Makes an arena, and its zero page.
     ///
     /// # Complexity
@@ -185,22 +199,20 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
     ) -> Result<Self, ArenaError> {
         let ArenaLayout { frames, base } = layout;
         let infos = infos(frames).ok_or(ArenaError::OutOfMemory)?;
-        let free = Buddy::new(frames, history).ok_or(ArenaError::OutOfMemory)?;
+        let free = FreeFrames::new(frames, history).ok_or(ArenaError::OutOfMemory)?;
         let mut arena = Self {
             own: None,
             first,
             base,
             infos,
-            free: Mutex::new(free),
+            free,
             zero_page: base,
-            in_use: AtomicUsize::new(0),
             until_refusal: AtomicU64::new(NEVER),
+            freed: Freed::Left,
             relax: |_| core::hint::spin_loop(),
         };
         let taken = arena.allocate(FrameSize::SMALL, Content::Zeroed);
         arena.zero_page = taken.map_err(|_| ArenaError::Layout)?.into_addr();
-        // The zero page is not counted.
-        arena.in_use.store(0, Ordering::Relaxed);
         arena.own = own;
         Ok(arena)
     }
@@ -227,6 +239,36 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
     pub fn with_relax(self, relax: fn(u32)) -> Self {
         let mut arena = self;
         arena.relax = relax;
+        arena
+    }
+
+    /// Fills frames with [`POISON`](Self::POISON) when they are freed, as debug builds do anyway,
+    /// and looks before they are used again whether it is there still. For searches for reads and
+    /// writes that come too late.
+    ///
+    /// # Panics
+    ///
+    /// From now on [`allocate`](PhysMemory::allocate) panics if it finds that somebody wrote to a
+    /// frame that was free.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use maple_mm::paging::{Arena, ArenaLayout, Content, FrameSize, PhysMemory};
+    /// use std::sync::atomic::Ordering::Relaxed;
+    /// type Frames = Arena<parking_lot::RawMutex>;
+    /// let arena = Frames::new(ArenaLayout::of_frames(8))?.with_poison();
+    /// let frame = arena.allocate(FrameSize::SMALL, Content::Zeroed)?;
+    /// let late = arena.words(frame.addr());
+    /// assert_eq!(late[5].load(Relaxed), 0);
+    /// arena.release(frame);
+    /// assert_eq!(late[5].load(Relaxed), Frames::POISON);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_poison(self) -> Self {
+        let mut arena = self;
+        arena.freed = Freed::Watched;
         arena
     }
 
@@ -296,6 +338,23 @@ impl<R: RawMutex + Send + Sync> Arena<R> {
         self.base.plus(number as u64 * FRAME_BYTES)
     }
 
+    /// Panics if somebody wrote to what was poisoned. What nobody had yet is not.
+    fn check_poison(&self, addr: PhysAddr, size: FrameSize) {
+        for piece in 0..size.frames() as u64 {
+            let addr = addr.plus(piece * FRAME_BYTES);
+            // Relaxed: a number of its own, and who freed the frame passed it on by the lock.
+            let word = |index: usize| self.words(addr)[index].load(Ordering::Relaxed);
+            let is_poisoned = [0, FRAME_WORDS - 1]
+                .iter()
+                .any(|&at| word(at) == Self::POISON);
+            let changed = (0..FRAME_WORDS).find(|&index| word(index) != Self::POISON);
+            if let Some(index) = changed.filter(|_| is_poisoned) {
+                let found = word(index);
+                panic!("{addr:?} was written while it was free: word {index} is {found:#x}");
+            }
+        }
+    }
+
     fn begin(&self, number: usize, size: FrameSize) {
         for (offset, info) in self.infos[number..][..size.frames()].iter().enumerate() {
             let offset = offset as u32;
@@ -334,12 +393,12 @@ impl<R> Drop for Arena<R> {
     }
 }
 
-impl<R> fmt::Debug for Arena<R> {
+impl<R: RawMutex + Send + Sync> fmt::Debug for Arena<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arena")
             .field("base", &self.base)
             .field("frames", &self.infos.len())
-            .field("in_use", &self.in_use)
+            .field("in_use", &self.in_use())
             .finish_non_exhaustive()
     }
 }
@@ -349,15 +408,16 @@ impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
         if self.is_refused() {
             return Err(OutOfFrames);
         }
-        let taken = self.free.lock().take(size.order());
+        let taken = self.free.take(size.order());
         let (number, history) = taken.ok_or(OutOfFrames)?;
         let addr = self.addr(number as usize);
         self.begin(number as usize, size);
+        if self.freed == Freed::Watched {
+            self.check_poison(addr, size);
+        }
         if content == Content::Zeroed && history == History::Used {
             self.fill(addr, size, 0);
         }
-        // Relaxed: a number of its own.
-        self.in_use.fetch_add(size.frames(), Ordering::Relaxed);
         Ok(Frame::from_counted(addr, size))
     }
 
@@ -365,12 +425,10 @@ impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
         let head = self.head(addr);
         let size = self.infos[head].part().size;
         debug_assert_eq!(self.infos[head].count(), 0, "somebody has the frame still");
-        if cfg!(debug_assertions) {
-            self.fill(self.addr(head), size, POISON);
+        if cfg!(debug_assertions) || self.freed == Freed::Watched {
+            self.fill(self.addr(head), size, Self::POISON);
         }
-        self.free.lock().give(head as u32, size.order());
-        // Relaxed: a number of its own.
-        self.in_use.fetch_sub(size.frames(), Ordering::Relaxed);
+        self.free.give(head as u32, size.order());
     }
 
     fn words(&self, addr: PhysAddr) -> &Words {
@@ -401,8 +459,8 @@ impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
     }
 
     fn in_use(&self) -> usize {
-        // Relaxed: a number of its own.
-        self.in_use.load(Ordering::Relaxed)
+        // The zero page is not counted.
+        self.infos.len() - 1 - self.free.count()
     }
 
     fn split(&self, addr: PhysAddr) -> Parts {
@@ -411,5 +469,80 @@ impl<R: RawMutex + Send + Sync> PhysMemory for Arena<R> {
             self.begin(number, FrameSize::SMALL);
         }
         Parts::Apart
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    #[cfg(not(miri))]
+    type Lock = parking_lot::RawMutex;
+    #[cfg(miri)]
+    type Lock = spin::Mutex<()>;
+
+    fn watched() -> Arena<Lock> {
+        let arena = Arena::new(ArenaLayout::of_frames(8)).expect("the host has memory");
+        arena.with_poison()
+    }
+
+    /// Allocates the last frames and gives them back: the only ones of their size.
+    fn freed(arena: &Arena<Lock>) -> PhysAddr {
+        let size = FrameSize::of_order(2).expect("four frames");
+        let frame = arena.allocate(size, Content::Any).expect("memory");
+        let addr = frame.addr();
+        arena.release(frame);
+        addr
+    }
+
+    #[test]
+    fn an_allocation_is_refused_only_when_every_frame_is_in_use() {
+        const FRAMES: usize = 1024;
+        let arena = Arena::<Lock>::new(ArenaLayout::of_frames(FRAMES as u32)).expect("memory");
+        let take = || arena.allocate(FrameSize::SMALL, Content::Zeroed);
+        // Threads whose stacks are elsewhere leave frames behind that are free.
+        for _ in 0..4 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| arena.release(take().expect("memory")));
+            });
+        }
+        assert_eq!(arena.in_use(), 0);
+        let mut frames: Vec<_> = core::iter::from_fn(|| take().ok()).collect();
+        // All but the zero page.
+        assert_eq!((frames.len(), arena.in_use()), (FRAMES - 1, FRAMES - 1));
+        arena.release(frames.swap_remove(500));
+        frames.push(take().expect("the one that was released"));
+        frames.into_iter().for_each(|frame| arena.release(frame));
+        assert_eq!(arena.in_use(), 0);
+        let huge = arena.allocate(FrameSize::HUGE, Content::Any);
+        arena.release(huge.expect("none of its frames is in use"));
+    }
+
+    #[test]
+    fn poisoned_frames_are_zero_again_when_they_are_asked_for_so() {
+        let arena = watched();
+        let addr = freed(&arena);
+        assert_eq!(freed(&arena), addr);
+        for _ in 0..7 {
+            let frame = arena.allocate(FrameSize::SMALL, Content::Zeroed);
+            let addr = frame.expect("memory").into_addr();
+            let words = arena.words(addr).iter();
+            assert!(
+                words
+                    .map(|word| word.load(Ordering::Relaxed))
+                    .all(|word| word == 0)
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "was written while it was free: word 7 is 0x1")]
+    fn a_write_to_a_frame_that_is_free_is_found_before_the_frame_is_used() {
+        let arena = watched();
+        let addr = freed(&arena);
+        arena.words(addr.plus(FRAME_BYTES))[7].store(1, Ordering::Relaxed);
+        freed(&arena);
     }
 }

@@ -35,10 +35,12 @@ struct Node {
 /// - **B1** Free blocks are aligned to their size, do not overlap, and are each in the list of
 ///   their order once.
 /// - **B2** Of two buddies at most one is free, unless they are of the largest order.
+/// - **B3** `count` frames lie in free blocks.
 #[derive(Debug)]
 pub(super) struct Buddy {
     nodes: Vec<Node>,
     heads: [u32; ORDERS],
+    count: usize,
 }
 
 impl Buddy {
@@ -54,7 +56,12 @@ impl Buddy {
         };
         nodes.resize(len as usize, node);
         let heads = [NOBODY; ORDERS];
-        let mut buddy = Self { nodes, heads };
+        let count = len as usize;
+        let mut buddy = Self {
+            nodes,
+            heads,
+            count,
+        };
         buddy.free_all(len);
         Some(buddy)
     }
@@ -69,6 +76,20 @@ impl Buddy {
         }
     }
 
+    /// How many frames are free.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Takes the smallest block there is, or `1 << most` frames of it if it is larger: its first
+    /// frame and its order.
+    pub(super) fn take_up_to(&mut self, most: u32) -> Option<(u32, u32, History)> {
+        let smallest = self.heads.iter().position(|&head| head != NOBODY)? as u32;
+        let order = smallest.min(most);
+        let (first, history) = self.take(order)?;
+        Some((first, order, history))
+    }
+
     /// Takes a block of `1 << order` frames: its first frame.
     pub(super) fn take(&mut self, order: u32) -> Option<(u32, History)> {
         let found = (order..ORDERS as u32).find(|&order| self.heads[order as usize] != NOBODY)?;
@@ -78,6 +99,7 @@ impl Buddy {
             // The upper half goes back: low frames are handed out first.
             self.push(first + (1 << order), order);
         }
+        self.count -= 1 << order;
         let block = &mut self.nodes[first as usize..][..1 << order];
         let used = block.iter().any(|node| node.history == History::Used);
         for node in block {
@@ -93,6 +115,7 @@ impl Buddy {
 
     /// Gives a block back, and joins it with its buddies as far as they are free.
     pub(super) fn give(&mut self, first: u32, order: u32) {
+        self.count += 1 << order;
         let (mut first, mut order) = (first, order);
         while order + 1 < ORDERS as u32 {
             let buddy = first ^ (1 << order);
@@ -133,9 +156,20 @@ impl Buddy {
         }
     }
 
-    /// How many free blocks there are of each order; panics where B1 or B2 does not hold.
+    /// How many free blocks there are of each order; panics where an invariant does not hold.
     #[cfg(test)]
     pub(super) fn free_blocks(&self) -> [usize; ORDERS] {
+        self.check().0
+    }
+
+    /// Which frames are free; panics where an invariant does not hold.
+    #[cfg(test)]
+    pub(super) fn free_frames(&self) -> Vec<bool> {
+        self.check().1
+    }
+
+    #[cfg(test)]
+    fn check(&self) -> ([usize; ORDERS], Vec<bool>) {
         let mut counts = [0; ORDERS];
         let mut covered = alloc::vec![false; self.nodes.len()];
         for (order, count) in counts.iter_mut().enumerate() {
@@ -153,7 +187,9 @@ impl Buddy {
                 at = node.next;
             }
         }
-        counts
+        let free = covered.iter().filter(|&&free| free).count();
+        assert_eq!(free, self.count, "B3");
+        (counts, covered)
     }
 }
 
@@ -186,5 +222,24 @@ mod tests {
         buddy.give(first, 0);
         assert_eq!(buddy.take(9), Some((0, History::Used)));
         assert_eq!(buddy.take(0), None);
+    }
+
+    #[test]
+    fn a_run_is_the_smallest_block_or_a_part_of_it() {
+        let mut buddy = Buddy::new(512 + 4, History::Untouched).unwrap();
+        assert_eq!(buddy.take_up_to(5), Some((512, 2, History::Untouched)));
+        assert_eq!(buddy.take_up_to(5), Some((0, 5, History::Untouched)));
+        buddy.give(7, 0);
+        assert_eq!(buddy.take_up_to(5), Some((7, 0, History::Used)));
+        buddy.give(7, 0);
+        assert_eq!((buddy.count(), buddy.free_blocks()[8]), (512 - 31, 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "B3")]
+    fn a_count_that_is_wrong_is_found() {
+        let mut buddy = Buddy::new(512, History::Untouched).unwrap();
+        buddy.count += 1;
+        buddy.free_blocks();
     }
 }

@@ -13,7 +13,7 @@ use super::stock::Stock;
 use super::subtree;
 
 /// How many references wait for one flush.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// From so many pages on, flushing everything is cheaper on x86.
 ///
@@ -56,7 +56,9 @@ impl FlushRange {
 /// Makes every processor forget cached translations of one address space.
 ///
 /// Each call returns when no processor uses the old translations any more. Calls come from each
-/// thread that changes the address space: what a flusher remembers is its own to guard.
+/// thread that changes the address space: what a flusher remembers is its own to guard. Some come
+/// with a table locked, or the gate closed: a flush must not wait for a thread that faults, or
+/// uses memory through these tables, which may wait for the one that flushes.
 pub trait TlbFlusher {
     /// Forgets the translations of single pages.
     fn range(&self, range: &FlushRange);

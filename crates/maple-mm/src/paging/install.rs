@@ -25,6 +25,7 @@ use super::memory::{Content, Frame, FrameSize, PhysMemory};
 use super::path::Place;
 use super::resolve::{NewPrivate, Plan, Resolved, WRITTEN, Written, is_still, page_of, page_size};
 use super::subtree::{is_counted, note_dirty};
+use super::sync::broken;
 use super::tables::{PageTables, Put, region};
 use super::tally::Class;
 
@@ -160,7 +161,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             Plan::Zero => (FrameSize::SMALL, Resolved::Zeroed),
             Plan::Copy => (page_size::<A>(place.level)?, Resolved::Copied),
         };
-        if resolved == Resolved::Copied {
+        if resolved == Resolved::Copied && !broken!(Pin) {
             self.memory.info(leaf.frame).retain();
         }
         Ok(Some(Look::Replace(leaf, Replacement { size, resolved })))
@@ -187,7 +188,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             }
             put
         });
-        if by.resolved == Resolved::Copied {
+        if by.resolved == Resolved::Copied && !broken!(Pin) {
             gather.release(leaf.frame);
         }
         match replaced {

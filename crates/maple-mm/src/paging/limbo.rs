@@ -34,6 +34,7 @@ use super::arch::{Arch, Entry, LEVELS_MOST};
 use super::company::Beside;
 use super::memory::{FRAME_BYTES, FRAME_WORDS, OutOfFrames, PhysAddr, PhysMemory, Remaining};
 use super::subtree::release_leaf;
+use super::sync;
 use super::table::Table;
 use crate::counted::Counted;
 use crate::memory::TreeNodes;
@@ -77,7 +78,7 @@ impl Waiting {
     pub(super) fn pending(&self) -> usize {
         // ORDERING: `Acquire` pairs with the `Release` in `free_batch`: who finds nothing left
         // sees all of it freed.
-        self.pending.load(Ordering::Acquire)
+        sync::load(&self.pending, Ordering::Acquire)
     }
 }
 
@@ -194,7 +195,7 @@ where
             let batch = unsafe { place.as_mut() };
             self.batch = batch.before.take();
             // Relaxed: nobody concludes anything from a number that is too high.
-            batch.waiting.pending.fetch_add(1, Ordering::Relaxed);
+            sync::add(&batch.waiting.pending, 1, Ordering::Relaxed);
             if batch.len == 0 {
                 // SAFETY: it is ours (LB2), and nothing is in it.
                 unsafe { free_batch::<A, M, R>(place.cast()) };
@@ -235,7 +236,7 @@ impl<M: PhysMemory, R> Batch<M, R> {
                 // What was its tally says from here on where to go on.
                 let next = if is_empty { FRAME_WORDS as u64 } else { 0 };
                 // Relaxed, here and below: nobody else has the table.
-                info.tally().store(next, Ordering::Relaxed);
+                sync::store(info.tally(), next, Ordering::Relaxed);
             }
             let level = (record & (FRAME_BYTES - 1) & !OPEN) as usize;
             match self.take_apart::<A>((addr, level), &mut left, explicit) {
@@ -260,14 +261,14 @@ impl<M: PhysMemory, R> Batch<M, R> {
     ) -> Step {
         let table = Table::at(&self.memory, addr);
         let next = table.info.tally();
-        let first = next.load(Ordering::Relaxed) as usize;
+        let first = sync::load(next, Ordering::Relaxed) as usize;
         for index in first..A::ENTRIES {
             let entry = table.entry::<A>(index, level);
             if entry == Entry::Empty {
                 continue;
             }
             if *left == 0 {
-                next.store(index as u64, Ordering::Relaxed);
+                sync::store(next, index as u64, Ordering::Relaxed);
                 return Step::Later;
             }
             match entry {
@@ -277,7 +278,7 @@ impl<M: PhysMemory, R> Batch<M, R> {
                     *explicit += release_leaf(&self.memory, leaf);
                 }
                 Entry::Table(child, _) => {
-                    next.store(index as u64 + 1, Ordering::Relaxed);
+                    sync::store(next, index as u64 + 1, Ordering::Relaxed);
                     self.push(child, level - 1);
                     return Step::Below;
                 }
@@ -334,7 +335,7 @@ where
     } = batch;
     drop(memory);
     // ORDERING: `Release` pairs with the `Acquire` in `pending`.
-    waiting.pending.fetch_sub(1, Ordering::Release);
+    sync::subtract(&waiting.pending, 1, Ordering::Release);
 }
 
 #[cfg(test)]

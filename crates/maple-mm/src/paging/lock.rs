@@ -24,6 +24,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::arch::{Arch, Entry, Leaf};
 use super::company::Kind;
 use super::memory::PhysMemory;
+use super::sync;
 use super::table::{self, Table};
 use super::tally::{Class, DEAD, LOCKED, Tally};
 
@@ -43,7 +44,7 @@ impl<'m, C: Kind> Held<'m, C> {
             acquire::<C, M>(memory, word)
         } else {
             // Relaxed: who reads it is the only one who changes it.
-            word.load(Ordering::Relaxed)
+            sync::load(word, Ordering::Relaxed)
         };
         Self {
             table,
@@ -72,7 +73,11 @@ impl<'m, C: Kind> Held<'m, C> {
 
     /// Puts an entry where none is, and counts it.
     pub(super) fn put<A: Arch>(&mut self, index: usize, level: usize, entry: Entry) {
-        debug_assert_eq!(self.entry::<A>(index, level), Entry::Empty);
+        debug_assert_eq!(
+            self.entry::<A>(index, level),
+            Entry::Empty,
+            "something is there already"
+        );
         self.count_in(Class::of(entry));
         table::store::<A>(&self.table.words[index], level, entry);
     }
@@ -81,11 +86,11 @@ impl<'m, C: Kind> Held<'m, C> {
     pub(super) fn take<A: Arch>(&mut self, index: usize, level: usize) -> Entry {
         let word = &self.table.words[index];
         // PERF: most entries of a root are empty. A processor changes only those that are not.
-        if word.load(Ordering::Relaxed) == 0 {
+        if sync::load(word, Ordering::Relaxed) == 0 {
             return Entry::Empty;
         }
         // ORDERING: `Acquire` as in `table::load`.
-        let entry = A::decode(word.swap(0, Ordering::AcqRel), level);
+        let entry = A::decode(sync::swap(word, 0, Ordering::AcqRel), level);
         self.count_off(Class::of(entry));
         entry
     }
@@ -94,7 +99,8 @@ impl<'m, C: Kind> Held<'m, C> {
     pub(super) fn replace<A: Arch>(&mut self, index: usize, level: usize, entry: Entry) -> Entry {
         let word = &self.table.words[index];
         // ORDERING: as in `take`, and `Release` as in `table::store`.
-        let before = A::decode(word.swap(A::encode(entry, level), Ordering::AcqRel), level);
+        let before = sync::swap(word, A::encode(entry, level), Ordering::AcqRel);
+        let before = A::decode(before, level);
         self.count_off(Class::of(before));
         self.count_in(Class::of(entry));
         before
@@ -127,7 +133,7 @@ impl<C: Kind> Drop for Held<'_, C> {
     fn drop(&mut self) {
         // ORDERING: `Release` pairs with the `Acquire` in `acquire`: who locks the table next sees
         // its entries, and all that was done before they changed.
-        self.table.info.tally().store(self.word, Ordering::Release);
+        sync::store(self.table.info.tally(), self.word, Ordering::Release);
     }
 }
 
@@ -135,14 +141,14 @@ impl<C: Kind> Drop for Held<'_, C> {
 fn acquire<C: Kind, M: PhysMemory>(memory: &M, word: &AtomicU64) -> u64 {
     loop {
         // ORDERING: `Acquire` pairs with the `Release` in `drop`.
-        let before = word.fetch_or(LOCKED, Ordering::Acquire);
+        let before = sync::or(word, LOCKED, Ordering::Acquire);
         if before & LOCKED == 0 {
             return before;
         }
         assert!(C::BESIDE, "a table is locked twice");
         let mut spins = 0_u32;
         // Relaxed: what counts is the next attempt.
-        while word.load(Ordering::Relaxed) & LOCKED != 0 {
+        while sync::load(word, Ordering::Relaxed) & LOCKED != 0 {
             memory.relax(spins);
             spins = spins.saturating_add(1);
         }

@@ -4,6 +4,8 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::sync;
+
 /// Bytes of the smallest frame, and of a table.
 pub const FRAME_BYTES: u64 = 4096;
 
@@ -206,7 +208,7 @@ impl FrameInfo {
     pub fn count(&self) -> u32 {
         // ORDERING: `Acquire` pairs with the decrement in `release`: who finds itself alone has
         // seen all that the others did.
-        self.count.load(Ordering::Acquire)
+        sync::load(&self.count, Ordering::Acquire)
     }
 
     /// Counts one more reference, which is made from one that is there.
@@ -217,22 +219,22 @@ impl FrameInfo {
     /// Counts `more` references at once.
     pub fn retain_many(&self, more: u32) {
         // Relaxed: the reference that this one is made from keeps the frame.
-        let before = self.count.fetch_add(more, Ordering::Relaxed);
+        let before = sync::add(&self.count, more, Ordering::Relaxed);
         if before >= COUNT_STUCK {
-            self.count
-                .store(COUNT_STUCK + COUNT_STUCK / 2, Ordering::Relaxed);
+            let stuck = COUNT_STUCK + COUNT_STUCK / 2;
+            sync::store(&self.count, stuck, Ordering::Relaxed);
         }
     }
 
     /// Gives up one reference.
     pub fn release(&self) -> Remaining {
         // Relaxed: a count that is stuck stays so.
-        if self.count.load(Ordering::Relaxed) >= COUNT_STUCK {
+        if sync::load(&self.count, Ordering::Relaxed) >= COUNT_STUCK {
             return Remaining::Some;
         }
         // ORDERING: `Release` passes on what was done through this reference; `Acquire` takes in,
         // with the last one, what was done through the others. `count` is the other partner.
-        let before = self.count.fetch_sub(1, Ordering::AcqRel);
+        let before = sync::subtract(&self.count, 1, Ordering::AcqRel);
         debug_assert_ne!(before, 0, "a reference was released twice");
         if before == 1 {
             Remaining::None
@@ -246,9 +248,9 @@ impl FrameInfo {
         let packed = part.size.order() << PART_ORDER_SHIFT | part.offset;
         // Relaxed: the frame is in nobody's hands yet; handing it out is what orders.
         self.part.store(packed, Ordering::Relaxed);
-        self.tally.store(0, Ordering::Relaxed);
+        sync::store(&self.tally, 0, Ordering::Relaxed);
         let count = u32::from(part.offset == 0);
-        self.count.store(count, Ordering::Relaxed);
+        sync::store(&self.count, count, Ordering::Relaxed);
     }
 
     /// Which part of which size of frame the piece is.
@@ -268,29 +270,29 @@ impl FrameInfo {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         // Relaxed: a bit of its own.
-        self.tally.load(Ordering::Relaxed) & DIRTY != 0
+        sync::load(&self.tally, Ordering::Relaxed) & DIRTY != 0
     }
 
     /// Notes that the page was written.
     pub fn set_dirty(&self) {
-        self.tally.fetch_or(DIRTY, Ordering::Relaxed);
+        sync::or(&self.tally, DIRTY, Ordering::Relaxed);
     }
 
     /// Forgets that the page was written, as who writes it back does first: whether it was.
     pub fn take_dirty(&self) -> bool {
-        self.tally.fetch_and(!DIRTY, Ordering::Relaxed) & DIRTY != 0
+        sync::and(&self.tally, !DIRTY, Ordering::Relaxed) & DIRTY != 0
     }
 
     /// Whether the frame is an explicitly huge page: it was mapped as one, or made to be.
     #[must_use]
     pub fn is_explicit(&self) -> bool {
         // Relaxed: it does not change while there is a reference.
-        self.tally.load(Ordering::Relaxed) & EXPLICIT != 0
+        sync::load(&self.tally, Ordering::Relaxed) & EXPLICIT != 0
     }
 
     /// Notes that the frame is an explicitly huge page, until it is free.
     pub fn set_explicit(&self) {
-        self.tally.fetch_or(EXPLICIT, Ordering::Relaxed);
+        sync::or(&self.tally, EXPLICIT, Ordering::Relaxed);
     }
 
     /// The word in which page tables note what a table holds, and who holds the table; of a page
@@ -400,8 +402,7 @@ pub trait PhysMemory: Sync {
             let source = self.words(from.plus(offset));
             let target = self.words(to.plus(offset));
             for (source, target) in source.iter().zip(target) {
-                // Relaxed: contents are ordered by what makes the frame reachable.
-                target.store(source.load(Ordering::Relaxed), Ordering::Relaxed);
+                sync::write(target, sync::read(source));
             }
         }
     }
@@ -410,8 +411,7 @@ pub trait PhysMemory: Sync {
     fn fill(&self, addr: PhysAddr, size: FrameSize, word: u64) {
         for piece in 0..size.frames() as u64 {
             for target in self.words(addr.plus(piece * FRAME_BYTES)) {
-                // Relaxed: as in `copy`.
-                target.store(word, Ordering::Relaxed);
+                sync::write(target, word);
             }
         }
     }

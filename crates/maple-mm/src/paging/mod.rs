@@ -66,6 +66,7 @@ mod company;
 mod error;
 mod fork;
 mod free;
+mod free_frames;
 mod gather;
 mod guard;
 mod install;
@@ -82,6 +83,10 @@ mod shift;
 mod stock;
 mod stripes;
 mod subtree;
+#[cfg(any(loom, shuttle))]
+pub mod sync;
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) mod sync;
 mod table;
 mod tables;
 mod tally;

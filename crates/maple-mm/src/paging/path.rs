@@ -10,6 +10,7 @@ use super::install::Liveness;
 use super::lock::Held;
 use super::memory::{Content, OutOfFrames, PhysAddr, PhysMemory};
 use super::subtree::is_counted;
+use super::sync::{self, broken};
 use super::table::{self, Table};
 use super::tables::{PageTables, region};
 use super::tally::{Class, Tally};
@@ -183,7 +184,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub(super) fn find_settled(&self, addr: u64, level: usize) -> Place<'_> {
         loop {
             let place = self.find(addr, level);
-            if !C::BESIDE {
+            if !C::BESIDE || broken!(Empty) {
                 return place;
             }
             drop(self.hold(place.table));
@@ -205,13 +206,13 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         // K5
         let _held = C::BESIDE.then(|| self.hold(old));
         for (from, to) in old.words.iter().zip(new.words).take(A::ENTRIES) {
-            let raw = from.load(Ordering::Acquire);
+            let raw = sync::load(from, Ordering::Acquire);
             let raw = match raw {
                 0 => 0,
                 _ => self.share_entry(from, level, A::decode(raw, level)),
             };
             // Relaxed: the new table becomes reachable by a `Release` later.
-            to.store(raw, Ordering::Relaxed);
+            sync::store(to, raw, Ordering::Relaxed);
         }
         old.tally().store(new.info.tally());
     }

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::memory::{Content, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
+use super::sync;
 
 /// In the first word of a frame: there is another.
 const MORE: u64 = 1;
@@ -29,14 +30,14 @@ impl Stock {
     pub(super) fn put(&mut self, memory: &impl PhysMemory, frame: PhysAddr) {
         let next = self.first.map_or(0, |next| next.as_u64() | MORE);
         // Relaxed, here and below: nobody else knows the frame.
-        memory.words(frame)[0].store(next, Ordering::Relaxed);
+        sync::store(&memory.words(frame)[0], next, Ordering::Relaxed);
         self.first = Some(frame);
     }
 
     /// Takes a zeroed frame out.
     pub(super) fn take(&mut self, memory: &impl PhysMemory) -> Option<PhysAddr> {
         let frame = self.first?;
-        let next = memory.words(frame)[0].swap(0, Ordering::Relaxed);
+        let next = sync::swap(&memory.words(frame)[0], 0, Ordering::Relaxed);
         self.first = (next & MORE != 0).then(|| PhysAddr::new(next).frame_start());
         Some(frame)
     }

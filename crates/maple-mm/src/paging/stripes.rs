@@ -29,6 +29,7 @@ use super::arch::Arch;
 use super::company::{Beside, State};
 use super::limbo::{Retired, Waiting};
 use super::memory::{OutOfFrames, PhysAddr, PhysMemory};
+use super::sync::{self, broken};
 use super::tally::{Class, Counters};
 use crate::counted::Counted;
 use crate::system::System;
@@ -67,7 +68,10 @@ impl<R> Crowd<R> {
     }
 
     const fn stripe(&self, block: u64) -> &Stripe {
-        &self.stripes[(block % STRIPES as u64) as usize]
+        // The highest bits of a product that all bits of the block go into: threads that are some
+        // power of two apart, as the arenas of `malloc` are, do not meet.
+        let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &self.stripes[(hash >> (u64::BITS - STRIPES.ilog2())) as usize]
     }
 }
 
@@ -122,16 +126,16 @@ where
     fn enter<'a>(&'a self, memory: &M, block: u64) -> Inside<'a, R> {
         let inside = &self.stripe(block).inside;
         loop {
-            inside.fetch_add(1, Ordering::SeqCst);
+            sync::add(inside, 1, Ordering::SeqCst);
             // ORDERING: `SeqCst` with the line above, as in `close`: of one who enters and one
             // who closes at least one sees the other. `Acquire`, which it has in it, pairs with
             // the `Release` that opens.
-            if self.gate.load(Ordering::SeqCst) == OPEN {
+            if sync::look(&self.gate) == OPEN || broken!(Gate) {
                 break;
             }
             // Nothing was done, so nothing is passed on.
-            inside.fetch_sub(1, Ordering::Relaxed);
-            wait(memory, || self.gate.load(Ordering::Relaxed) == OPEN);
+            sync::subtract(inside, 1, Ordering::Relaxed);
+            wait(memory, || sync::load(&self.gate, Ordering::Relaxed) == OPEN);
         }
         Inside {
             inside,
@@ -140,12 +144,17 @@ where
     }
 
     fn close<'a>(&'a self, memory: &M) -> Closed<'a> {
-        let before = self.gate.swap(CLOSED, Ordering::SeqCst);
+        if planted!(Gate) {
+            return Closed { gate: &self.gate };
+        }
+        let before = sync::swap(&self.gate, CLOSED, Ordering::SeqCst);
         assert_eq!(before, OPEN, "one writer closes the gate, once");
         for stripe in &self.stripes {
             // ORDERING: `SeqCst`, see `enter`. `Acquire`, which it has in it, pairs with the
             // `Release` of who leaves: what was done inside is seen from here on.
-            wait(memory, || stripe.inside.load(Ordering::SeqCst) == 0);
+            wait(memory, || {
+                sync::look(&stripe.inside) == 0 || broken!(Inside)
+            });
         }
         Closed { gate: &self.gate }
     }
@@ -204,7 +213,7 @@ pub struct Inside<'a, R: Rcu + 'static> {
 impl<R: Rcu> Drop for Inside<'_, R> {
     fn drop(&mut self) {
         // ORDERING: `Release` pairs with the `Acquire` in `close`.
-        self.inside.fetch_sub(1, Ordering::Release);
+        sync::subtract(self.inside, 1, Ordering::Release);
     }
 }
 
@@ -224,7 +233,7 @@ impl Drop for Closed<'_> {
     fn drop(&mut self) {
         // ORDERING: `Release` pairs with the `Acquire` in `enter`: who comes in sees what was
         // done while it was closed.
-        self.gate.store(OPEN, Ordering::Release);
+        sync::store(self.gate, OPEN, Ordering::Release);
     }
 }
 

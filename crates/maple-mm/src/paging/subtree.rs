@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::arch::{Arch, Attributes, Entry, LEVELS_MOST, Leaf, LeafFlags, PageKind};
 use super::memory::{PhysAddr, PhysMemory, Remaining};
+use super::sync;
 use super::table::Table;
 
 /// Where a walk stands in one table.
@@ -118,7 +119,7 @@ fn release_entries<'m, A: Arch, M: PhysMemory>(
         return None;
     }
     while step.next < A::ENTRIES {
-        let raw = step.table.words[step.next].load(Ordering::Acquire);
+        let raw = sync::load(&step.table.words[step.next], Ordering::Acquire);
         step.next += 1;
         if raw == 0 {
             continue;

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, Leaf, LeafFlags, Writable};
 use super::memory::{FrameInfo, PhysAddr, PhysMemory, Words};
+use super::sync;
 use super::tally::{DEAD, Tally};
 
 /// A table in memory. Copying it copies the look, not a reference that is counted.
@@ -34,19 +35,19 @@ impl<'m> Table<'m> {
     /// Whether the table was taken out, as far as who does not hold it can tell.
     pub(super) fn is_dead(self) -> bool {
         // Relaxed: who must be sure holds the table.
-        self.info.tally().load(Ordering::Relaxed) & DEAD != 0
+        sync::load(self.info.tally(), Ordering::Relaxed) & DEAD != 0
     }
 }
 
 pub(super) fn load<A: Arch>(word: &AtomicU64, level: usize) -> Entry {
     // ORDERING: `Acquire` pairs with the `Release` in `store` and the swaps of `Held`: the table that an
     // entry leads to is seen filled in.
-    A::decode(word.load(Ordering::Acquire), level)
+    A::decode(sync::load(word, Ordering::Acquire), level)
 }
 
 pub(super) fn store<A: Arch>(word: &AtomicU64, level: usize, entry: Entry) {
     // ORDERING: `Release`, see `load`.
-    word.store(A::encode(entry, level), Ordering::Release);
+    sync::store(word, A::encode(entry, level), Ordering::Release);
 }
 
 /// Changes a leaf in place, and loses nothing that a processor notes in it meanwhile: what it was.
@@ -57,7 +58,7 @@ pub(super) fn update_leaf<A: Arch>(
     level: usize,
     change: impl Fn(Leaf) -> Leaf,
 ) -> Entry {
-    let mut raw = word.load(Ordering::Acquire);
+    let mut raw = sync::load(word, Ordering::Acquire);
     loop {
         let entry = A::decode(raw, level);
         let Entry::Leaf(leaf) = entry else {
@@ -68,7 +69,7 @@ pub(super) fn update_leaf<A: Arch>(
             return entry;
         }
         let new = A::encode(Entry::Leaf(changed), level);
-        match word.compare_exchange(raw, new, Ordering::AcqRel, Ordering::Acquire) {
+        match sync::replace(word, (raw, new), Ordering::AcqRel) {
             Ok(_) => return entry,
             Err(now) => raw = now,
         }
@@ -77,7 +78,7 @@ pub(super) fn update_leaf<A: Arch>(
 
 /// Takes the right to write from an entry, as every owner of a shared table may: whether it had it.
 pub(super) fn write_protect<A: Arch>(word: &AtomicU64, level: usize) -> Writable {
-    let mut raw = word.load(Ordering::Acquire);
+    let mut raw = sync::load(word, Ordering::Acquire);
     loop {
         let protected = match A::decode(raw, level) {
             Entry::Leaf(leaf) if leaf.is_writable() => Entry::Leaf(leaf.without(LeafFlags::WRITE)),
@@ -85,7 +86,7 @@ pub(super) fn write_protect<A: Arch>(word: &AtomicU64, level: usize) -> Writable
             _ => return Writable::No,
         };
         let new = A::encode(protected, level);
-        match word.compare_exchange(raw, new, Ordering::AcqRel, Ordering::Acquire) {
+        match sync::replace(word, (raw, new), Ordering::AcqRel) {
             Ok(_) => return Writable::Yes,
             Err(now) => raw = now,
         }

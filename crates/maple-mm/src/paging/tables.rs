@@ -13,6 +13,7 @@ use super::gather::{Gather, TlbFlusher};
 use super::install::Liveness;
 use super::memory::{Content, FRAME_BYTES, Frame, FrameSize, OutOfFrames, PhysAddr, PhysMemory};
 use super::path::Place;
+use super::sync::broken;
 use super::table::Table;
 use super::tally::Class;
 use crate::fault::Access;
@@ -378,8 +379,10 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             if !child.tally().is_empty() {
                 return false;
             }
-            // K3
-            child.kill();
+            if !broken!(Dead) {
+                // K3
+                child.kill();
+            }
         }
         held.take::<A>(place.index, place.level);
         true
@@ -396,7 +399,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         let mut held = self.hold(place.table);
         if C::BESIDE {
             let is_taken = held.entry::<A>(place.index, place.level) != Entry::Empty;
-            if is_taken || held.is_dead() {
+            if is_taken && !broken!(Still) || held.is_dead() {
                 return Put::Lost;
             }
             if !live.is_live() {

@@ -4,6 +4,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, LeafFlags, PageKind};
+use super::sync;
 
 /// What an entry is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ impl Tally {
     pub(super) fn load(word: &AtomicU64) -> Self {
         // Relaxed: it is read by who owns the table, or while nobody may change it; or it is a
         // hint.
-        Self::of_word(word.load(Ordering::Relaxed))
+        Self::of_word(sync::load(word, Ordering::Relaxed))
     }
 
     pub(super) const fn of_word(word: u64) -> Self {
@@ -87,7 +88,7 @@ impl Tally {
 
     pub(super) fn store(self, word: &AtomicU64) {
         // Relaxed: the table is not reachable yet.
-        word.store(self.0, Ordering::Relaxed);
+        sync::store(word, self.0, Ordering::Relaxed);
     }
 
     pub(super) const fn of_class(class: Class, entries: usize) -> Self {
@@ -106,7 +107,7 @@ impl Tally {
     pub(super) fn counted<A: Arch>(words: &[AtomicU64], level: usize) -> Self {
         let mut sum = 0;
         for word in &words[..A::ENTRIES] {
-            let entry = A::decode(word.load(Ordering::Acquire), level);
+            let entry = A::decode(sync::load(word, Ordering::Acquire), level);
             sum += Class::of(entry).map_or(0, Class::one);
         }
         Self(sum)
@@ -120,23 +121,23 @@ pub struct Counters([AtomicU64; 6]);
 impl Counters {
     pub(super) fn get(&self, class: Class) -> u64 {
         // Relaxed, here and below: numbers of their own. Who needs them to be exact is alone.
-        self.0[class as usize].load(Ordering::Relaxed)
+        sync::load(&self.0[class as usize], Ordering::Relaxed)
     }
 
     pub(super) fn set(&self, class: Class, count: u64) {
-        self.0[class as usize].store(count, Ordering::Relaxed);
+        sync::store(&self.0[class as usize], count, Ordering::Relaxed);
     }
 
     /// Counts `entries` entries of a table of `level`.
     pub(super) fn add<A: Arch>(&self, class: Class, level: usize, entries: u64) {
         let each = Self::each::<A>(class, level);
-        self.0[class as usize].fetch_add(entries * each, Ordering::Relaxed);
+        sync::add(&self.0[class as usize], entries * each, Ordering::Relaxed);
     }
 
     /// Takes `entries` entries of a table of `level` off.
     pub(super) fn remove<A: Arch>(&self, class: Class, level: usize, entries: u64) {
         let each = Self::each::<A>(class, level);
-        self.0[class as usize].fetch_sub(entries * each, Ordering::Relaxed);
+        sync::subtract(&self.0[class as usize], entries * each, Ordering::Relaxed);
     }
 
     /// Takes off what a table of `level` holds, and the table itself.

@@ -6,10 +6,11 @@ use core::sync::atomic::Ordering;
 use super::arch::{Arch, Entry, Leaf, Writable};
 use super::company::{Company, State as _};
 use super::error::PagingError;
-use super::gather::{Gather, TlbFlusher};
+use super::gather::{BATCH, Gather, TlbFlusher};
 use super::memory::{FRAME_BYTES, PhysAddr, PhysMemory};
 use super::path::Place;
 use super::subtree::{self, Tables, is_counted, note_dirty};
+use super::sync::broken;
 use super::table::Table;
 use super::tables::{PageTables, covers, region};
 use super::tally::{Class, Counters};
@@ -156,6 +157,10 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             return end;
         }
         let addresses = region::<A>(addr, place.level);
+        if broken!(Empty) && place.entry::<A>() == Entry::Empty {
+            return addresses.end;
+        }
+        // K4
         let mut held = self.hold(place.table);
         let entry = held.entry::<A>(place.index, place.level);
         if let Entry::Table(_, Writable::Yes) = entry {
@@ -282,6 +287,10 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
         if C::BESIDE {
             self.zap_all_own(gather);
+            // With the gate closed nothing is flushed, which may wait for readers: a batch has
+            // room for all that the root leads to.
+            debug_assert!(Self::user_entries() <= BATCH);
+            gather.flush();
         }
         let closed = self.close_gate();
         if cfg!(debug_assertions) {

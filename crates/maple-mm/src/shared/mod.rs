@@ -1,10 +1,11 @@
 //! [`SharedAddressSpace`]: an address space that many threads use at once.
 
 mod facts;
+mod fault;
 mod locked;
 mod look;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -35,11 +36,15 @@ use crate::system::System;
 /// - [`check_range`](Self::check_range) asks whether a program may use a buffer;
 /// - [`moment`](Self::moment) is all mappings, the layout and the counters of one moment, from
 ///   which `maps`, `smaps` and `status` are written and gaps are searched while others map;
-/// - [`statistics`](Self::statistics) are the counters.
+/// - [`statistics`](Self::statistics) are the counters;
+/// - [`fault`](Self::fault) makes a page ready, [`read`](Self::read) and [`write`](Self::write) use
+///   memory, [`translate`](Self::translate) tells where it is. They wait for each other, and for
+///   calls, only at one table of pages, and while a fork shares the tables or pages move.
 ///
 /// `P` is what the mappings lead to: [`NoPages`](crate::NoPages), or a [`Counted`](crate::Counted)
-/// page side, which is what counts as its clone. `R` is how memory waits for readers, `L` the lock;
-/// kernels bring their own of both.
+/// page side, which is what counts as its clone. If that is not one for several threads
+/// ([`Beside`](crate::paging::Beside)), faults, reads and writes take the lock. `R` is how memory
+/// waits for readers, `L` the lock; kernels bring their own of both.
 ///
 /// # What a reader may see
 ///
@@ -247,6 +252,7 @@ impl<P: PageSide> AddressSpace<P> {
             layout: self.layout.clone(),
             sums: self.tally.statistics,
             peak_vm: self.peak_vm,
+            switches: self.process.flags,
         }
     }
 }

@@ -3,7 +3,7 @@
 extern crate std;
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use maple_tree::EpochRcu;
@@ -13,6 +13,14 @@ use crate::abi::*;
 use crate::layout::Layout;
 use crate::map::MmapRequest;
 use crate::space::AddressSpace;
+
+/// Lets others go on now and then, where what they may do is to be found by tests.
+pub(crate) fn pause() {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    if TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(11) {
+        thread::yield_now();
+    }
+}
 
 #[test]
 fn layout_mappings_and_counters_belong_together() {

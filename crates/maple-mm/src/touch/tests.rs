@@ -54,6 +54,9 @@ struct Handle(Arc<Side>);
 
 impl PageSide for Handle {
     const HAS_PAGES: bool = true;
+
+    const BESIDE: bool = true;
+
     const ADDRESSES_END: u64 = Side::ADDRESSES_END;
 
     type Prepared<'a> = Reserve<'a, X86_64<4>, Memory, Beside<EpochRcu>>;

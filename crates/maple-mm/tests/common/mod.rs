@@ -3,7 +3,11 @@
 
 use std::fmt::Write;
 
+/// Nothing waits where nobody looks, and nothing is allocated.
+#[path = "../../../maple-tree/tests/beside/eager_rcu.rs"]
+pub(crate) mod eager_rcu;
 pub(crate) mod imprint;
+pub(crate) mod owner;
 pub(crate) mod paged;
 pub(crate) mod random;
 

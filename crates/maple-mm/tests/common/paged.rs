@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use maple_mm::paging::{
-    Arena, ArenaLayout, NoTlb, PageKind, PhysAddr, PhysMemory, TlbFlusher, X86_64, validate_family,
+    Arena, ArenaLayout, Beside, Company, NoTlb, PageKind, PageTables, PhysAddr, PhysMemory,
+    TlbFlusher, X86_64, validate_family,
 };
 use maple_mm::{
-    AddressSpace, File, FileAccess, FileId, FileKind, FilePagesRef, FileRef, ForkPlan,
-    ForkStrategy, Layout, MappedPages, MemoryFile, PageStrategy, Setup, TreeNodes, abi::*,
+    AddressSpace, Counted, File, FileAccess, FileId, FileKind, FilePagesRef, FileRef, ForkPlan,
+    ForkStrategy, GuestMemory, Layout, MappedPages, MemoryFile, PageStrategy, Setup,
+    SharedAddressSpace, TreeNodes, abi::*,
 };
-use maple_tree::GlobalNodes;
+use maple_tree::{EpochRcu, GlobalNodes, Rcu};
 
 use super::BASE;
 
@@ -18,6 +20,43 @@ pub(crate) type Memory = Arc<Arena<parking_lot::RawMutex>>;
 pub(crate) type Quad = X86_64<4>;
 pub(crate) type Side<M = Memory, F = NoTlb> = MappedPages<Quad, M, F>;
 pub(crate) type Space<M = Memory, F = NoTlb> = AddressSpace<Side<M, F>>;
+
+/// The same for several threads at once.
+pub(crate) type SideBeside<M = Memory, R = EpochRcu> =
+    Counted<MappedPages<Quad, M, NoTlb, Beside<R>>>;
+pub(crate) type Shared<M = Memory, R = EpochRcu> =
+    SharedAddressSpace<SideBeside<M, R>, R, parking_lot::RawMutex>;
+
+/// Pages that page tables lead to.
+pub(crate) trait Paging: GuestMemory {
+    type Memory: PhysMemory + Clone + Send + 'static;
+    type Company: Company<Self::Memory>;
+
+    fn tables(&self) -> &PageTables<Quad, Self::Memory, Self::Company>;
+}
+
+impl<M, F, C> Paging for MappedPages<Quad, M, F, C>
+where
+    M: PhysMemory + Clone + Send + 'static,
+    F: TlbFlusher + Clone,
+    C: Company<M>,
+{
+    type Memory = M;
+    type Company = C;
+
+    fn tables(&self) -> &PageTables<Quad, M, C> {
+        self.tables()
+    }
+}
+
+impl<P: Paging> Paging for Counted<P> {
+    type Memory = P::Memory;
+    type Company = P::Company;
+
+    fn tables(&self) -> &PageTables<Quad, P::Memory, P::Company> {
+        (**self).tables()
+    }
+}
 
 /// Frames whose addresses do not begin at zero.
 pub(crate) fn frames(frames: u32) -> Memory {
@@ -45,6 +84,32 @@ pub(crate) fn space_in<M: PhysMemory + Clone + Send + 'static>(
 
 pub(crate) fn space(memory: &Memory) -> Space {
     space_in(memory, Setup::default())
+}
+
+/// An address space that is shared from the beginning; who waits does so for `rcu`.
+pub(crate) fn shared<M, R>(memory: &M, rcu: R) -> Shared<M, R>
+where
+    M: PhysMemory + Clone + Send + 'static,
+    R: Rcu + Clone + Send + Sync + 'static,
+{
+    let space = space_beside(memory, rcu.clone());
+    SharedAddressSpace::new(space, rcu).expect("nodes")
+}
+
+/// One to share; tables wait for `rcu`.
+pub(crate) fn space_beside<M, R>(memory: &M, rcu: R) -> AddressSpace<SideBeside<M, R>>
+where
+    M: PhysMemory + Clone + Send + 'static,
+    R: Rcu + Clone + Send + Sync + 'static,
+{
+    // Nodes that are kept for later would look like a leak.
+    let company = Beside::new(rcu).with_nodes(TreeNodes::new(&GlobalNodes));
+    let side = MappedPages::beside(memory.clone(), NoTlb, company).expect("a frame for the root");
+    let setup = Setup {
+        layout: layout(),
+        ..Setup::default()
+    };
+    AddressSpace::with_pages(setup, Counted::new(side).expect("memory"))
 }
 
 /// All ways to fork.
@@ -87,13 +152,10 @@ pub(crate) fn contents<M: PhysMemory + Clone + Send + 'static>(
 
 pub(crate) const REGULAR: FileKind = FileKind::Regular { huge_aligned: true };
 
-/// Everything that must hold for address spaces that share one memory with nobody else.
+/// Everything that must hold for address spaces that share one memory with nobody else. Nobody
+/// uses them meanwhile, and what they gave up is back.
 #[track_caller]
-pub(crate) fn check<M, F>(spaces: &[&Space<M, F>])
-where
-    M: PhysMemory + Clone + Send + 'static,
-    F: TlbFlusher + Clone,
-{
+pub(crate) fn check<P: Paging>(spaces: &[&AddressSpace<P>]) {
     // A page cache has one reference to each page of a file.
     let mut cached = BTreeSet::new();
     for space in spaces {
@@ -114,7 +176,7 @@ where
 
 /// The word at `addr`, as the program reads it.
 #[track_caller]
-pub(crate) fn get<M: PhysMemory + Clone + Send + 'static>(space: &mut Space<M>, addr: u64) -> u64 {
+pub(crate) fn get<P: GuestMemory>(space: &mut AddressSpace<P>, addr: u64) -> u64 {
     let mut bytes = [0; 8];
     space.read(addr, &mut bytes).expect("it can be read");
     u64::from_ne_bytes(bytes)
@@ -122,11 +184,7 @@ pub(crate) fn get<M: PhysMemory + Clone + Send + 'static>(space: &mut Space<M>, 
 
 /// Stores a word at `addr`, as the program does.
 #[track_caller]
-pub(crate) fn set<M: PhysMemory + Clone + Send + 'static>(
-    space: &mut Space<M>,
-    addr: u64,
-    word: u64,
-) {
+pub(crate) fn set<P: GuestMemory>(space: &mut AddressSpace<P>, addr: u64, word: u64) {
     space
         .write(addr, &word.to_ne_bytes())
         .expect("it can be written");

@@ -10,6 +10,7 @@ use maple_mm::{
 };
 use testkit::SplitMix;
 
+use super::owner::Owner;
 use super::{file, page};
 
 /// Pages of the arena.
@@ -76,18 +77,18 @@ impl Calls {
     }
 
     /// Makes one call and returns its result as text.
-    pub(crate) fn step<P: PageSide>(&mut self, space: &mut AddressSpace<P>) -> String {
+    pub(crate) fn step<O: Owner>(&mut self, owner: &mut O) -> String {
         let (addr, len) = self.pages();
         let choice = match self.kinds {
             Kinds::Any => self.rng.below(20),
             Kinds::Plain => self.rng.pick(&[0, 5, 6, 6, 6, 14, 15, 19, 19]),
         };
         match choice {
-            0..5 => self.map(space, addr, len),
-            5 => text(&space.munmap(addr, len)),
+            0..5 => self.map(&mut *owner.space_mut(), addr, len),
+            5 => text(&owner.space_mut().munmap(addr, len)),
             6..9 => {
                 let prot = self.protection();
-                text(&space.mprotect(addr, len, prot))
+                text(&owner.space_mut().mprotect(addr, len, prot))
             }
             9..12 => {
                 let advice = self.rng.pick(&[
@@ -100,21 +101,22 @@ impl Calls {
                     MADV_POPULATE_WRITE,
                     MADV_GUARD_INSTALL,
                 ]);
-                text(&space.madvise(addr, len, advice))
+                text(&owner.space_mut().madvise(addr, len, advice))
             }
             12 => {
                 let flags = self.rng.below(2);
-                text(&space.mlock2(addr, len, flags))
+                text(&owner.space_mut().mlock2(addr, len, flags))
             }
-            13 => text(&space.munlock(addr, len)),
-            14 => self.remap(space, addr, len),
+            13 => text(&owner.space_mut().munlock(addr, len)),
+            14 => self.remap(&mut *owner.space_mut(), addr, len),
             15 => {
+                let mut space = owner.space_mut();
                 let end = space.layout().start_brk + self.rng.below(12) * PAGE_SIZE;
                 format!("{:#x}", space.brk(end))
             }
             _ => {
                 let access = self.rng.pick(&[Access::Write, Access::Write, Access::Read]);
-                format!("{:?}", space.fault(addr, access))
+                format!("{:?}", owner.fault(addr, access))
             }
         }
     }

@@ -5,25 +5,26 @@
 //! the model says what is in it. How a program reaches its memory is up to it: [`Program`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::common::paged::{Memory, REGULAR, Space, check, contents, opened, plans};
+use crate::common::paged::{Memory, Paging, REGULAR, check, contents, opened, plans};
 use crate::common::{BASE, memory, page};
-use maple_mm::paging::{Mapped, PageKind, PhysMemory, TlbFlusher};
+use maple_mm::paging::{Mapped, PageKind, PhysMemory};
 use maple_mm::{
-    Errno, Fault, FilePagesRef, FileRef, ForkPlan, MmapFile, MmapRequest, MremapRequest, VmFlags,
-    VmaRef, abi::*, truncate,
+    AddressSpace, Errno, Fault, FilePagesRef, FileRef, ForkPlan, MmapFile, MmapRequest,
+    MremapRequest, VmFlags, VmaRef, abi::*, truncate,
 };
 use testkit::SplitMix;
 
 /// Whose memory the model follows.
 pub(crate) trait Program: Sized {
-    type Flusher: TlbFlusher + Clone;
+    type Pages: Paging<Memory = Memory>;
 
-    fn space(&self) -> &Space<Memory, Self::Flusher>;
+    fn space(&self) -> impl Deref<Target = AddressSpace<Self::Pages>>;
 
-    fn space_mut(&mut self) -> &mut Space<Memory, Self::Flusher>;
+    fn space_mut(&mut self) -> impl DerefMut<Target = AddressSpace<Self::Pages>>;
 
     /// Loads a word, with faults on the way.
     fn load(&mut self, addr: u64) -> Result<u64, Fault>;
@@ -32,6 +33,9 @@ pub(crate) trait Program: Sized {
     fn store(&mut self, addr: u64, word: u64) -> Result<(), Fault>;
 
     fn fork(&mut self, plan: ForkPlan) -> Self;
+
+    /// Waits until everything is back that was given up.
+    fn settle(&self);
 }
 
 /// Pages that are mapped and unmapped.
@@ -82,7 +86,8 @@ fn file_place(vma: &VmaRef, addr: u64) -> Option<Place> {
 impl<P: Program> Side<P> {
     /// What a word at `addr` is to be; an error if it cannot be accessed.
     fn expected(&self, shared: &Shared, addr: u64, access: VmFlags) -> Result<Words, Fault> {
-        let vma = self.program.space().vma_at(addr).ok_or(Fault::NotMapped)?;
+        let space = self.program.space();
+        let vma = space.vma_at(addr).ok_or(Fault::NotMapped)?;
         let flags = vma.flags();
         let allowed = if access == VmFlags::READ {
             flags.intersects(VmFlags::ACCESS)
@@ -124,7 +129,8 @@ impl<P: Program> Side<P> {
         match (written, expected) {
             (Ok(()), Ok(mut words)) => {
                 words[word] = value;
-                let vma = self.program.space().vma_at(addr).expect("it was written");
+                let space = self.program.space();
+                let vma = space.vma_at(addr).expect("it was written");
                 if vma.flags().contains(VmFlags::SHARED) {
                     let place = file_place(vma, addr).expect("shared memory is a file");
                     shared.words.insert(place, words);
@@ -254,11 +260,8 @@ impl<P: Program> World<P> {
                 side.private.remove(&index);
                 side.guards.remove(&index);
             }
-            let vma = side
-                .program
-                .space()
-                .vma_at(page(first))
-                .expect("just mapped");
+            let space = side.program.space();
+            let vma = space.vma_at(page(first)).expect("just mapped");
             if let Some((file, at)) = file_place(vma, page(first))
                 && file >= FILES
             {
@@ -278,10 +281,10 @@ impl<P: Program> World<P> {
         let side = &mut self.sides[which];
         for index in pages {
             let addr = page(index);
-            let Some(vma) = side.program.space().vma_at(addr) else {
+            let found = side.program.space().vma_at(addr).map(|vma| vma.flags());
+            let Some(flags) = found else {
                 continue;
             };
-            let flags = vma.flags();
             let is_copied = flags.contains(VmFlags::WRITE) && !flags.contains(VmFlags::SHARED);
             if !is_copied {
                 continue;
@@ -423,7 +426,8 @@ impl<P: Program> World<P> {
 
     /// The private pages there are.
     fn found(&self, which: usize) -> Private {
-        let tables = self.sides[which].program.space().page_side().tables();
+        let space = self.sides[which].program.space();
+        let tables = space.page_side().tables();
         let mut found = Private::new();
         for mapped in tables.pages(page(0)..page(ARENA + 24)) {
             if mapped.leaf.attributes.kind == PageKind::Anon {
@@ -448,7 +452,8 @@ impl<P: Program> World<P> {
             assert!(is_known || *words == [0; 2], "page {index}: {words:x?}");
         }
         side.private = found;
-        let tables = side.program.space().page_side().tables();
+        let space = side.program.space();
+        let tables = space.page_side().tables();
         let guards = tables.pages(page(0)..page(ARENA + 24));
         let guards = guards.filter(Mapped::is_guard);
         side.guards = guards
@@ -478,13 +483,15 @@ impl<P: Program> World<P> {
         let child = side.program.fork(plan);
         let mut private = side.private.clone();
         let mut guards = side.guards.clone();
+        let space = side.program.space();
         let is_inherited = |index: u64| {
-            let vma = side.program.space().vma_at(page(index)).expect("mapped");
+            let vma = space.vma_at(page(index)).expect("mapped");
             let lost = VmFlags::DONTCOPY | VmFlags::WIPEONFORK;
             !vma.flags().intersects(lost)
         };
         private.retain(|index, _| is_inherited(*index));
         guards.retain(|index| is_inherited(*index));
+        drop(space);
         let child = Side {
             program: child,
             private,
@@ -499,8 +506,10 @@ impl<P: Program> World<P> {
         let pages = self.rng.below(FILE_PAGES + 1);
         let spaces = self.sides.iter_mut().map(|side| side.program.space_mut());
         let mut spaces: Vec<_> = spaces.collect();
+        let mut lent: Vec<_> = spaces.iter_mut().map(|space| &mut **space).collect();
         let file = &self.files[id as usize].1;
-        truncate(file, pages * PAGE_SIZE, &mut spaces[..]).expect("memory");
+        truncate(file, pages * PAGE_SIZE, &mut lent).expect("memory");
+        drop(spaces);
         self.shared.pages.insert(id, pages);
         self.shared
             .words
@@ -516,13 +525,10 @@ impl<P: Program> World<P> {
     }
 
     fn check(&self) {
-        check(
-            &self
-                .sides
-                .iter()
-                .map(|side| side.program.space())
-                .collect::<Vec<_>>(),
-        );
+        let programs = self.sides.iter().map(|side| &side.program);
+        programs.clone().for_each(P::settle);
+        let spaces: Vec<_> = programs.map(P::space).collect();
+        check(&spaces.iter().map(|space| &**space).collect::<Vec<_>>());
     }
 
     /// Makes so many steps: what each came to.

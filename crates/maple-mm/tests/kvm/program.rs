@@ -1,6 +1,7 @@
 //! A program of the guest: an address space, and user mode that runs on its tables.
 
 use std::cell::RefMut;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use maple_mm::{Access, AddressSpace, Fault, ForkPlan, MappedPages, MmapFile, MmapRequest, abi::*};
@@ -174,13 +175,13 @@ impl Drop for Program {
 }
 
 impl world::Program for Program {
-    type Flusher = GuestTlb;
+    type Pages = paged::Side<Memory, GuestTlb>;
 
-    fn space(&self) -> &Space<Memory, GuestTlb> {
+    fn space(&self) -> impl Deref<Target = Space<Memory, GuestTlb>> {
         &self.space
     }
 
-    fn space_mut(&mut self) -> &mut Space<Memory, GuestTlb> {
+    fn space_mut(&mut self) -> impl DerefMut<Target = Space<Memory, GuestTlb>> {
         &mut self.space
     }
 
@@ -195,6 +196,9 @@ impl world::Program for Program {
     fn fork(&mut self, plan: ForkPlan) -> Self {
         Self::fork(self, plan)
     }
+
+    /// Nothing waits.
+    fn settle(&self) {}
 }
 
 /// Everything that must hold for these programs, the only ones there are.

@@ -3,18 +3,33 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use maple_mm::paging::NoTlb;
 use maple_mm::{
-    Access, FileRef, HeapChunks, MmapRequest, Overcommit, Setup, System, SystemSettings, TreeNodes,
-    VmaPool, abi::*,
+    Access, AddressSpace, FileRef, HeapChunks, MappedPages, MmapRequest, Overcommit, Setup, System,
+    SystemSettings, TreeNodes, VmaPool, abi::*,
 };
 use maple_tree::GlobalNodes;
 
-use crate::common::paged::{Memory, REGULAR, contents, frames, get, opened, set, space_in};
+use crate::common::paged::{
+    Memory, Paging, REGULAR, Side, contents, frames, get, layout, opened, set,
+};
 use crate::common::{memory, of_file, page};
 use crate::family::{Family, Paged, Tables};
 use crate::scarce::Scarce;
 
 const RW: u64 = PROT_READ | PROT_WRITE;
+
+/// Pages that families begin with.
+pub(crate) trait Made: Paging<Memory = Scarce> + 'static {
+    /// None are mapped yet.
+    fn made(memory: Scarce) -> Self;
+}
+
+impl Made for Side<Scarce> {
+    fn made(memory: Scarce) -> Self {
+        MappedPages::new(memory, NoTlb).expect("a frame for the root")
+    }
+}
 
 /// What an address space begins with.
 #[derive(Clone, Copy)]
@@ -52,7 +67,7 @@ impl Ground {
     }
 
     /// Nobody but the space, which has a heap with a page and a stack with a page.
-    pub(crate) fn family(self, scale: Scale) -> Family {
+    pub(crate) fn family<P: Made>(self, scale: Scale) -> Family<AddressSpace<P>> {
         let memory = MEMORY.with(|memory| memory[scale as usize].clone());
         let settings = SystemSettings {
             overcommit: self.overcommit,
@@ -64,9 +79,11 @@ impl Ground {
             .with_nodes(TreeNodes::new(&GlobalNodes));
         let setup = Setup {
             system: Arc::new(system),
+            layout: layout(),
             ..Setup::default()
         };
-        let mut space = space_in(&Scarce(memory.clone()), setup);
+        let side = P::made(Scarce(memory.clone()));
+        let mut space = AddressSpace::with_pages(setup, side);
         let heap = space.layout().start_brk;
         space.brk(heap + 4 * PAGE_SIZE);
         set(&mut space, heap, 1);
@@ -80,18 +97,18 @@ impl Ground {
     }
 }
 
-pub(crate) type Build = fn(Ground) -> Family;
+pub(crate) type Build<O = Paged> = fn(Ground) -> Family<O>;
 
 /// The first page of the stack.
 pub(crate) const STACK: u64 = 40_000;
 /// The first page of a file's mapping that nobody touched, in a table of its own.
 pub(crate) const FAR: u64 = 41_000;
 
-pub(crate) fn map(space: &mut Paged, request: MmapRequest) {
+pub(crate) fn map<P: Made>(space: &mut AddressSpace<P>, request: MmapRequest) {
     space.mmap(request).unwrap();
 }
 
-fn add_stack(space: &mut Paged) {
+fn add_stack<P: Made>(space: &mut AddressSpace<P>) {
     let mut stack = memory(STACK, STACK + 4, RW);
     stack.flags |= MAP_GROWSDOWN;
     map(space, stack);
@@ -99,7 +116,7 @@ fn add_stack(space: &mut Paged) {
 }
 
 /// Cuts two mappings into five of two pages each.
-fn cut(space: &mut Paged) {
+fn cut<P: Made>(space: &mut AddressSpace<P>) {
     for (first, prot) in [(74, PROT_READ | PROT_EXEC), (122, PROT_READ)] {
         for first in [first, first + 4] {
             space.mprotect(page(first), 2 * PAGE_SIZE, prot).unwrap();
@@ -109,7 +126,11 @@ fn cut(space: &mut Paged) {
 
 /// `count` mappings of all kinds in turn: ten pages each, two free behind each. Of those that are
 /// touched, pages 0 and 5 are written, or read, and page 7 is read.
-fn assorted(family: &mut Family, count: u64, is_touched: fn(u64) -> bool) {
+fn assorted<P: Made>(
+    family: &mut Family<AddressSpace<P>>,
+    count: u64,
+    is_touched: fn(u64) -> bool,
+) {
     let space = &mut family.space;
     let pages = contents(&Scarce(family.memory.clone()), 20, 1000);
     let file = opened(1, REGULAR, &pages);
@@ -164,7 +185,7 @@ fn request(index: u64, file: &FileRef, at: Range<u64>) -> MmapRequest {
     }
 }
 
-fn touch(space: &mut Paged, first: u64) {
+fn touch<P: Made>(space: &mut AddressSpace<P>, first: u64) {
     for offset in [0, 5] {
         if space.fault(page(first + offset), Access::Write).is_ok() {
             set(space, page(first + offset) + 64, first + offset);
@@ -174,7 +195,7 @@ fn touch(space: &mut Paged, first: u64) {
 }
 
 /// A mapping over two tables, touched in the first only, where the second has a neighbour's page.
-fn straddle(space: &mut Paged) {
+fn straddle<P: Made>(space: &mut AddressSpace<P>) {
     for (first, end) in [(250, 260), (270, 272)] {
         map(space, memory(first, end, RW));
         set(space, page(first), first);
@@ -182,8 +203,8 @@ fn straddle(space: &mut Paged) {
 }
 
 /// 21 private mappings with the heap, every other one touched; a stack, and cuts.
-pub(crate) fn plain(ground: Ground) -> Family {
-    let mut family = ground.family(Scale::Few);
+pub(crate) fn plain<P: Made>(ground: Ground) -> Family<AddressSpace<P>> {
+    let mut family = ground.family::<P>(Scale::Few);
     let space = &mut family.space;
     straddle(space);
     for index in 0..18 {
@@ -199,14 +220,14 @@ pub(crate) fn plain(ground: Ground) -> Family {
 }
 
 /// 21 mappings of all kinds, and more.
-pub(crate) fn mixed(ground: Ground) -> Family {
-    let mut family = ground.family(Scale::Few);
+pub(crate) fn mixed<P: Made>(ground: Ground) -> Family<AddressSpace<P>> {
+    let mut family = ground.family::<P>(Scale::Few);
     assorted(&mut family, 18, |index| index % 5 != 2);
     family
 }
 
 /// The same in a child that shares everything with its parent, and with a child of its own.
-fn with_relatives(mut family: Family) -> Family {
+fn with_relatives<P: Made>(mut family: Family<AddressSpace<P>>) -> Family<AddressSpace<P>> {
     let mut space = family.space.fork().unwrap();
     let child = space.fork().unwrap();
     let parent = std::mem::replace(&mut family.space, space);
@@ -214,13 +235,13 @@ fn with_relatives(mut family: Family) -> Family {
     family
 }
 
-pub(crate) fn inherited(ground: Ground) -> Family {
+pub(crate) fn inherited<P: Made>(ground: Ground) -> Family<AddressSpace<P>> {
     with_relatives(mixed(ground))
 }
 
 /// 1,621 mappings, half of them touched, and more.
-pub(crate) fn many(ground: Ground) -> Family {
-    let mut family = ground.family(Scale::Many);
+pub(crate) fn many<P: Made>(ground: Ground) -> Family<AddressSpace<P>> {
+    let mut family = ground.family::<P>(Scale::Many);
     assorted(&mut family, 1620, |index| index % 2 == 0);
     family
 }
@@ -230,11 +251,11 @@ pub(crate) const HUGE: u64 = 256;
 
 /// 8 MiB that want huge pages. The first 4 have two; a part of the second is not inherited, and
 /// one is inherited wiped. Of the next 2, one page was read; the last are untouched.
-pub(crate) fn huge(ground: Ground) -> Family {
-    let mut family = ground.family(Scale::Many);
+pub(crate) fn huge<P: Made>(ground: Ground) -> Family<AddressSpace<P>> {
+    let mut family = ground.family::<P>(Scale::Many);
     let space = &mut family.space;
     map(space, memory(HUGE, HUGE + 2048, RW));
-    let advise = |space: &mut Paged, first, pages: u64, advice| {
+    let advise = |space: &mut AddressSpace<P>, first, pages: u64, advice| {
         let advised = space.madvise(page(first), pages * PAGE_SIZE, advice);
         advised.unwrap();
     };
@@ -253,6 +274,6 @@ pub(crate) fn huge(ground: Ground) -> Family {
     family
 }
 
-pub(crate) fn huge_inherited(ground: Ground) -> Family {
+pub(crate) fn huge_inherited<P: Made>(ground: Ground) -> Family<AddressSpace<P>> {
     with_relatives(huge(ground))
 }

@@ -1,52 +1,87 @@
 //! The calls, what they may end in without memory, and what they may leave then.
 
-use maple_mm::{Access, Errno, MmapRequest, MremapRequest, abi::*};
+use maple_mm::{Access, Errno, Fault, MmapRequest, MremapRequest, abi::*};
 
 use crate::build::{FAR, STACK};
-use crate::call::{AGAIN, LEN, done, is_at};
+use crate::call::{AGAIN, LEN, Leaves, done, is_at};
 use crate::common::{memory, of_file, page};
-use crate::family::Paged;
+use crate::family::{Caller, Paged};
 
 const RW: u64 = PROT_READ | PROT_WRITE;
 
-pub(crate) type Act = crate::call::Act<Paged>;
-pub(crate) type Call = crate::call::Call<Paged>;
+pub(crate) type Act<O = Paged> = crate::call::Act<O>;
+pub(crate) type Call<O = Paged> = crate::call::Call<O>;
 
-impl Call {
+impl<O: Caller> Call<O> {
     /// What programs see is as before, but there are more pages, or histories.
     pub(crate) fn leaving_pages(self) -> Self {
         self.leaving(|_| Ok(0))
+    }
+
+    /// Where readers may have seen it, what `part` does stays.
+    ///
+    /// LINUX: it always does.
+    fn leaving_if_shared(self, part: impl Fn(&mut O) -> Result<u64, Errno> + 'static) -> Self {
+        if !O::IS_SHARED {
+            return self;
+        }
+        Self {
+            leaves: Leaves::Mappings,
+            ..self.leaving(part)
+        }
+    }
+
+    /// As there, an anon_vma, which programs do not see.
+    fn leaving_anon_if_shared(self) -> Self {
+        self.leaving_if_shared(|_| Ok(0))
     }
 }
 
 pub(crate) const EITHER: &[Errno] = &[Errno::EAGAIN, Errno::ENOMEM];
 
-pub(crate) fn unmap(first: u64, pages: u64) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
-    move |space| done(space.munmap(page(first), pages * PAGE_SIZE))
+pub(crate) fn unmap<O: Caller>(
+    first: u64,
+    pages: u64,
+) -> impl Fn(&mut O) -> Result<u64, Errno> + Copy {
+    move |space| done(space.space_mut().munmap(page(first), pages * PAGE_SIZE))
 }
 
-pub(crate) fn protect(
+pub(crate) fn protect<O: Caller>(
     (first, pages): (u64, u64),
     prot: u64,
-) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
-    move |space| done(space.mprotect(page(first), pages * PAGE_SIZE, prot))
+) -> impl Fn(&mut O) -> Result<u64, Errno> + Copy {
+    move |space| {
+        done(
+            space
+                .space_mut()
+                .mprotect(page(first), pages * PAGE_SIZE, prot),
+        )
+    }
 }
 
-pub(crate) fn advise(
+pub(crate) fn advise<O: Caller>(
     (first, pages): (u64, u64),
     advice: i32,
-) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
-    move |space| done(space.madvise(page(first), pages * PAGE_SIZE, advice))
+) -> impl Fn(&mut O) -> Result<u64, Errno> + Copy {
+    move |space| {
+        done(
+            space
+                .space_mut()
+                .madvise(page(first), pages * PAGE_SIZE, advice),
+        )
+    }
 }
 
-pub(crate) fn lock((first, pages): (u64, u64)) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
-    move |space| done(space.mlock(page(first), pages * PAGE_SIZE))
+pub(crate) fn lock<O: Caller>(
+    (first, pages): (u64, u64),
+) -> impl Fn(&mut O) -> Result<u64, Errno> + Copy {
+    move |space| done(space.space_mut().mlock(page(first), pages * PAGE_SIZE))
 }
 
-pub(crate) fn fault(
+pub(crate) fn fault<O: Caller>(
     index: u64,
     access: Access,
-) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+) -> impl Fn(&mut O) -> Result<u64, Errno> + Copy {
     move |space| {
         let touched = space.fault(page(index), access);
         touched.map(|()| 0).map_err(Errno::from)
@@ -63,9 +98,12 @@ pub(crate) struct Move {
 }
 
 impl Move {
-    pub(crate) fn call(self, flags: u64) -> impl Fn(&mut Paged) -> Result<u64, Errno> + Copy {
+    pub(crate) fn call<O: Caller>(
+        self,
+        flags: u64,
+    ) -> impl Fn(&mut O) -> Result<u64, Errno> + Copy {
         move |space| {
-            space.mremap(MremapRequest {
+            space.space_mut().mremap(MremapRequest {
                 addr: page(self.first),
                 old_len: self.pages * PAGE_SIZE,
                 new_len: self.wanted * PAGE_SIZE,
@@ -76,8 +114,8 @@ impl Move {
     }
 }
 
-pub(crate) fn maps() -> Vec<Call> {
-    let map = |request: MmapRequest| move |space: &mut Paged| space.mmap(request.clone());
+pub(crate) fn maps<O: Caller>() -> Vec<Call<O>> {
+    let map = |request: MmapRequest| move |space: &mut O| space.space_mut().mmap(request.clone());
     let shared = MmapRequest {
         flags: MAP_SHARED | MAP_ANONYMOUS,
         ..MmapRequest::anonymous(LEN, RW)
@@ -88,7 +126,8 @@ pub(crate) fn maps() -> Vec<Call> {
         request
     };
     let brk = |pages: u64| {
-        move |space: &mut Paged| {
+        move |space: &mut O| {
+            let mut space = space.space_mut();
             let to = space.layout().start_brk + pages * PAGE_SIZE;
             is_at(space.brk(to), to)
         }
@@ -111,14 +150,14 @@ pub(crate) fn maps() -> Vec<Call> {
 }
 
 /// Calls over five mappings in ten pages stop between any two.
-fn over_five(call: Call, part: impl Fn(u64) -> Act) -> Call {
+fn over_five<O: Caller>(call: Call<O>, part: impl Fn(u64) -> Act<O>) -> Call<O> {
     [2, 4, 6, 8].into_iter().fold(call, |call, pages| {
         let act = part(pages);
         call.leaving(move |space| act(space))
     })
 }
 
-pub(crate) fn changes() -> Vec<Call> {
+pub(crate) fn changes<O: Caller>() -> Vec<Call<O>> {
     vec![
         Call::new("mprotect of the middle", protect((3, 4), PROT_READ)),
         Call::new("mprotect of one", protect((0, 10), PROT_NONE)),
@@ -155,15 +194,18 @@ pub(crate) fn changes() -> Vec<Call> {
         Call::new("mlock", lock((0, 10)))
             .ending_in(EITHER)
             .leaving(lock((0, 10))),
-        Call::new("mlockall", |space| done(space.mlockall(MCL_CURRENT))).leaving_anything(),
+        Call::new("mlockall", |space: &mut O| {
+            done(space.space_mut().mlockall(MCL_CURRENT))
+        })
+        .leaving_anything(),
     ]
 }
 
 static BYTES: [u8; 5 * 4096] = [7; 5 * 4096];
 
-pub(crate) fn touches() -> Vec<Call> {
+pub(crate) fn touches<O: Caller>() -> Vec<Call<O>> {
     let write = |index: u64, len: usize| {
-        move |space: &mut Paged| {
+        move |space: &mut O| {
             let written = space.write(page(index), &BYTES[..len]);
             written.map(|()| 0).map_err(|end| end.fault.into())
         }
@@ -173,14 +215,22 @@ pub(crate) fn touches() -> Vec<Call> {
         Call::new("a write to a page of its own", fault(0, Write)),
         Call::new("a write to nothing", fault(1, Write)),
         Call::new("a write to the zero page", fault(7, Write)),
-        Call::new("a first write", fault(28, Write)),
+        Call::new("a first write", fault(28, Write)).leaving_anon_if_shared(),
         Call::new("a read", fault(13, Read)),
         Call::new("a read of a file", fault(38, Read)),
-        Call::new("a private write to a file", fault(39, Write)),
-        Call::new("a private write to a page that was read", fault(43, Write)),
+        Call::new("a private write to a file", fault(39, Write)).leaving_anon_if_shared(),
+        Call::new("a private write to a page that was read", fault(43, Write))
+            .leaving_anon_if_shared(),
         Call::new("a shared write to a file", fault(50, Write)),
         Call::new("a write to shared memory", fault(62, Write)),
-        Call::new("a stack that grows", fault(STACK - 10, Write)),
+        Call::new("a stack that grows", fault(STACK - 10, Write)).leaving_if_shared(
+            |space: &mut O| {
+                // It grows, whatever the access.
+                let refused = space.fault(page(STACK - 10), Access::Execute);
+                assert_eq!(refused, Err(Fault::NotAllowed));
+                Ok(0)
+            },
+        ),
         Call::new("bytes in one page", write(1, 100)),
         (1..5)
             .fold(
@@ -188,7 +238,7 @@ pub(crate) fn touches() -> Vec<Call> {
                 |call, pages| call.leaving(write(1, pages * 4096)),
             )
             .leaving_pages(),
-        Call::new("a copy", |space| {
+        Call::new("a copy", |space: &mut O| {
             let copied = space.copy_within(page(5) + 64, page(8), 100);
             copied.map(|()| 0).map_err(|end| end.fault.into())
         })
@@ -196,7 +246,7 @@ pub(crate) fn touches() -> Vec<Call> {
     ]
 }
 
-pub(crate) fn remaps() -> Vec<Call> {
+pub(crate) fn remaps<O: Caller>() -> Vec<Call<O>> {
     let of_first = |pages, wanted| Move {
         first: 0,
         pages,
@@ -233,7 +283,7 @@ pub(crate) fn remaps() -> Vec<Call> {
 }
 
 /// On a mapping over two tables, which not every family has.
-pub(crate) fn straddling() -> Call {
+pub(crate) fn straddling<O: Caller>() -> Call<O> {
     let over_two = Move {
         first: 250,
         pages: 10,
@@ -244,7 +294,7 @@ pub(crate) fn straddling() -> Call {
 }
 
 /// Calls on files, shared and locked memory: for families of all kinds.
-pub(crate) fn on_kinds() -> Vec<Call> {
+pub(crate) fn on_kinds<O: Caller>() -> Vec<Call<O>> {
     let grow = |first, pages| {
         let larger = Move {
             first,
@@ -261,14 +311,16 @@ pub(crate) fn on_kinds() -> Vec<Call> {
         to: None,
     };
     let of_far = |flags: u64| {
-        move |space: &mut Paged| {
+        move |space: &mut O| {
+            let mut space = space.space_mut();
             let file = space.vma_at(page(FAR)).and_then(|vma| vma.file()).cloned();
             let mut request = of_file(&file.ok_or(Errno::EBADF)?, 5..25, 0);
             request.flags |= flags;
             space.mmap(request)
         }
     };
-    let shared = |space: &mut Paged| {
+    let shared = |space: &mut O| {
+        let mut space = space.space_mut();
         let file = space.vma_at(page(FAR)).and_then(|vma| vma.file()).cloned();
         let mut request = of_file(&file.ok_or(Errno::EBADF)?, 5..25, 0);
         request.prot = RW;
@@ -291,6 +343,7 @@ pub(crate) fn on_kinds() -> Vec<Call> {
         Call::new("mremap of locked memory", grow(180, 10)),
         Call::new("mremap to have it twice", again.call(MREMAP_MAYMOVE)),
         Call::new("a first read in a table", fault(FAR + 3, Access::Read)),
-        Call::new("a first write in a table", fault(FAR + 3, Access::Write)),
+        Call::new("a first write in a table", fault(FAR + 3, Access::Write))
+            .leaving_anon_if_shared(),
     ]
 }

@@ -99,7 +99,7 @@ fn maps() -> Vec<Call> {
         Call::new("munmap of the middle", unmap(1, 1)),
         Call::new("munmap of several", unmap(0, 9)),
         Call::new("munmap of everything", unmap(0, 20)),
-        Call::new("mremap", move |space| {
+        Call::new("mremap", move |space: &mut Paged| {
             // The target is unmapped first, then what is too long, and both stay so.
             space.mremap(moved)
         })

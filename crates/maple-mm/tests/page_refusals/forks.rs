@@ -7,8 +7,8 @@ use maple_mm::{Errno, ForkPlan};
 
 use crate::allocator::{Refuse, live, refusing};
 use crate::build::{Build, Ground, huge, inherited, many, mixed, plain};
-use crate::common::paged::{check, plans};
-use crate::family::{Family, Paged};
+use crate::common::paged::plans;
+use crate::family::{Caller, Family};
 use crate::points::{Kind, Points};
 use crate::scarce::noting;
 use crate::{MODES, Mode, either, same, table_or};
@@ -39,8 +39,8 @@ impl Care {
 }
 
 /// A parent, how it is now, and what its child is like.
-struct Trial {
-    family: Family,
+struct Trial<O> {
+    family: Family<O>,
     plan: ForkPlan,
     strict: String,
     imprint: u64,
@@ -51,7 +51,8 @@ struct Trial {
 }
 
 /// What a child shows that was made some other way.
-fn portrait(child: &Paged) -> String {
+fn portrait<O: Caller>(child: &O) -> String {
+    let child = child.space();
     let lines = child
         .vmas()
         .map(|vma| format!("{} {:?}\n", child.maps_line(vma), vma.flags()));
@@ -59,14 +60,14 @@ fn portrait(child: &Paged) -> String {
     format!("{text}{:?}", child.statistics())
 }
 
-impl Trial {
-    fn new(mut family: Family, plan: ForkPlan) -> Self {
+impl<O: Caller> Trial<O> {
+    fn new(mut family: Family<O>, plan: ForkPlan) -> Self {
         family.pool.release_reserve();
         let fork = || refusing(Refuse::None, || family.space.fork_with(plan, || false)).0;
         let (child, taken) = noting(fork);
         let child = child.expect("there is memory");
         let tables = family.tables_among(&taken, Some(&child));
-        check(&family.all().chain([&child]).collect::<Vec<_>>());
+        family.check_with(Some(&child));
         let text = portrait(&child);
         drop(child);
         Self {
@@ -103,9 +104,9 @@ impl Trial {
             // A tree asks for more nodes than it needs, and makes do with fewer.
             Ok(child) if care.looks_at_pages(at, None) => {
                 same(&portrait(&child), &self.child, "a child");
-                check(&self.family.all().chain([&child]).collect::<Vec<_>>());
+                self.family.check_with(Some(&child));
             }
-            Ok(child) => assert_eq!(child.validate(), Ok(())),
+            Ok(child) => assert_eq!(child.space().validate(), Ok(())),
             Err(errno) => assert_eq!((errno, refused.times > 0), (Errno::ENOMEM, true)),
         }
         let kind = refused.first.map(|kind| table_or(kind, at, &self.tables));
@@ -148,7 +149,7 @@ impl Trial {
     }
 }
 
-fn refuse_each(trial: &mut Trial, care: Care) -> Points {
+fn refuse_each<O: Caller>(trial: &mut Trial<O>, care: Care) -> Points {
     let mut points = Points::default();
     for at in 0.. {
         let before = points.total();
@@ -165,6 +166,10 @@ fn refuse_each(trial: &mut Trial, care: Care) -> Points {
 }
 
 pub(crate) fn fork_all(name: &str, build: Build, care: Care) {
+    fork_each(name, build, care);
+}
+
+pub(crate) fn fork_each<O: Caller>(name: &str, build: Build<O>, care: Care) {
     let mut all = Points::default();
     for plan in plans() {
         let ground = Ground::new();
@@ -172,7 +177,7 @@ pub(crate) fn fork_all(name: &str, build: Build, care: Care) {
         let mut trial = Trial::new(build(ground), plan);
         let points = refuse_each(&mut trial, care);
         let cancelled = (0..).take_while(|at| trial.cancel(*at, care)).count();
-        let mappings = trial.family.space.map_count();
+        let mappings = trial.family.space.space().map_count();
         trial.end(alive);
         let (mapped, pages) = (plan.mappings.name(), plan.pages.name());
         println!("fork, {name}, {mapped} + {pages}: {points}; cancelled {cancelled} times");

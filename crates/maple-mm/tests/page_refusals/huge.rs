@@ -7,12 +7,12 @@ use crate::build::HUGE;
 use crate::call::AGAIN;
 use crate::calls::{Call, EITHER, Move, advise, fault, lock, protect, unmap};
 use crate::common::{memory, page};
-use crate::family::Paged;
+use crate::family::Caller;
 
 const RW: u64 = PROT_READ | PROT_WRITE;
 
-fn ends() -> Vec<Call> {
-    let over = |first, end| move |space: &mut Paged| space.mmap(memory(first, end, RW));
+fn ends<O: Caller>() -> Vec<Call<O>> {
+    let over = |first, end| move |space: &mut O| space.space_mut().mmap(memory(first, end, RW));
     vec![
         Call::new("munmap in a huge page", unmap(HUGE + 100, 5)),
         Call::new("munmap of a huge page", unmap(HUGE, 512)),
@@ -29,7 +29,7 @@ fn ends() -> Vec<Call> {
     ]
 }
 
-fn changes() -> Vec<Call> {
+fn changes<O: Caller>() -> Vec<Call<O>> {
     let read_only = |first, pages| protect((first, pages), PROT_READ);
     vec![
         Call::new("mprotect in a huge page", read_only(HUGE + 100, 5)),
@@ -55,7 +55,7 @@ fn changes() -> Vec<Call> {
     ]
 }
 
-fn touches() -> Vec<Call> {
+fn touches<O: Caller>() -> Vec<Call<O>> {
     use Access::{Read, Write};
     vec![
         Call::new("a write to a huge page", fault(HUGE + 100, Write)),
@@ -64,11 +64,11 @@ fn touches() -> Vec<Call> {
         Call::new("a write to the zero page", fault(HUGE + 1030, Write)),
         Call::new("a write to 2 MiB of nothing", fault(HUGE + 1600, Write)),
         Call::new("a read of 2 MiB of nothing", fault(HUGE + 1600, Read)),
-        Call::new("bytes from one into the next", |space| {
+        Call::new("bytes from one into the next", |space: &mut O| {
             let written = space.write(page(HUGE + 512) - 50, &[7; 100]);
             written.map(|()| 0).map_err(|end| end.fault.into())
         })
-        .leaving(|space| {
+        .leaving(|space: &mut O| {
             let written = space.write(page(HUGE + 512) - 50, &[7; 50]);
             written.map(|()| 0).map_err(|end| end.fault.into())
         })
@@ -76,7 +76,7 @@ fn touches() -> Vec<Call> {
     ]
 }
 
-fn moves() -> Vec<Call> {
+fn moves<O: Caller>() -> Vec<Call<O>> {
     let from = |first, pages, to| {
         let moved = Move {
             first,
@@ -105,7 +105,7 @@ fn moves() -> Vec<Call> {
     ]
 }
 
-pub(crate) fn all() -> Vec<Call> {
+pub(crate) fn all<O: Caller>() -> Vec<Call<O>> {
     let parts = [ends(), changes(), touches(), moves()];
     parts.into_iter().flatten().collect()
 }

@@ -18,6 +18,7 @@ mod huge;
 mod points;
 mod promises;
 mod scarce;
+mod shared;
 
 use std::collections::BTreeSet;
 
@@ -27,6 +28,7 @@ use call::Leaves;
 use calls::{Act, Call, advise, changes, maps, on_kinds, remaps, straddling, touches};
 use common::page;
 use common::paged::get;
+use family::{Caller, Family};
 use maple_mm::{Access, Fault, abi::MADV_GUARD_INSTALL};
 use points::{Kind, Points};
 use scarce::noting;
@@ -40,7 +42,7 @@ struct Expected {
     tables: BTreeSet<u64>,
 }
 
-fn expected(build: Build, ground: Ground, call: &Call) -> Expected {
+fn expected<O: Caller>(build: Build<O>, ground: Ground, call: &Call<O>) -> Expected {
     let mut family = build(ground);
     ground.pool.release_reserve();
     let act = || refusing(Refuse::None, || (call.act)(&mut family.space)).0;
@@ -48,14 +50,14 @@ fn expected(build: Build, ground: Ground, call: &Call) -> Expected {
     let result = result.unwrap_or_else(|errno| panic!("{}: {errno:?}", call.name));
     let tables = family.tables_among(&taken, None);
     let after = family.visible();
-    let visible_after = |part: &Act| {
+    let visible_after = |part: &Act<O>| {
         let mut family = build(ground);
         part(&mut family.space).unwrap();
         family.visible()
     };
-    let nothing: Act = Box::new(|_| Ok(0));
+    let nothing: Act<O> = Box::new(|_| Ok(0));
     let parts = match call.leaves {
-        Leaves::Parts => call.parts.iter().chain([&nothing]),
+        Leaves::Parts | Leaves::Mappings => call.parts.iter().chain([&nothing]),
         _ => [].iter().chain([&nothing]),
     };
     Expected {
@@ -67,19 +69,20 @@ fn expected(build: Build, ground: Ground, call: &Call) -> Expected {
 }
 
 /// A call, and what is known of it.
-struct Trial<'c> {
-    build: Build,
-    call: &'c Call,
+struct Trial<'c, O> {
+    build: Build<O>,
+    call: &'c Call<O>,
     expected: Expected,
 }
 
-impl Trial<'_> {
+impl<O: Caller> Trial<'_, O> {
     /// Makes the call once. Says what was refused first.
     fn refuse(&self, at: u64, refuse: Refuse) -> Option<Kind> {
         let (call, ground) = (self.call, Ground::new());
         let alive = live();
         let mut family = (self.build)(ground);
         let (before, bystanders) = (family.strict(), family.bystanders());
+        let resident = family.resident();
         ground.pool.release_reserve();
         let (result, refused) = refusing(refuse, || (call.act)(&mut family.space));
         let context = format!("{} with {refuse:?}", call.name);
@@ -91,6 +94,9 @@ impl Trial<'_> {
                 assert!(call.errnos.contains(&errno), "{context}: {errno:?}");
                 if call.leaves == Leaves::Nothing {
                     same(&family.strict(), &before, &context);
+                }
+                if call.leaves == Leaves::Mappings {
+                    assert_eq!(family.resident(), resident, "{context}");
                 }
                 assert_eq!(family.bystanders(), bystanders, "{context}");
                 self.check_rest(&family.visible(), &context);
@@ -166,6 +172,14 @@ fn fail_all(name: &str, build: Build, calls: &[Call]) {
 }
 
 fn fail_in(name: &str, build: Build, (calls, modes): (&[Call], &[Mode])) -> Points {
+    fail_each(name, build, (calls, modes))
+}
+
+fn fail_each<O: Caller>(
+    name: &str,
+    build: Build<O>,
+    (calls, modes): (&[Call<O>], &[Mode]),
+) -> Points {
     let mut tried = Points::default();
     for call in calls {
         let trial = Trial {
@@ -184,12 +198,12 @@ fn fail_in(name: &str, build: Build, (calls, modes): (&[Call], &[Mode])) -> Poin
 }
 
 /// The calls on private memory, and on mappings wherever they are.
-fn anywhere() -> Vec<Call> {
+fn anywhere<O: Caller>() -> Vec<Call<O>> {
     let parts = [maps(), changes(), touches(), remaps()];
     parts.into_iter().flatten().collect()
 }
 
-fn all() -> Vec<Call> {
+fn all<O: Caller>() -> Vec<Call<O>> {
     let mut calls = anywhere();
     calls.push(straddling());
     calls.extend(on_kinds());
@@ -229,7 +243,7 @@ fn calls_amid_huge_pages_that_are_shared_survive_every_refusal() {
 #[test]
 fn a_guard_that_cannot_be_installed_loses_no_page() {
     for at in 0.. {
-        let mut family = plain(Ground::new());
+        let mut family: Family = plain(Ground::new());
         let guard = advise((0, 10), MADV_GUARD_INSTALL);
         let (result, _) = refusing(Refuse::Once(at), || guard(&mut family.space));
         if result.is_ok() {
@@ -268,7 +282,7 @@ fn calls_amid_many_mappings_survive_every_refusal() {
 fn refuse_in_one(call: &Call) -> Points {
     let (ground, mut points) = (Ground::new(), Points::default());
     let alive = live();
-    let mut family = many(ground);
+    let mut family: Family = many(ground);
     let (before, imprint) = (family.strict(), family.imprint());
     let mut kinds = Vec::new();
     for at in 0.. {
@@ -303,7 +317,7 @@ fn refuse_in_each(call: &Call) -> Points {
     for at in 0.. {
         let ground = Ground::new();
         let alive = live();
-        let mut family = many(ground);
+        let mut family: Family = many(ground);
         ground.pool.release_reserve();
         let act = || refusing(coin(at), || (call.act)(&mut family.space));
         let ((result, refused), taken) = noting(act);

@@ -6,7 +6,7 @@ use crate::allocator::live;
 use crate::build::{Build, Ground, inherited, many, mixed, plain};
 use crate::call::Leaves;
 use crate::calls::Call;
-use crate::common::paged::{check, plans};
+use crate::common::paged::plans;
 use crate::family::Family;
 use crate::points::{Kind, Points};
 use crate::{all, anywhere, same};
@@ -119,7 +119,7 @@ fn fork_at(build: Build, plan: ForkPlan) -> Points {
     }
     let mut family = build(with_room(build, needed));
     let child = family.space.fork_with(plan, || false).unwrap();
-    check(&family.all().chain([&child]).collect::<Vec<_>>());
+    family.check_with(Some(&child));
     points
 }
 

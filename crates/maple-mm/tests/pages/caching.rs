@@ -3,17 +3,19 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::common::paged::{Memory, Space, frames, layout};
+use crate::common::eager_rcu::EagerRcu;
+use crate::common::paged::{Memory, Quad, frames, layout};
+use crate::random::ways_to_fork;
 use crate::world::{self, World};
-use maple_mm::paging::{FlushRange, PhysAddr, PhysMemory, TlbFlusher};
-use maple_mm::{
-    Access, AddressSpace, Fault, ForkPlan, MappedPages, PageStrategy, Setup, abi::PAGE_SIZE,
+use maple_mm::paging::{
+    Beside, Company, FlushRange, OutOfFrames, PhysAddr, PhysMemory, TlbFlusher,
 };
+use maple_mm::{Access, AddressSpace, Fault, ForkPlan, MappedPages, Setup, abi::PAGE_SIZE};
 
 /// What a processor keeps of one page.
 #[derive(Clone, Copy, Debug)]
@@ -57,17 +59,19 @@ impl TlbFlusher for Tlb {
     }
 }
 
-struct Program {
-    space: Space<Memory, Tlb>,
+type Side<C> = MappedPages<Quad, Memory, Tlb, C>;
+
+struct Program<C: Company<Memory>> {
+    space: AddressSpace<Side<C>>,
     tlb: Tlb,
     /// The processor of the last access.
     processor: usize,
 }
 
-impl Program {
-    fn new(memory: &Memory) -> Self {
+impl<C: Company<Memory>> Program<C> {
+    fn new(side: impl FnOnce(Tlb) -> Result<Side<C>, OutOfFrames>) -> Self {
         let tlb = Tlb::default();
-        let side = MappedPages::new(Arc::clone(memory), tlb.clone()).expect("a frame");
+        let side = side(tlb.clone()).expect("a frame");
         let setup = Setup {
             layout: layout(),
             ..Setup::default()
@@ -114,14 +118,14 @@ impl Program {
     }
 }
 
-impl world::Program for Program {
-    type Flusher = Tlb;
+impl<C: Company<Memory>> world::Program for Program<C> {
+    type Pages = Side<C>;
 
-    fn space(&self) -> &Space<Memory, Tlb> {
+    fn space(&self) -> impl Deref<Target = AddressSpace<Self::Pages>> {
         &self.space
     }
 
-    fn space_mut(&mut self) -> &mut Space<Memory, Tlb> {
+    fn space_mut(&mut self) -> impl DerefMut<Target = AddressSpace<Self::Pages>> {
         &mut self.space
     }
 
@@ -146,22 +150,42 @@ impl world::Program for Program {
             processor: 0,
         }
     }
+
+    /// Nothing waits where nobody looks.
+    fn settle(&self) {}
 }
 
-#[test]
-fn processors_that_forget_only_what_they_are_told_to_see_the_same() {
-    let plans = [None, Some(PageStrategy::Copy), Some(PageStrategy::Share)];
-    for seed in 1000..1020 {
-        for pages in plans {
-            let plan = pages.map(|pages| ForkPlan {
-                pages,
-                ..ForkPlan::default()
-            });
+/// Lives of programs with such pages, of which nothing may be left.
+fn live<C: Company<Memory>>(
+    seeds: Range<u64>,
+    side: fn(&Memory, Tlb) -> Result<Side<C>, OutOfFrames>,
+) {
+    for seed in seeds {
+        for plan in ways_to_fork() {
             let memory = frames(8192);
-            let life = || World::new(seed, plan, Program::new(&memory)).run(500);
+            let program = || Program::new(|tlb| side(&memory, tlb));
+            let life = || World::new(seed, plan, program()).run(500);
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
             assert!(run.is_ok(), "seed {seed}, {plan:?}");
             assert_eq!(memory.in_use(), 0, "frames were leaked");
         }
     }
+}
+
+#[test]
+fn processors_that_forget_only_what_they_are_told_to_see_the_same() {
+    live(1000..1020, |memory, tlb| {
+        MappedPages::new(Arc::clone(memory), tlb)
+    });
+}
+
+#[test]
+fn processors_see_the_same_where_tables_have_locks() {
+    live(1000..1008, |memory, tlb| {
+        MappedPages::beside(
+            Arc::clone(memory),
+            tlb,
+            Beside::new(Arc::new(EagerRcu::new())),
+        )
+    });
 }

@@ -7,7 +7,9 @@ use crate::common::paged::{
 };
 use crate::common::{map_as, of_file, page};
 use maple_mm::paging::PhysMemory;
-use maple_mm::{Access, Fault, FileKind, MmapFile, MmapRequest, Setup, abi::*, truncate};
+use maple_mm::{
+    Access, Fault, FileKind, MmapFile, MmapRequest, Segment, SegmentAccess, Setup, abi::*, truncate,
+};
 
 const RW: u64 = PROT_READ | PROT_WRITE;
 
@@ -33,6 +35,36 @@ fn family(memory: &crate::common::paged::Memory) -> [Space; 2] {
         ..Setup::default()
     };
     [space_in(memory, setup()), space_in(memory, setup())]
+}
+
+/// `shmdt` takes all pieces out that an attached segment fell into, and their pages.
+#[test]
+fn a_segment_in_pieces_is_detached_as_a_whole() {
+    let memory = frames(128);
+    let mut space = space(&memory);
+    let pages = contents(&memory, 5, 100);
+    let segment = Segment {
+        id: 5,
+        key: 0x1234,
+        bytes: 5 * PAGE_SIZE,
+        device: (0, 1),
+        permitted: SegmentAccess::READ | SegmentAccess::WRITE,
+        pages: Some(pages),
+    };
+    let addr = space.shmat(Ok(&segment), 0, 0).unwrap();
+    for index in 0..5 {
+        assert_eq!(get(&mut space, addr + index * PAGE_SIZE), 100 + index);
+    }
+    let piece = addr + 2 * PAGE_SIZE;
+    space.mprotect(piece, PAGE_SIZE, PROT_READ).unwrap();
+    assert_eq!(space.map_count(), 3);
+    check(&[&space]);
+    space.shmdt(addr).unwrap();
+    assert_eq!(space.map_count(), 0);
+    assert_eq!(space.statistics().resident.shmem, 0);
+    check(&[&space]);
+    drop((space, segment));
+    assert_eq!(memory.in_use(), 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod caching;
 mod explicit;
 mod faults;
 mod files;
+mod flavours;
 mod forking;
 mod guards;
 mod moving;

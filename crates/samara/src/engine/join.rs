@@ -7,11 +7,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{Engine, MmId, Phase, Place, Task, Watcher};
-use crate::decode::Sharing;
+use crate::decode::{self, Sharing};
+use crate::procfs;
 use crate::ptrace::{self, Stop, Tid, Until, Waited};
 
-/// A task that cannot be stopped sooner (it waits for its `vfork` child, or for a disk) is left
-/// alone: it does nothing meanwhile.
+/// A task that cannot be stopped sooner (it waits for a disk) is left alone: it does nothing
+/// meanwhile. One that waits for its `vfork` child is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A task that was seized, and its process.
@@ -71,8 +72,10 @@ impl<W: Watcher> Engine<W> {
             };
             self.watcher.spawned(Some(sharing));
         }
-        let standing = still.keys().filter(|tid| self.tasks.contains_key(tid));
-        let shown = standing.max_by_key(|&&tid| tid == self.root);
+        let stands = |tid: &&Tid| still.contains_key(tid) || waits_for_child(**tid);
+        // Rather than a `vfork` child, which soon has other memory.
+        let shown = self.tasks.keys().filter(stands);
+        let shown = shown.max_by_key(|&&tid| tid == self.root);
         if let Some(place) = shown.and_then(|&tid| self.place(tid)) {
             self.watcher.joined(place);
         }
@@ -96,7 +99,7 @@ impl<W: Watcher> Engine<W> {
         let begun = Instant::now();
         while self.has_moving(&still) && begun.elapsed() < PATIENCE {
             ptrace::wake_in_a_second();
-            match ptrace::wait()? {
+            match ptrace::wait(&mut self.patience)? {
                 Waited::Stopped(tid, stop) => self.note_stop(tid, stop, &mut still),
                 Waited::Interrupted => {}
                 Waited::NoneLeft => break,
@@ -106,8 +109,9 @@ impl<W: Watcher> Engine<W> {
     }
 
     fn has_moving(&self, still: &BTreeMap<Tid, Stop>) -> bool {
-        let moves = |(tid, task): (&Tid, &Task)| !task.is_held() && !still.contains_key(tid);
-        self.tasks.iter().any(moves)
+        let stands = |tid, task: &Task| task.is_held() || still.contains_key(&tid);
+        let mut tasks = self.tasks.iter();
+        tasks.any(|(&tid, task)| !stands(tid, task) && !waits_for_child(tid))
     }
 
     /// Keeps what a task stands still for. The events on the way to a call's end are passed over:
@@ -161,7 +165,7 @@ impl<W: Watcher> Engine<W> {
     fn standing(&self, still: &BTreeMap<Tid, Stop>) -> Vec<Place> {
         let mut spaces: BTreeMap<MmId, Option<Tid>> = BTreeMap::new();
         for (&tid, task) in &self.tasks {
-            let stands = task.is_held() || still.contains_key(&tid);
+            let stands = task.is_held() || still.contains_key(&tid) || waits_for_child(tid);
             let known = spaces.entry(task.mm).or_insert(Some(tid));
             *known = known.filter(|_| stands);
         }
@@ -175,6 +179,13 @@ impl Task {
     const fn is_held(&self) -> bool {
         matches!(self.phase, Phase::Held(..))
     }
+}
+
+/// Whether a task waits for its `vfork` child: it cannot be stopped, and does nothing until the child
+/// has ended or runs another program.
+fn waits_for_child(tid: Tid) -> bool {
+    let call = procfs::read(tid, "syscall").unwrap_or_default();
+    procfs::parse_call(&call).is_some_and(|call| decode::waits_for_child(tid, &call))
 }
 
 /// The signal that a task is about to get, or 0.

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 
 use crate::decode::Sharing;
+use crate::patience::Patience;
 use crate::ptrace::{self, Registers, Stop, Tid, Until, Waited};
 use crate::seccomp;
 
@@ -58,11 +59,14 @@ pub(crate) trait Watcher {
     fn exec(&mut self, place: Place, former: Tid);
     /// The last task of an address space is about to end; the memory is still there.
     fn ending(&mut self, place: Place);
+    /// A task uses this address space no more, or is about to end; `others` go on.
+    fn left(&mut self, place: Place, others: &[Tid]);
     /// Nobody uses this address space any more.
     fn gone(&mut self, mm: MmId);
     /// A new task, thread or process.
     fn spawned(&mut self, sharing: Option<Sharing>);
-    /// A process that has been running for a while stands still to be looked at.
+    /// A process that has been running for a while stands still to be looked at; it may be waiting for
+    /// its `vfork` child.
     fn joined(&mut self, place: Place);
     /// All that use the address space stand still, and will run on without being watched.
     fn let_go(&mut self, place: Place);
@@ -125,6 +129,7 @@ pub(crate) struct Engine<W> {
     /// Tasks whose first stop came before the event that announced them.
     early: HashSet<Tid>,
     next_mm: u32,
+    patience: Patience,
 }
 
 impl<W: Watcher> Engine<W> {
@@ -153,6 +158,7 @@ impl<W: Watcher> Engine<W> {
             spaces: HashMap::new(),
             early: HashSet::new(),
             next_mm: 0,
+            patience: Patience::new(),
         }
     }
 
@@ -165,7 +171,7 @@ impl<W: Watcher> Engine<W> {
     /// one that it joined runs on.
     pub(crate) fn run(mut self) -> io::Result<(W, Option<Ended>)> {
         loop {
-            match ptrace::wait()? {
+            match ptrace::wait(&mut self.patience)? {
                 Waited::Stopped(tid, stop) => self.handle(tid, stop),
                 Waited::Interrupted => {}
                 Waited::NoneLeft => break,
@@ -383,10 +389,11 @@ impl<W: Watcher> Engine<W> {
         let others: Vec<Tid> = self
             .tasks
             .iter()
-            .filter(|&(&other, task)| other == former || task.process == tid || other == tid)
+            .filter(|&(&other, task)| other == former || task.process == tid)
             .map(|(&other, _)| other)
             .collect();
-        for other in others {
+        // First the one under whose id the new memory shows.
+        for other in std::iter::once(tid).chain(others) {
             self.forget(other);
         }
         let mm = self.new_space();
@@ -408,16 +415,24 @@ impl<W: Watcher> Engine<W> {
                 self.watcher.lost(place);
             }
             self.set_phase(tid, Phase::Ending);
+            let has_others = self.tell_others(place);
             self.release(tid, place.mm);
-            let others_live = self
-                .tasks
-                .values()
-                .any(|task| task.mm == place.mm && task.phase != Phase::Ending);
-            if !others_live {
+            if !has_others {
                 self.watcher.ending(place);
             }
         }
         ptrace::resume(tid, self.onward, 0);
+    }
+
+    /// Tells that a task has left those who go on in its address space. Says whether there are any.
+    fn tell_others(&mut self, place: Place) -> bool {
+        let goes_on = |task: &Task| task.mm == place.mm && task.phase != Phase::Ending;
+        let others = self.tasks.iter().filter(|(_, task)| goes_on(task));
+        let others: Vec<Tid> = others.map(|(&tid, _)| tid).collect();
+        if !others.is_empty() {
+            self.watcher.left(place, &others);
+        }
+        !others.is_empty()
     }
 
     fn gone(&mut self, tid: Tid, how: Ended) {
@@ -432,8 +447,10 @@ impl<W: Watcher> Engine<W> {
         let Some(task) = self.tasks.remove(&tid) else {
             return;
         };
+        let place = Place { tid, mm: task.mm };
+        self.tell_others(place);
         if matches!(task.phase, Phase::Inside(_)) {
-            self.watcher.lost(Place { tid, mm: task.mm });
+            self.watcher.lost(place);
         }
         self.release(tid, task.mm);
         if let Some(space) = self.spaces.get_mut(&task.mm) {

@@ -1,6 +1,7 @@
 //! One call: predicted, carried out by the kernel, compared, and reported if it differs.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use super::learn::Results;
 use super::{Pending, Ranges, Session, UnderWay, address};
@@ -23,8 +24,8 @@ pub(super) const LINES_AT_ONCE: usize = 100_000;
 const LINES_A_CALL: usize = 2;
 
 /// What was compared, for the report.
-pub(super) struct Compared {
-    pub(super) call: String,
+pub(super) struct Compared<'a> {
+    pub(super) call: &'a dyn Display,
     pub(super) predicted: i64,
     pub(super) result: i64,
 }
@@ -50,7 +51,7 @@ impl Session {
                 });
             }
             let after = self.mirror.replace(mm, before)?;
-            if !self.learn_writes(mm, &near) {
+            if !(self.learn_stacks(mm, &near) | self.learn_writes(mm, &near)) {
                 let before = self.mirror.replace(mm, after)?;
                 return Some(UnderWay {
                     call,
@@ -71,7 +72,10 @@ impl Session {
         self.learn_rights(place, &call);
         self.learn_personality(place, &call);
         self.learn_closed(place.mm);
-        self.learn_stacks(place.mm);
+        if self.will_compare_all(place.mm) {
+            // Those that decide nothing show, too.
+            self.learn_stacks(place.mm, &Ranges::All);
+        }
         let pending = match self.predict(place.mm, call) {
             Some(under_way) => Pending::Call(under_way),
             None => Pending::NotModelled("a call in an address space without a model"),
@@ -123,7 +127,7 @@ impl Session {
             self.learn_limits(place);
             self.learn_capabilities(place);
             self.learn_closed(mm);
-            self.learn_stacks(mm);
+            self.learn_stacks(mm, &Ranges::All);
             if self.learn_writes(mm, &near) {
                 self.note_race(mm);
             }
@@ -148,7 +152,7 @@ impl Session {
         self.conclude(
             place,
             &Compared {
-                call: call.to_string(),
+                call: &call,
                 predicted,
                 result,
             },
@@ -169,11 +173,13 @@ impl Session {
             return;
         }
         let mut seen = self.compare_all(place.mm);
-        if seen.is_different() && (self.learn_closed(place.mm) | self.learn_stacks(place.mm)) {
+        if seen.is_different()
+            && (self.learn_closed(place.mm) | self.learn_stacks(place.mm, &Ranges::All))
+        {
             seen = self.compare_all(place.mm);
         }
         let compared = Compared {
-            call: what.to_owned(),
+            call: &what,
             predicted: 0,
             result: 0,
         };
@@ -200,6 +206,10 @@ impl Session {
             return;
         }
         let kernel = details::digest(&smaps, &status);
+        if kernel != model && !observe::has_memory(place.tid) {
+            // It was killed meanwhile.
+            return;
+        }
         self.verdict.comparisons += 1;
         if kernel != model && self.learn_promised(place, &kernel, &model) {
             return;
@@ -223,15 +233,12 @@ impl Session {
     }
 
     /// Counts a comparison, and reports and repairs a divergence.
-    fn conclude(&mut self, place: Place, compared: &Compared, seen: Comparison) {
+    fn conclude(&mut self, place: Place, compared: &Compared<'_>, seen: Comparison) {
         if self.learn_borders(place, compared, &seen) {
             return;
         }
         let (text, lines) = match seen {
-            Comparison::Gone => {
-                let lost = "a call whose outcome could not be looked at";
-                return self.verdict.count_not_modelled(lost);
-            }
+            Comparison::Gone => return self.count_unseen(place),
             Comparison::Same(text) => (text, Vec::new()),
             Comparison::Different { kernel, model } => {
                 let lines = differing_lines(&kernel, &model);
@@ -251,12 +258,28 @@ impl Session {
         self.verdict.diverged(Divergence {
             process: place.tid,
             comparison: self.verdict.comparisons,
-            call: compared.call.clone(),
+            call: compared.call.to_string(),
             predicted: result_text(compared.predicted),
             actual: result_text(compared.result),
             lines,
         });
         self.resync(place);
+    }
+
+    /// Counts a comparison that could not be made. Nobody misses the outcome of a call in which its
+    /// task was killed with all others.
+    fn count_unseen(&mut self, place: Place) {
+        if observe::has_memory(place.tid) {
+            let unseen = "a call whose outcome could not be looked at";
+            self.verdict.count_not_modelled(unseen);
+        }
+    }
+
+    /// Whether the whole text will be compared after the next call.
+    fn will_compare_all(&self, mm: MmId) -> bool {
+        let count = self.mirror.vma_count(mm);
+        let space = self.spaces.get(&mm);
+        space.is_some_and(|space| space.lines_left + LINES_A_CALL >= count)
     }
 
     /// Compares the whole text, or where that would take too long the mappings around `near`.
@@ -284,8 +307,6 @@ impl Session {
             Ok(kernel) => kernel,
             Err(error) => {
                 self.note(format!("the kernel's maps could not be read: {error:#}"));
-                self.verdict
-                    .count_not_modelled("a comparison that could not be made");
                 return Comparison::Gone;
             }
         };
@@ -299,10 +320,14 @@ impl Session {
             model = self.mirror.text(mm).unwrap_or_default();
         }
         if kernel == model {
-            Comparison::Same(Some(kernel))
-        } else {
-            Comparison::Different { kernel, model }
+            return Comparison::Same(Some(kernel));
         }
+        let space = self.spaces.get(&mm);
+        // Its text ends early where the last task is killed meanwhile.
+        if space.is_none_or(|space| !observe::is_in_sight(&space.handles)) {
+            return Comparison::Gone;
+        }
+        Comparison::Different { kernel, model }
     }
 }
 

@@ -29,14 +29,17 @@ impl Session {
         !pages.is_empty()
     }
 
-    /// Lets the model's stacks grow to where the kernel's have. Says whether any did.
-    pub(super) fn learn_stacks(&mut self, mm: MmId) -> bool {
+    /// Lets the model's stacks that can decide a call grow to where the kernel's have. Says whether
+    /// any did.
+    pub(super) fn learn_stacks(&mut self, mm: MmId, ranges: &Ranges) -> bool {
+        let stacks = match ranges {
+            Ranges::Near(ranges) => self.mirror.stacks_near(mm, ranges),
+            Ranges::All => self.mirror.stacks(mm),
+        };
         let Some(space) = self.spaces.get(&mm) else {
             return false;
         };
-        let grown: Vec<u64> = self
-            .mirror
-            .stacks(mm)
+        let grown: Vec<u64> = stacks
             .into_iter()
             .filter_map(|(start, end)| {
                 let kernel_start = observe::start_of_mapping(&space.handles, end - 1)?;

@@ -295,7 +295,6 @@ impl Watcher for Session {
         if !self.spaces.contains_key(&place.mm) {
             return;
         }
-        self.keep_sight(place);
         let request = if self.foreign.contains(&place.tid) {
             Request::NotModelled("a call through the 32-bit or x32 entry")
         } else {
@@ -310,7 +309,7 @@ impl Watcher for Session {
             Request::Fork => {
                 self.learn_promises();
                 self.learn_closed(place.mm);
-                self.learn_stacks(place.mm);
+                self.learn_stacks(place.mm, &Ranges::All);
                 self.learn_writes(place.mm, &Ranges::All);
                 let Some(before) = self.mirror.save(place.mm) else {
                     return;
@@ -359,6 +358,12 @@ impl Watcher for Session {
             return;
         };
         // Killed inside: the call either took place as predicted or not at all.
+        self.late = None;
+        let made = address(predicted).and_then(|addr| self.mirror.file_at(place.mm, addr));
+        if made.is_some_and(|file| Mirror::is_shared_anonymous(file.id)) {
+            // Its inode is in the text.
+            self.learn_identity(place.mm, &call, predicted);
+        }
         match self.compare_all(place.mm) {
             Comparison::Same(_) => {
                 self.recorder.event(&Event::Call {
@@ -366,6 +371,9 @@ impl Watcher for Session {
                     call,
                     result: predicted,
                 });
+                if let Some(event) = self.late.take() {
+                    self.recorder.event(&event);
+                }
             }
             _ => _ = self.mirror.replace(place.mm, before),
         }
@@ -412,6 +420,10 @@ impl Watcher for Session {
         self.look_closely(place, "at exit, smaps and status");
     }
 
+    fn left(&mut self, place: Place, others: &[Tid]) {
+        self.keep_sight(place, others);
+    }
+
     fn gone(&mut self, mm: MmId) {
         if self.spaces.remove(&mm).is_some() {
             self.learn(&Event::Gone { mm });
@@ -433,12 +445,6 @@ impl Watcher for Session {
     }
 
     fn joined(&mut self, place: Place) {
-        if !ptrace::is_64_bit(place.tid) {
-            self.fatal = Some(
-                "this is a 32-bit process; samara mirrors 64-bit x86 programs only".to_owned(),
-            );
-            return;
-        }
         match self.begin_joined(place) {
             Ok(()) => self.look(place, "the first look"),
             Err(error) => self.fatal = Some(format!("{error:#}")),

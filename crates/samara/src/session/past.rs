@@ -129,17 +129,17 @@ impl Session {
     pub(super) fn learn_borders(
         &mut self,
         place: Place,
-        compared: &Compared,
+        compared: &Compared<'_>,
         seen: &Comparison,
     ) -> bool {
         let mm = place.mm;
-        if !seen.is_different() || compared.predicted != compared.result {
-            return false;
-        }
-        let Comparison::Different { kernel, model, .. } = self.compare_all(mm) else {
+        let Comparison::Different { kernel, model } = seen else {
             return false;
         };
-        let Some(divided) = compare::differing_borders(&kernel, &model) else {
+        if compared.predicted != compared.result {
+            return false;
+        }
+        let Some(divided) = compare::differing_borders(kernel, model) else {
             return false;
         };
         if self.past(mm) != Past::Known {

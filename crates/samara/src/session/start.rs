@@ -7,7 +7,7 @@ use maple_mm::Process;
 
 use super::call::LINES_AT_ONCE;
 use super::past::Past;
-use super::{Pending, Session, Space};
+use super::{Pending, Ranges, Session, Space};
 use crate::call::CallKind;
 use crate::compare::Comparison;
 use crate::engine::{MmId, Place};
@@ -85,18 +85,20 @@ impl Session {
         Ok(())
     }
 
-    /// Looks at an address space through `place`'s task from now on, if the one it was looked at
-    /// through is gone: `/proc` shows what a task uses, and others may use it longer.
-    pub(super) fn keep_sight(&mut self, place: Place) {
-        let Some(space) = self.spaces.get_mut(&place.mm) else {
+    /// Looks at an address space through one of `others` from now on, if it was looked at through
+    /// the task that has left: `/proc` shows what a task uses, and others may use it longer.
+    pub(super) fn keep_sight(&mut self, left: Place, others: &[Tid]) {
+        let space = self.spaces.get_mut(&left.mm);
+        let Some(space) = space.filter(|space| space.tid == left.tid) else {
             return;
         };
-        if space.tid == place.tid || observe::is_in_sight(&space.handles) {
-            return;
-        }
-        // Where it can't be, comparisons say that they can't be made.
-        if let Ok(handles) = Handles::open(place.tid) {
-            (space.handles, space.tid) = (handles, place.tid);
+        for &tid in others {
+            if let Ok(handles) = Handles::open(tid)
+                && observe::is_in_sight(&handles)
+            {
+                (space.handles, space.tid) = (handles, tid);
+                return;
+            }
         }
     }
 
@@ -221,7 +223,7 @@ impl Session {
             self.verdict.learned.writes += 1;
             self.learn(&Event::Write { mm: place.mm, addr });
         }
-        self.learn_stacks(place.mm);
+        self.learn_stacks(place.mm, &Ranges::All);
         true
     }
 }

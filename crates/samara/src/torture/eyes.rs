@@ -1,8 +1,6 @@
 //! What the kernel shows of one process, compared with the model.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
 
@@ -93,20 +91,8 @@ impl Eyes {
 
 /// Reads a whole file from its beginning.
 fn read<'a>(file: &File, bytes: &'a mut Vec<u8>) -> Result<&'a str> {
-    let read = |bytes: &mut Vec<u8>| -> io::Result<usize> {
-        const STEP: usize = 16 << 10;
-        let mut at = 0;
-        loop {
-            if bytes.len() < at + STEP {
-                bytes.resize(at + STEP, 0);
-            }
-            match file.read_at(&mut bytes[at..], at as u64)? {
-                0 => return Ok(at),
-                more => at += more,
-            }
-        }
-    };
-    let len = read(bytes).context("a process to torture cannot be looked at")?;
+    let len = procfs::read_again(file, bytes);
+    let len = len.context("a process to torture cannot be looked at")?;
     std::str::from_utf8(&bytes[..len]).context("what the kernel shows is no text")
 }
 

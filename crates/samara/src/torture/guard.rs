@@ -142,9 +142,9 @@ fn has_odd_range(space: &AddressSpace, grounds: &Grounds, range: AdvisedRange) -
 
 /// Whether the call brings pages in while somebody is to be told of missing ones, who never answers.
 fn waits_for_watcher(space: &AddressSpace, call: &Call) -> bool {
-    let brings_in = match *call {
-        Call::Madvise { advice, .. } => {
-            matches!(advice, MADV_POPULATE_READ | MADV_POPULATE_WRITE)
+    let may_wait = match *call {
+        Call::Madvise { advice, .. } | Call::Process(ProcessCall::Advise { advice, .. }) => {
+            brings_in(advice)
         }
         Call::Touch { .. }
         | Call::Mlock { .. }
@@ -154,7 +154,7 @@ fn waits_for_watcher(space: &AddressSpace, call: &Call) -> bool {
         _ => false,
     };
     let waits = VmFlags::UFFD_MISSING | VmFlags::UFFD_MINOR;
-    brings_in && space.vmas().any(|vma| vma.flags().intersects(waits))
+    may_wait && space.vmas().any(|vma| vma.flags().intersects(waits))
 }
 
 /// Whether some pages of a mapping may be there and others not.
@@ -172,4 +172,42 @@ fn has_odd_pages(vma: &Vma, grounds: &Grounds) -> bool {
             }
             Backing::Special(_) => true,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use maple_mm::{MmapRequest, UserfaultFeatures, Userfaultfd};
+
+    use super::*;
+    use crate::process_call::Ranges;
+
+    #[test]
+    fn what_nobody_answers_for_is_brought_in_by_no_call() {
+        let mut space = AddressSpace::empty();
+        let anonymous = MmapRequest::anonymous(PAGE, PROT_READ | PROT_WRITE);
+        let addr = space.mmap(anonymous).unwrap();
+        let range = AdvisedRange { addr, len: PAGE };
+        let bringing_in = |advice| {
+            let ranges = Ranges::new(&[range]).unwrap();
+            let of_process = Call::Process(ProcessCall::Advise { ranges, advice });
+            let len = PAGE;
+            [Call::Madvise { addr, len, advice }, of_process]
+        };
+        let grounds = Grounds::default();
+        let allowed = |space: &AddressSpace, advice| {
+            let calls = bringing_in(advice);
+            calls.map(|call| allows(space, &grounds, &call))
+        };
+        assert_eq!(allowed(&space, MADV_POPULATE_WRITE), [true; 2]);
+        let watcher = Userfaultfd {
+            id: 1,
+            features: UserfaultFeatures::empty(),
+        };
+        space
+            .uffd_register(watcher, addr..addr + PAGE, UFFDIO_REGISTER_MODE_MISSING)
+            .unwrap();
+        assert_eq!(allowed(&space, MADV_POPULATE_WRITE), [false; 2]);
+        assert_eq!(allowed(&space, MADV_POPULATE_READ), [false; 2]);
+        assert_eq!(allowed(&space, MADV_COLD), [true; 2]);
+    }
 }

@@ -32,6 +32,7 @@ use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
 
 pub(crate) use mix::Mix;
+pub(crate) use rng::Rng;
 
 use crate::cli::TortureArgs;
 use crate::event::SystemFacts;
@@ -79,7 +80,9 @@ pub(crate) fn run_child() -> Result<()> {
 pub(crate) fn run(args: &TortureArgs) -> Result<Status> {
     #[cfg(planted_mistakes)]
     if args.plant.as_deref() == Some("list") {
-        return crate::print(&crate::trace::mistakes()).context("cannot write the list");
+        let for_one_thread = |rule| rule != maple_mm::planted::Rule::Beside;
+        let list = crate::trace::mistakes(for_one_thread);
+        return crate::print(&list).context("cannot write the list");
     } else {
         crate::trace::plant(args.plant.as_deref())?;
     }
@@ -336,7 +339,7 @@ impl Run {
 }
 
 /// A seed that another run does not have.
-fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let nanoseconds = since.map_or(1, |since| since.as_nanos() as u64);
     // Short enough to be typed.

@@ -44,6 +44,18 @@ pub(super) const PROGRAMS: &[Program] = &[
         "memory_outlives_the_task_that_it_began_with",
         memory_outlives_the_task_that_it_began_with,
     ),
+    (
+        "memory_outlives_the_program_that_it_began_with",
+        memory_outlives_the_program_that_it_began_with,
+    ),
+    (
+        "calls_of_killed_tasks_have_no_outcome",
+        calls_of_killed_tasks_have_no_outcome,
+    ),
+    (
+        "shared_memory_is_made_by_a_call_that_nobody_returns_from",
+        shared_memory_is_made_by_a_call_that_nobody_returns_from,
+    ),
     ("secret_memory", secret_memory),
     (
         "writes_beside_calls_are_counted_where_they_matter",
@@ -89,19 +101,109 @@ fn memory_outlives_the_task_that_it_began_with() {
             }
         }
         unsafe { libc::usleep(20_000) };
-        let at = map(4 * PAGE, RW, ANON);
-        for number in 0..4 {
-            write(page(at, number));
-            protect(page(at, number), PAGE, PROT_READ);
-        }
-        unmap(at, 4 * PAGE);
+        make_some_calls();
         unsafe { libc::_exit(0) }
     }
+    share_memory(go_on);
+    unsafe { libc::_exit(0) }
+}
+
+/// A process that shares all memory goes on with it when the first one runs another program.
+fn memory_outlives_the_program_that_it_began_with() {
+    extern "C" fn go_on(_: *mut libc::c_void) -> c_int {
+        for _ in 0..20 {
+            make_some_calls();
+            unsafe { libc::usleep(1000) };
+        }
+        limit_locks(4);
+        let at = map(8 * PAGE, RW, ANON);
+        unsafe { libc::mlock(at.cast(), 8 * PAGE) };
+        unsafe { libc::_exit(0) }
+    }
+    share_memory(go_on);
+    let arguments = [c"true".as_ptr(), std::ptr::null()];
+    unsafe { libc::usleep(3000) };
+    unsafe { libc::execv(c"/bin/true".as_ptr(), arguments.as_ptr()) };
+}
+
+/// Has a process run `go_on` that shares all memory.
+fn share_memory(go_on: extern "C" fn(*mut libc::c_void) -> c_int) {
     let stack = map(64 * PAGE, RW, ANON);
     let flags = libc::CLONE_VM | libc::SIGCHLD;
     let top = page(stack, 64).cast();
     unsafe { libc::clone(go_on, top, flags, std::ptr::null_mut()) };
-    unsafe { libc::_exit(0) }
+}
+
+fn make_some_calls() {
+    let at = map(4 * PAGE, RW, ANON);
+    for number in 0..4 {
+        write(page(at, number));
+        protect(page(at, number), PAGE, PROT_READ);
+    }
+    unmap(at, 4 * PAGE);
+}
+
+/// Makes calls until somebody kills it; the text of its mappings takes more than one read.
+extern "C" fn make_calls(_: *mut libc::c_void) -> c_int {
+    for number in 0..120 {
+        map(PAGE, if number % 2 == 0 { RW } else { PROT_READ }, ANON);
+    }
+    loop {
+        let at = map(4 * PAGE, RW, ANON);
+        write(at);
+        protect(at, PAGE, PROT_READ);
+        unmap(at, 4 * PAGE);
+    }
+}
+
+/// Tasks are killed at any moment of their calls: processes with memory of their own, a thread with
+/// all others, and a process that shares its memory with one that goes on.
+fn calls_of_killed_tasks_have_no_outcome() {
+    let nothing = std::ptr::null_mut();
+    for round in 0..60_u32 {
+        let kind = round % 3;
+        let flags = if kind == 2 { libc::CLONE_VM } else { 0 } | libc::SIGCHLD;
+        let stack = map(64 * PAGE, RW, ANON);
+        let call = if kind == 1 {
+            make_calls_beside
+        } else {
+            make_calls
+        };
+        let pid = unsafe { libc::clone(call, page(stack, 64).cast(), flags, nothing) };
+        unsafe {
+            libc::usleep(500 + 977 * round % 12_000);
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
+        }
+        unmap(stack, 64 * PAGE);
+    }
+}
+
+/// A process is killed while it brings in memory that it has mapped, and ends with it.
+fn shared_memory_is_made_by_a_call_that_nobody_returns_from() {
+    const BYTES: usize = 96 << 20;
+    for round in 0..8_u32 {
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            map(
+                BYTES,
+                RW,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
+            );
+            unsafe { libc::pause() };
+        }
+        unsafe {
+            libc::usleep(3000 + 3000 * round);
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+extern "C" fn make_calls_beside(nothing: *mut libc::c_void) -> c_int {
+    let thread = std::thread::spawn(|| make_calls(std::ptr::null_mut()));
+    make_calls(nothing);
+    thread.join().expect("it does not end")
 }
 
 fn limit_locks(pages: usize) {

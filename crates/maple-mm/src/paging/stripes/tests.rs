@@ -2,19 +2,25 @@
 
 extern crate std;
 
+use std::boxed::Box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::vec::Vec;
 
 use maple_tree::EpochRcu;
+use testkit::{FailingNodes, TestNodes};
 
 use super::{Crowd, STRIPES};
 use crate::counted::Counted;
+use crate::memory::TreeNodes;
 use crate::paging::company::State;
 use crate::paging::limbo::Waiting;
 use crate::paging::tally::{Class, Counters};
-use crate::paging::{Arena, ArenaLayout, Beside, Tiny};
+use crate::paging::{
+    Arena, ArenaLayout, Attributes, Beside, Content, FlushRange, FrameSize, LeafFlags, NewPage,
+    NoTlb, PageKind, PageTables, PhysMemory, Tiny, TlbFlusher, X86_64,
+};
 
 #[cfg(not(miri))]
 type Lock = parking_lot::RawMutex;
@@ -25,6 +31,7 @@ const THREADS: u64 = 4;
 const ROUNDS: u64 = if cfg!(miri) { 10 } else { 5000 };
 
 type Memory = Arc<Arena<Lock>>;
+type Tables = PageTables<X86_64<4>, Memory, Beside<EpochRcu>>;
 
 fn memory() -> Memory {
     Arc::new(Arena::new(ArenaLayout::of_frames(4)).expect("the host has memory"))
@@ -149,4 +156,54 @@ fn the_gate_is_closed_once() {
     let (memory, crowd) = (memory(), crowd());
     let _closed = crowd.close(&memory);
     let _again = crowd.close(&memory);
+}
+
+/// Sees that nothing waits, as flushes may, while nobody gets in.
+struct AtAnOpenGate<'t>(&'t Tables);
+
+impl AtAnOpenGate<'_> {
+    fn look(&self) {
+        assert_eq!(self.0.company.gate.load(Ordering::Relaxed), super::OPEN);
+    }
+}
+
+impl TlbFlusher for AtAnOpenGate<'_> {
+    fn range(&self, _: &FlushRange) {
+        self.look();
+    }
+
+    fn freed_tables(&self, _: &FlushRange) {
+        self.look();
+    }
+
+    fn full(&self) {
+        self.look();
+    }
+}
+
+#[test]
+fn the_end_flushes_at_an_open_gate_though_nothing_can_be_noted() {
+    const ENTRIES: u64 = 128;
+    let memory = Arc::new(Arena::new(ArenaLayout::of_frames(2048)).expect("the host has memory"));
+    // A source lives as long as the program.
+    let nodes: &FailingNodes = Box::leak(Box::default());
+    let company = Beside::new(EpochRcu).with_nodes(TreeNodes::new(nodes));
+    let tables = Tables::with_company(memory.clone(), company).expect("a frame for the root");
+    for entry in 0..ENTRIES {
+        for page in 0..2 {
+            let frame = memory.allocate(FrameSize::SMALL, Content::Any);
+            let page_of = NewPage {
+                frame: frame.expect("memory"),
+                attributes: Attributes::new(PageKind::Anon, LeafFlags::RIGHTS | LeafFlags::USER),
+            };
+            let addr = (entry << 39) + (page << 12);
+            let mapped = tables.map(addr, page_of, &mut tables.gather(NoTlb));
+            mapped.expect("nothing is there");
+        }
+    }
+    nodes.fail_after(Some(0));
+    let mut gather = tables.gather(AtAnOpenGate(&tables));
+    tables.clear(&mut gather);
+    gather.finish();
+    assert_eq!((tables.pending(), memory.in_use()), (0, 1));
 }
