@@ -8,10 +8,7 @@ use crate::run::{command, succeed};
 /// then. Each model says how many orders it went through; what is broken on purpose does not.
 pub(crate) fn loom() -> Checked {
     for package in ["maple-tree", "maple-mm"] {
-        for which in [&["--nocapture", "--skip", "planted::"][..], &["planted::"]] {
-            let arguments = [&tests_of(package, "loom")[..], &["--"], which].concat();
-            succeed(&mut with_cfgs(&["loom", "small_nodes"], &arguments))?;
-        }
+        counted(&["loom", "small_nodes"], package, "loom")?;
     }
     Ok(Outcome::Passed)
 }
@@ -22,9 +19,18 @@ pub(crate) fn shuttle() -> Checked {
     for cfgs in [&["shuttle"][..], &["shuttle", "small_nodes"]] {
         succeed(&mut with_cfgs(cfgs, &tests_of("maple-tree", "shuttle")))?;
     }
-    let arguments = [&tests_of("maple-mm", "shuttle")[..], &["--", "--nocapture"]].concat();
-    succeed(&mut with_cfgs(&["shuttle", "small_nodes"], &arguments))?;
+    counted(&["shuttle", "small_nodes"], "maple-mm", "shuttle")?;
     Ok(Outcome::Passed)
+}
+
+/// Tests that say how many orders they went through, and those of what is broken on purpose: their
+/// panics are shown only if one of them fails.
+fn counted(cfgs: &[&str], package: &str, name: &str) -> Result<(), String> {
+    for which in [&["--nocapture", "--skip", "planted::"][..], &["planted::"]] {
+        let arguments = [&tests_of(package, name)[..], &["--"], which].concat();
+        succeed(&mut with_cfgs(cfgs, &arguments))?;
+    }
+    Ok(())
 }
 
 /// A million entries and ten million writes beside readers, in release mode.

@@ -49,8 +49,9 @@ impl Drop for Stamp {
     }
 }
 
-const SPAN: u64 = if cfg!(miri) { 200 } else { 4000 };
-const WRITES: u64 = if cfg!(miri) { 40 } else { 60_000 };
+const SPAN: u64 = if cfg!(miri) { 80 } else { 4000 };
+const WRITES: u64 = if cfg!(miri) { 25 } else { 60_000 };
+const READERS: u64 = if cfg!(miri) { 2 } else { 3 };
 
 /// Makes every kind of write, each stored value with a higher number than all before.
 fn write_at_random(tree: &SyncMapleTree<Arc<Stamp>>, done: &AtomicU64, seed: u64) {
@@ -167,7 +168,7 @@ fn readers_see_whole_values_in_order_beside_every_kind_of_write() {
         };
         let (done, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
-            for seed in 1..=3 {
+            for seed in 1..=READERS {
                 let (tree, done, is_over) = (&tree, &done, &is_over);
                 scope.spawn(move || read_at_random(tree, (done, is_over), seed));
             }
@@ -439,10 +440,12 @@ unsafe impl NodeSource for Limited {
 #[test]
 fn preallocated_writes_go_through_and_others_fail_whole_when_nodes_run_out() {
     type Tree = RcuMapleTree<Arc<u64>, EpochRcu, parking_lot::RawMutex, Limited>;
+    const ROUNDS: u64 = if cfg!(miri) { 2 } else { 60 };
+    const ENTRIES: u64 = if cfg!(miri) { 60 } else { 600 };
     let core = MapleTree::with_gaps_in(Limited);
     let tree = Tree::from_tree(core, EpochRcu);
     let mut rng = SplitMix::new(5);
-    for round in 0..60 {
+    for round in 0..ROUNDS {
         let mut writer = tree.write();
         let mut writes = writer.preallocate(40).unwrap();
         LEFT.store(0, Ordering::Relaxed);
@@ -469,7 +472,7 @@ fn preallocated_writes_go_through_and_others_fail_whole_when_nodes_run_out() {
         assert!(refused > 0, "every write takes a node here");
         writer.clear();
         LEFT.store(u64::MAX, Ordering::Relaxed);
-        for value in 0..600 {
+        for value in 0..ENTRIES {
             let range = IndexRange::single(value * 5);
             writer.store(range, Arc::new(value)).unwrap();
         }

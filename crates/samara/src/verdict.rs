@@ -164,7 +164,7 @@ impl Verdict {
             return format!("identical at all {n}");
         }
         let calls: u64 = self.not_modelled.values().sum();
-        format!("identical at all {n}, but {calls} calls are not modelled")
+        format!("identical at all {n}, but calls not modelled: {calls}")
     }
 }
 
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(verdict.status(), Status::Identical);
         verdict.count_not_modelled("shmat");
         assert!(verdict.to_string().contains("not modelled   shmat 1"));
-        assert!(verdict.to_string().contains("1 calls are not modelled"));
+        assert!(verdict.to_string().contains("but calls not modelled: 1"));
         let lines = differing_lines("a\n", "b\n");
         let texts = || "0".to_owned();
         verdict.diverged(Divergence {
