@@ -159,7 +159,7 @@ where
 
     /// An empty batch.
     #[inline(always)]
-    pub(crate) fn gather(&self) -> Gather<A, M, Told<'_, F>, C> {
+    pub(crate) fn gather(&self) -> Gather<'_, A, M, Told<'_, F>, C> {
         self.tables.gather(told(&self.flusher, &self.huge))
     }
 
@@ -167,7 +167,7 @@ where
     pub(crate) fn change<T>(
         &self,
         (range, why): (Range<u64>, Invalidation),
-        act: impl FnOnce(&PageTables<A, M, C>, &mut Gather<A, M, Told<'_, F>, C>) -> T,
+        act: impl FnOnce(&PageTables<A, M, C>, &mut Gather<'_, A, M, Told<'_, F>, C>) -> T,
     ) -> T {
         self.note_peak();
         if let Some(notifier) = &self.notifier {
@@ -453,7 +453,7 @@ const fn needs_quiet(change: &PageChange) -> bool {
 fn carry_out_one<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>>(
     tables: &PageTables<A, M, C>,
     change: &PageChange,
-    gather: &mut Gather<A, M, F, C>,
+    gather: &mut Gather<'_, A, M, F, C>,
 ) -> Result<(), PagingError> {
     match change {
         PageChange::Move(range) => tables.move_range(*range, gather),

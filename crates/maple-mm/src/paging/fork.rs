@@ -56,7 +56,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         child: &mut Self,
         copy: &CopyRange,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let range = &copy.addresses;
         Self::check_range(range)?;
@@ -79,7 +79,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     fn split_edges<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         for edge in [range.start, range.end] {
             let place = self.find(edge.min(A::USER_END - 1), 0);
@@ -101,7 +101,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         child: &Self,
         copy: &CopyRange,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         // The child's table that the last page went to, and what it maps.
         let mut last: Option<(Range<u64>, Place<'_>)> = None;

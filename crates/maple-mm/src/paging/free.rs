@@ -62,14 +62,18 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// # Complexity
     ///
     /// O(tables of the range).
-    pub fn free_tables<F: TlbFlusher>(&self, range: &TableRange, gather: &mut Gather<A, M, F, C>) {
+    pub fn free_tables<F: TlbFlusher>(
+        &self,
+        range: &TableRange,
+        gather: &mut Gather<'_, A, M, F, C>,
+    ) {
         self.free_empty(range, gather);
     }
 
     pub(super) fn free_empty<F: TlbFlusher>(
         &self,
         range: &TableRange,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         // The level of the entries that lead to the tables.
         for level in 1..A::LEVELS {
@@ -85,7 +89,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         addr: u64,
         level: usize,
-        (range, gather): (&TableRange, &mut Gather<A, M, F, C>),
+        (range, gather): (&TableRange, &mut Gather<'_, A, M, F, C>),
     ) -> u64 {
         let place = self.find_alone(addr, level);
         let addresses = region::<A>(addr, place.level);

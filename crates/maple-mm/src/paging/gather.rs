@@ -125,8 +125,8 @@ enum Pending {
 ///
 /// [`Beside`](super::Beside) others a table is not freed before those have left that may be on the
 /// way to it, which nobody waits for; but where there is no memory to note it, who flushes does.
-pub struct Gather<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> {
-    memory: M,
+pub struct Gather<'m, A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M> = Alone> {
+    memory: &'m M,
     flusher: F,
     pending: Pending,
     /// Addresses of frames and tables; the bits below 4096 say which, see [`Item`].
@@ -168,19 +168,19 @@ impl Item {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher> Gather<A, M, F> {
+impl<'m, A: Arch, M: PhysMemory, F: TlbFlusher> Gather<'m, A, M, F> {
     /// An empty batch for an address space in `memory` that `flusher` flushes, and that one thread
     /// changes at a time. That of any is [`PageTables::gather`](super::PageTables::gather).
     #[must_use]
-    pub const fn new(memory: M, flusher: F) -> Self {
+    pub const fn new(memory: &'m M, flusher: F) -> Self {
         Self::empty(memory, flusher)
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
+impl<'m, A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<'m, A, M, F, C> {
     /// PERF: made in place; as a call it is copied, all 2 KiB.
     #[inline(always)]
-    pub(super) const fn empty(memory: M, flusher: F) -> Self {
+    pub(super) const fn empty(memory: &'m M, flusher: F) -> Self {
         Self {
             memory,
             flusher,
@@ -219,12 +219,12 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
         if C::BESIDE && self.is_inside && !C::State::has_room(&self.retired) {
             return Err(OutOfFrames);
         }
-        company.reserve(&self.memory, &mut self.retired)
+        company.reserve(self.memory, &mut self.retired)
     }
 
     /// Frames for tables, before others are asked for.
     pub(super) fn stock(&mut self, stock: Stock) {
-        self.stock.give_back(&self.memory);
+        self.stock.give_back(self.memory);
         self.stock = stock;
     }
 
@@ -244,12 +244,12 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
     /// [`OutOfFrames`].
     pub(super) fn provide(&mut self, company: &C::State) -> Result<(), OutOfFrames> {
         self.reserve(company)?;
-        self.stock.fill(&self.memory)
+        self.stock.fill(self.memory)
     }
 
     /// Gives up a reference that no entry was.
     pub(super) fn release(&mut self, frame: PhysAddr) {
-        let explicit = subtree::release_page(&self.memory, frame);
+        let explicit = subtree::release_page(self.memory, frame);
         if explicit > 0 {
             self.flusher.freed_explicit(explicit);
         }
@@ -267,7 +267,7 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
     /// [`OutOfFrames`].
     pub(super) fn new_table(&mut self, content: Content) -> Result<PhysAddr, OutOfFrames> {
         if C::BESIDE {
-            if let Some(frame) = self.stock.take(&self.memory) {
+            if let Some(frame) = self.stock.take(self.memory) {
                 return Ok(frame);
             }
             if self.is_inside {
@@ -281,7 +281,7 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
     /// Takes a frame back that [`new_table`](Self::new_table) gave and nobody wrote to.
     pub(super) fn table_not_needed(&mut self, frame: PhysAddr) {
         if C::BESIDE && self.is_inside {
-            self.stock.put(&self.memory, frame);
+            self.stock.put(self.memory, frame);
         } else {
             self.memory.release_at(frame);
         }
@@ -333,8 +333,8 @@ impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<A, M, F, C> {
         let mut explicit = 0;
         for packed in &self.batch {
             explicit += match Item::unpack(*packed) {
-                Item::Frame(addr) => subtree::release_page(&self.memory, addr),
-                Item::Table(addr, level) => subtree::release::<A, M>(&self.memory, addr, level),
+                Item::Frame(addr) => subtree::release_page(self.memory, addr),
+                Item::Table(addr, level) => subtree::release::<A, M>(self.memory, addr, level),
             };
         }
         self.batch.clear();
@@ -367,16 +367,16 @@ impl Pending {
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Drop for Gather<A, M, F, C> {
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Drop for Gather<'_, A, M, F, C> {
     fn drop(&mut self) {
         self.flush();
         if C::BESIDE {
-            self.stock.give_back(&self.memory);
+            self.stock.give_back(self.memory);
         }
     }
 }
 
-impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> fmt::Debug for Gather<A, M, F, C> {
+impl<A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> fmt::Debug for Gather<'_, A, M, F, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gather")
             .field("pending", &self.pending)

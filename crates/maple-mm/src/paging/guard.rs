@@ -62,7 +62,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn install_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_guards(range, gather)?;
         for addr in range.clone().step_by(FRAME_BYTES as usize) {
@@ -90,7 +90,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn prepare_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.make_tables(range, gather).inspect_err(|_| {
@@ -106,7 +106,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     fn make_tables<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut addr = range.start;
         while addr < range.end {
@@ -132,7 +132,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn remove_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| leaf.is_guard())
     }
@@ -149,7 +149,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn zap_around_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.zap_where(range, gather, |leaf| !leaf.is_guard())
     }
@@ -169,7 +169,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn prepare_around_guards<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)
@@ -178,7 +178,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     fn zap_where<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
         goes: impl Fn(Leaf) -> bool,
     ) -> Result<(), PagingError> {
         self.prepare_around_guards(range, gather)?;
@@ -192,7 +192,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     fn zap_leaf_if<F: TlbFlusher>(
         &self,
         (addr, place): (u64, Place<'_>),
-        (range, gather): (&Range<u64>, &mut Gather<A, M, F, C>),
+        (range, gather): (&Range<u64>, &mut Gather<'_, A, M, F, C>),
         goes: &impl Fn(Leaf) -> bool,
     ) -> Visit {
         let mut held = self.hold(place.table);

@@ -81,8 +81,8 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub(super) fn pass<F: TlbFlusher, T>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F, C>,
-        mut act: impl FnMut(&mut Gather<A, M, F, C>) -> Result<T, PagingError>,
+        gather: &mut Gather<'_, A, M, F, C>,
+        mut act: impl FnMut(&mut Gather<'_, A, M, F, C>) -> Result<T, PagingError>,
     ) -> Result<T, PagingError> {
         if !C::BESIDE {
             return act(gather);
@@ -103,7 +103,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, live): (u64, Liveness<'_>),
         written: Written,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Resolved, PagingError> {
         loop {
             let resolved = match self.look(addr, written)? {
@@ -172,7 +172,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, live): (u64, Liveness<'_>),
         (leaf, by): (Leaf, Replacement),
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Put, PagingError> {
         let replaced = self.copy_of(leaf, &by).and_then(|new| {
             let put = self.pass(addr, gather, |gather| {
@@ -217,7 +217,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, place, live): (u64, Place<'_>, Liveness<'_>),
         (old, new): (Leaf, Leaf),
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Put {
         let mut held = self.hold(place.table);
         if held.is_dead() || !is_still::<A, C>(&held, (place, old)) {

@@ -92,7 +92,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub(super) fn own<F: TlbFlusher>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
         go_on: impl Fn(usize) -> bool,
     ) -> Result<Place<'_>, OutOfFrames> {
         let mut place = self.top(addr);
@@ -122,7 +122,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (place, child): (Place<'_>, Table<'_>),
         addr: u64,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), OutOfFrames> {
         if child.info.count() == 1 {
             self.permit(place, child);
@@ -256,7 +256,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, live): (u64, Liveness<'_>),
         level: usize,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         loop {
             let place = self.own(addr, gather, |at| at > level)?;
@@ -282,7 +282,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &'m self,
         (place, addr, live): (Place<'m>, u64, Liveness<'_>),
         level: usize,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Option<Place<'m>>, PagingError> {
         let missing = place.level - level;
         let mut tables = [PhysAddr::new(0); LEVELS_MOST];
@@ -343,7 +343,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let Entry::Leaf(leaf) = place.entry::<A>() else {
             return Ok(());

@@ -57,7 +57,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         range: Range<u64>,
         protection: Protection,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_protect(&range, gather)?;
         self.visit_leaves(&range, |addr, place| {
@@ -87,7 +87,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn prepare_protect<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         Self::check_range(range)?;
         self.own_all(range, gather)

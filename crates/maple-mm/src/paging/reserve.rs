@@ -61,7 +61,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> Reserve<'_, A, M, C> {
     }
 
     /// Lets what `gather` is used for take frames from here.
-    pub(crate) fn lend<F: TlbFlusher>(&mut self, gather: &mut Gather<A, M, F, C>) {
+    pub(crate) fn lend<F: TlbFlusher>(&mut self, gather: &mut Gather<'_, A, M, F, C>) {
         gather.stock(core::mem::replace(&mut self.stock, Stock::EMPTY));
     }
 }

@@ -88,7 +88,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         addr: u64,
         sharing: Sharing,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Resolved, PagingError> {
         self.resolve_live((addr, Liveness::SURE), sharing.into(), gather)
     }
@@ -106,7 +106,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, live): (u64, Liveness<'_>),
         written: Written,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Resolved, PagingError> {
         if C::BESIDE {
             return self.resolve_beside((addr, live), written, gather);
@@ -188,7 +188,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         addr: u64,
         sharing: Sharing,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<bool, PagingError> {
         let place = match C::BESIDE {
             // The way is made ready when it is gone.
@@ -224,7 +224,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, place): (u64, Place<'_>),
         (old, frame): (Leaf, PhysAddr),
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         let mut held = self.hold(place.table);
         let mut attributes = old.attributes;

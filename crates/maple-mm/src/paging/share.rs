@@ -29,7 +29,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn share_all<F: TlbFlusher>(
         &self,
         child: &mut Self,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         if !A::UPPER_WRITE_PROTECT {
             return Err(PagingError::Unsupported);

@@ -71,7 +71,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn move_range<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.prepare_move(range, gather)?;
         let mut left = range;
@@ -105,7 +105,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn prepare_move<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let MoveRange { from, to, len } = range;
         if from.checked_add(len).is_none() || to.checked_add(len).is_none() {
@@ -129,7 +129,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     fn prepare_steps<F: TlbFlusher>(
         &self,
         range: MoveRange,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut left = range;
         while left.len > 0 {
@@ -161,7 +161,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     fn free_below<F: TlbFlusher>(
         &self,
         (addresses, level): (Range<u64>, usize),
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.own_all(&addresses, gather)?;
         let tables = TableRange {

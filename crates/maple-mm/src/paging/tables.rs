@@ -148,11 +148,8 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// An empty batch for what will be taken out of these tables.
     #[inline(always)]
     #[must_use]
-    pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<A, M, F, C>
-    where
-        M: Clone,
-    {
-        Gather::empty(self.memory.clone(), flusher)
+    pub fn gather<F: TlbFlusher>(&self, flusher: F) -> Gather<'_, A, M, F, C> {
+        Gather::empty(&self.memory, flusher)
     }
 
     /// The root's entries above user space: a kernel's own, which this type never touches.
@@ -222,7 +219,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         addr: u64,
         page: NewPage,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), MapError> {
         self.map_live((addr, Liveness::SURE), page, gather)
     }
@@ -237,7 +234,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, live): (u64, Liveness<'_>),
         page: NewPage,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), MapError> {
         let NewPage { frame, attributes } = page;
         if attributes.kind == PageKind::Special {
@@ -272,7 +269,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         addr: u64,
         flags: LeafFlags,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.map_zero_page_live((addr, Liveness::SURE), flags, gather)
     }
@@ -286,7 +283,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         at: (u64, Liveness<'_>),
         flags: LeafFlags,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let flags = flags - LeafFlags::WRITE - LeafFlags::EXPLICIT;
         let leaf = || Leaf {
@@ -300,7 +297,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, live): (u64, Liveness<'_>),
         (size, leaf): (FrameSize, impl Fn() -> Leaf),
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         self.pass(addr, gather, |gather| {
             loop {
@@ -318,7 +315,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         (addr, live): (u64, Liveness<'_>),
         size: FrameSize,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         let level = match size.order() {
             0 => 0,
@@ -349,7 +346,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         let Entry::Table(table, _) = place.entry::<A>() else {
             return;
@@ -498,7 +495,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         addr: u64,
         change: FlagChange,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let place = self.own_leaf(addr, gather)?;
         let held = self.hold(place.table);
@@ -548,7 +545,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub(super) fn own_leaf<F: TlbFlusher>(
         &self,
         addr: u64,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Place<'_>, PagingError> {
         match self.entry(addr) {
             Some(_) => Ok(self.own(addr, gather, |_| true)?),

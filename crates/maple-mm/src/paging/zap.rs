@@ -38,7 +38,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn zap<F: TlbFlusher>(
         &self,
         range: Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let prepared = self.prepare_zap(range, gather)?;
         self.zap_prepared(prepared, gather);
@@ -59,7 +59,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub fn prepare_zap<F: TlbFlusher>(
         &self,
         range: Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<Prepared, PagingError> {
         Self::check_range(&range)?;
         if !range.is_empty() {
@@ -76,7 +76,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         edge: u64,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let is_cut = |level| !covers(range, &region::<A>(edge, level));
         let place = self.own(edge, gather, is_cut)?;
@@ -92,7 +92,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub(super) fn own_all<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), PagingError> {
         let mut addr = range.start;
         while addr < range.end {
@@ -118,7 +118,11 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     ///
     /// If since then these tables were shared, or a huge page was mapped over an edge; or if the
     /// range was prepared for other tables.
-    pub fn zap_prepared<F: TlbFlusher>(&self, prepared: Prepared, gather: &mut Gather<A, M, F, C>) {
+    pub fn zap_prepared<F: TlbFlusher>(
+        &self,
+        prepared: Prepared,
+        gather: &mut Gather<'_, A, M, F, C>,
+    ) {
         let Prepared { range, shares } = prepared;
         assert_eq!(shares, self.shares(), "the tables were shared since");
         self.zap_range(&range, gather);
@@ -135,7 +139,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub(super) fn zap_range<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         let mut addr = range.start;
         while addr < range.end {
@@ -148,7 +152,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         addr: u64,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) -> u64 {
         let place = self.find_alone(addr, 0);
         if place.level == 0 {
@@ -196,7 +200,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addresses: Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         let mut left = addresses;
         loop {
@@ -230,7 +234,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         place: Place<'_>,
         addr: u64,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         let entry = self.hold(place.table).take::<A>(place.index, place.level);
         if let Entry::Leaf(leaf) = entry {
@@ -243,7 +247,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         &self,
         leaf: Leaf,
         (addr, level): (u64, usize),
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         if let Some(class) = Class::of(Entry::Leaf(leaf)) {
             self.count_off(addr, (class, level), 1);
@@ -259,7 +263,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     pub(super) fn zap_own<F: TlbFlusher>(
         &self,
         range: &Range<u64>,
-        gather: &mut Gather<A, M, F, C>,
+        gather: &mut Gather<'_, A, M, F, C>,
     ) {
         for (addr, place) in self.leaves(range) {
             self.zap_leaf(place, addr, gather);
@@ -284,7 +288,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     ///
     /// In debug builds, which look at shared tables to check that, if the counters do not come
     /// out as zero.
-    pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
+    pub fn clear<F: TlbFlusher>(&self, gather: &mut Gather<'_, A, M, F, C>) {
         if C::BESIDE {
             self.zap_all_own(gather);
             // With the gate closed nothing is flushed, which may wait for readers: a batch has
@@ -312,7 +316,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
 
     /// Takes out the pages that are in tables of this address space alone. They go at once, the
     /// tables, and what is shared, when nobody is on the way to them.
-    fn zap_all_own<F: TlbFlusher>(&self, gather: &mut Gather<A, M, F, C>) {
+    fn zap_all_own<F: TlbFlusher>(&self, gather: &mut Gather<'_, A, M, F, C>) {
         let (root, level) = (self.root_table(), A::LEVELS - 1);
         for index in 0..Self::user_entries() {
             if let Entry::Table(_, Writable::Yes) = root.entry::<A>(index, level) {

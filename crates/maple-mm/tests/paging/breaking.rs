@@ -48,7 +48,7 @@ fn leak(tables: Tables<'_, A>) {
 
 #[test]
 fn pt1_a_shared_table_that_may_be_written() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut parent = space::<A>(&memory);
     map(&mut parent, 0, 1);
     let mut child = space(&memory);
@@ -67,7 +67,7 @@ fn pt1_a_shared_table_that_may_be_written() {
 
 #[test]
 fn pt2_a_private_page_with_two_owners_that_may_be_written() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<A>(&memory);
     map(&mut tables, 0, 1);
     let frame = tables.entry(0).unwrap().leaf.frame;
@@ -78,7 +78,7 @@ fn pt2_a_private_page_with_two_owners_that_may_be_written() {
 
 #[test]
 fn pt3_a_reference_that_nobody_has() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let tables = space::<A>(&memory);
     let page = page(&memory, 1, PageKind::File);
     let frame = page.frame.addr();
@@ -90,7 +90,7 @@ fn pt3_a_reference_that_nobody_has() {
 
 #[test]
 fn pt4_an_entry_that_was_not_counted() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<A>(&memory);
     map(&mut tables, 0, 1);
     let zero = leaf(memory.zero_page(), PageKind::Special, LeafFlags::READ);
@@ -101,7 +101,7 @@ fn pt4_an_entry_that_was_not_counted() {
 
 #[test]
 fn pt5_a_table_that_was_not_counted() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let tables = space::<A>(&memory);
     let table = memory
         .allocate(FrameSize::SMALL, Content::Zeroed)
@@ -119,7 +119,7 @@ fn pt5_a_table_that_was_not_counted() {
 
 #[test]
 fn pt6_pages_elsewhere_and_a_zero_page_that_may_be_written() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let elsewhere = PhysAddr::new(memory.base().as_u64() + memory.size());
     let read_write = LeafFlags::READ | LeafFlags::WRITE;
     for wrong in [
@@ -147,7 +147,7 @@ fn pt6_pages_elsewhere_and_a_zero_page_that_may_be_written() {
 
 #[test]
 fn pt7_a_table_that_is_somebodys_page() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<A>(&memory);
     map(&mut tables, 0, 1);
     let table = lowest(&memory, &tables);
@@ -167,7 +167,7 @@ fn pt7_a_table_that_is_somebodys_page() {
 
 #[test]
 fn what_is_sound_is_not_complained_about() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<A>(&memory);
     map(&mut tables, 3 * PAGE, 1);
     let table = lowest(&memory, &tables);

@@ -29,7 +29,7 @@ fn family(memory: &crate::support::Memory) -> [Tables<'_, Quad>; 2] {
         }
     }
     let mut child = space(memory);
-    parent.share_all(&mut child, &mut silent(memory)).unwrap();
+    parent.share_all(&mut child, &mut silent(&memory)).unwrap();
     [parent, child]
 }
 
@@ -38,7 +38,7 @@ fn every_failure(
     operation: impl Fn(&mut Tables<'_, Quad>, &mut Tables<'_, Quad>) -> Result<(), PagingError>,
 ) -> u64 {
     for granted in 0.. {
-        let memory = memory(256);
+        let memory = &memory(256);
         let [mut parent, mut child] = family(&memory);
         let before = [&parent, &child].map(|side| (side.resident(), side.pgtables_bytes()));
         memory.fail_after(Some(granted));
@@ -74,7 +74,7 @@ fn a_zap_of_a_part_needs_two_tables_a_level_at_most() {
 
 #[test]
 fn a_prepared_zap_cannot_fail() {
-    let memory = memory(256);
+    let memory = &memory(256);
     let [parent, child] = family(&memory);
     let mut gather = silent(&memory);
     let prepared = child.prepare_zap(HUGE - PAGE..GIGA, &mut gather).unwrap();
@@ -88,7 +88,7 @@ fn a_prepared_zap_cannot_fail() {
 #[test]
 #[should_panic(expected = "the tables were shared since")]
 fn a_zap_that_was_prepared_before_a_fork_is_refused() {
-    let memory = memory(256);
+    let memory = &memory(256);
     let [_, child] = family(&memory);
     let mut gather = silent(&memory);
     let prepared = child.prepare_zap(HUGE - PAGE..GIGA, &mut gather).unwrap();
@@ -101,7 +101,7 @@ fn a_zap_that_was_prepared_before_a_fork_is_refused() {
 #[test]
 fn a_copy_into_shared_tables_that_fails_leaves_them_alone() {
     for granted in 0..4 {
-        let memory = memory(256);
+        let memory = &memory(256);
         let [mut parent, mut child] = family(&memory);
         let mut grandchild = space(&memory);
         child
@@ -166,7 +166,7 @@ fn protecting_and_moving_and_copying_and_writing() {
 
 #[test]
 fn a_move_that_was_prepared_cannot_fail() {
-    let memory = memory(256);
+    let memory = &memory(256);
     let [parent, child] = family(&memory);
     let mut gather = silent(&memory);
     let range = MoveRange {

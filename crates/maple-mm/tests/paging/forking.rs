@@ -18,7 +18,7 @@ const ALL: std::ops::Range<u64> = 0..1 << 47;
 fn copied<'m>(parent: &mut Tables<'m, Quad>, cow: Cow) -> Tables<'m, Quad> {
     let memory = *parent.memory();
     let mut child = space(memory);
-    let mut gather = silent(memory);
+    let mut gather = silent(&memory);
     let copy = CopyRange {
         addresses: ALL,
         cow,
@@ -30,7 +30,7 @@ fn copied<'m>(parent: &mut Tables<'m, Quad>, cow: Cow) -> Tables<'m, Quad> {
 fn shared<'m>(parent: &mut Tables<'m, Quad>) -> Tables<'m, Quad> {
     let memory = *parent.memory();
     let mut child = space(memory);
-    parent.share_all(&mut child, &mut silent(memory)).unwrap();
+    parent.share_all(&mut child, &mut silent(&memory)).unwrap();
     child
 }
 
@@ -47,7 +47,7 @@ mod copying {
 
     #[test]
     fn both_sides_lose_the_right_to_write_and_the_last_owner_needs_no_copy() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut parent = space::<Quad>(&memory);
         map(&mut parent, 0x5000, 1);
         let mut child = copied(&mut parent, Cow::Private);
@@ -65,7 +65,7 @@ mod copying {
 
     #[test]
     fn the_right_to_write_cannot_be_set_while_others_see_the_page() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut parent = space::<Quad>(&memory);
         map(&mut parent, 0x5000, 1);
         let child = copied(&mut parent, Cow::Private);
@@ -83,7 +83,7 @@ mod copying {
 
     #[test]
     fn entries_of_the_child_are_not_accessed_and_shared_ones_are_clean() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut parent = space::<Quad>(&memory);
         let mut gather = silent(&memory);
         let page = page(&memory, 3, PageKind::Shmem);
@@ -100,7 +100,7 @@ mod copying {
 
     #[test]
     fn only_what_was_writable_is_flushed() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut parent = space::<Quad>(&memory);
         let mut gather = silent(&memory);
         map(&mut parent, 0x5000, 1);
@@ -127,7 +127,7 @@ mod copying {
 
     #[test]
     fn a_child_that_has_pages_there_is_refused() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut parent = space::<Quad>(&memory);
         let mut child = space::<Quad>(&memory);
         map(&mut parent, 0x5000, 1);
@@ -144,7 +144,7 @@ mod copying {
     #[test]
     fn an_explicitly_huge_page_is_copied_whole_and_another_is_split() {
         for extra in [LeafFlags::EXPLICIT, LeafFlags::empty()] {
-            let memory = memory(4096);
+            let memory = &memory(4096);
             let mut parent = space::<Quad>(&memory);
             map_huge(&mut parent, HUGE, extra);
             let mut child = copied(&mut parent, Cow::Private);
@@ -164,7 +164,7 @@ mod copying {
 
 #[test]
 fn a_page_that_was_copied_is_flushed_before_it_is_given_up() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut parent = space::<Quad>(&memory);
     map(&mut parent, 0x5000, 1);
     let child = copied(&mut parent, Cow::Private);
@@ -191,7 +191,7 @@ mod sharing {
 
     #[test]
     fn sharing_takes_one_root_whatever_is_mapped() {
-        let memory = memory(4096);
+        let memory = &memory(4096);
         let mut parent = space::<Quad>(&memory);
         for index in 0..1000 {
             map(&mut parent, index * HUGE, index);
@@ -209,7 +209,7 @@ mod sharing {
 
     #[test]
     fn a_write_copies_one_table_a_level_and_one_page() {
-        let memory = memory(4096);
+        let memory = &memory(4096);
         let mut parent = space::<Quad>(&memory);
         for index in 0..100 {
             map(&mut parent, index * HUGE, index);
@@ -230,7 +230,7 @@ mod sharing {
 
     #[test]
     fn who_is_left_alone_gets_the_right_to_write_back_lazily() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut parent = space::<Quad>(&memory);
         map(&mut parent, 0x5000, 1);
         drop(shared(&mut parent));
@@ -244,7 +244,7 @@ mod sharing {
 
     #[test]
     fn pages_of_files_stay_shared_and_writable_through_a_copied_table() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut parent = space::<Quad>(&memory);
         let mut gather = silent(&memory);
         let page = page(&memory, 3, PageKind::Shmem);
@@ -282,7 +282,7 @@ mod sharing {
 
     #[test]
     fn a_zap_drops_whole_shared_tables_and_copies_those_it_cuts() {
-        let memory = memory(4096);
+        let memory = &memory(4096);
         let mut parent = space::<Quad>(&memory);
         for index in 0..600 {
             map(&mut parent, index * HUGE, index);
@@ -306,7 +306,7 @@ mod sharing {
 
     #[test]
     fn clearing_one_side_leaves_the_other_whole() {
-        let memory = memory(256);
+        let memory = &memory(256);
         let mut parent = space::<Quad>(&memory);
         for index in 0..50 {
             map(&mut parent, index * HUGE, index);
@@ -331,7 +331,7 @@ mod sharing {
 
     #[test]
     fn a_child_of_a_child_shares_what_neither_changed() {
-        let memory = memory(256);
+        let memory = &memory(256);
         let mut parent = space::<Quad>(&memory);
         map(&mut parent, 0x5000, 1);
         map(&mut parent, 0x8000, 2);
@@ -352,7 +352,7 @@ mod sharing {
 
     #[test]
     fn a_moved_table_stays_shared() {
-        let memory = memory(256);
+        let memory = &memory(256);
         let mut parent = space::<Quad>(&memory);
         map(&mut parent, 4 * HUGE, 1);
         let mut child = shared(&mut parent);
@@ -380,7 +380,7 @@ mod sharing {
 
     #[test]
     fn freeing_tables_looks_at_none_that_is_shared() {
-        let memory = memory(256);
+        let memory = &memory(256);
         let mut parent = space::<Quad>(&memory);
         map(&mut parent, 4 * HUGE, 1);
         let child = shared(&mut parent);
@@ -391,7 +391,7 @@ mod sharing {
 
     #[test]
     fn only_an_empty_child_can_share() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let parent = space::<Quad>(&memory);
         let mut child = space::<Quad>(&memory);
         map(&mut child, 0x5000, 1);
@@ -401,7 +401,7 @@ mod sharing {
 
     #[test]
     fn a_huge_page_in_a_shared_table_is_split_for_one_side() {
-        let memory = memory(4096);
+        let memory = &memory(4096);
         let mut parent = space::<Quad>(&memory);
         map_huge(&mut parent, HUGE, LeafFlags::empty());
         let mut child = shared(&mut parent);
@@ -419,7 +419,7 @@ mod sharing {
 
 #[test]
 fn a_private_page_of_a_file_becomes_anonymous_when_written() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     let cached = frame(&memory, FrameSize::SMALL, 5);
@@ -463,7 +463,7 @@ impl Arch for LeavesOnly {
 
 #[test]
 fn where_the_top_cannot_forbid_writing_tables_are_copied() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut parent = space::<LeavesOnly>(&memory);
     map(&mut parent, 0x5000, 1);
     let mut child = space(&memory);

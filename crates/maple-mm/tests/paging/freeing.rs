@@ -10,7 +10,7 @@ const HUGE: u64 = 2 << 20;
 /// freeing with the second one's start as the ceiling leaves all three tables behind.
 #[test]
 fn a_ceiling_that_nothing_is_mapped_above_leaks_the_tables_below_it() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     map(&mut tables, 0x20_0000, 1);
@@ -72,7 +72,7 @@ fn rounded<A: Arch>(range: &TableRange) -> Vec<(usize, u64)> {
 #[test]
 fn every_pair_of_bounds_frees_what_the_kernel_frees() {
     type A = Tiny<2>;
-    let memory = memory(512);
+    let memory = &memory(512);
     let pages = |page: u64| page * PAGE;
     let mut tried = 0;
     // Bounds at and around boundaries of both upper levels.
@@ -100,7 +100,7 @@ fn every_pair_of_bounds_frees_what_the_kernel_frees() {
 
 fn one_pair<A: Arch>(memory: &crate::support::Memory, range: &TableRange) {
     let mut tables = space::<A>(memory);
-    let mut gather = silent(memory);
+    let mut gather = silent(&memory);
     // Empty tables everywhere.
     for page in (0..A::USER_END).step_by(A::span(1) as usize) {
         map(&mut tables, page, page);
@@ -128,7 +128,7 @@ fn is_emptied<A: Arch>(range: &TableRange, start: u64, level: usize) -> bool {
 
 #[test]
 fn tables_that_hold_something_are_kept_whatever_the_bounds() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     map(&mut tables, HUGE, 1);
@@ -156,7 +156,7 @@ fn near_mappings_are_freed_in_one_go_and_the_second_go_frees_upper_tables() {
     let two = ranges([first.clone(), far.clone()]);
     assert_eq!(two.len(), 2);
 
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     map(&mut tables, first.start, 1);

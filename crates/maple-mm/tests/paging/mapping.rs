@@ -16,7 +16,7 @@ const HUGE: u64 = 2 << 20;
 
 #[test]
 fn a_page_is_found_where_it_was_mapped_and_nowhere_else() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<X86_64<5>>(&memory);
     map(&mut tables, 0x00ab_cdef_1234_5000, 7);
     assert_eq!(mark_at(&tables, 0x00ab_cdef_1234_5ff8), 7);
@@ -39,7 +39,7 @@ fn a_page_is_found_where_it_was_mapped_and_nowhere_else() {
 
 #[test]
 fn mapping_what_is_mapped_or_does_not_fit_hands_the_frame_back() {
-    let memory = memory(2048);
+    let memory = &memory(2048);
     let mut tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     map(&mut tables, 0x20_0000, 1);
@@ -84,7 +84,7 @@ fn protect(tables: &mut crate::support::Tables<'_, Quad>, rights: LeafFlags) {
 
 #[test]
 fn rights_decide_which_access_faults() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     map(&mut tables, 0x1000, 1);
@@ -122,7 +122,7 @@ fn rights_decide_which_access_faults() {
 
 #[test]
 fn the_zero_page_reads_as_zero_counts_nothing_and_is_never_writable() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     tables.map_zero_page(0x7000, USER, &mut gather).unwrap();
@@ -144,7 +144,7 @@ fn the_zero_page_reads_as_zero_counts_nothing_and_is_never_writable() {
 
 #[test]
 fn a_private_page_with_other_owners_is_mapped_without_the_right_to_write() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let tables = space::<Quad>(&memory);
     let mut gather = silent(&memory);
     let mut first = page(&memory, 1, PageKind::Anon);
@@ -163,7 +163,7 @@ fn a_private_page_with_other_owners_is_mapped_without_the_right_to_write() {
 
 #[test]
 fn reading_and_writing_cross_pages_and_keep_other_bytes() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<Quad>(&memory);
     map(&mut tables, 0x1000, u64::MAX);
     map(&mut tables, 0x2000, u64::MAX);
@@ -183,7 +183,7 @@ fn reading_and_writing_cross_pages_and_keep_other_bytes() {
 
 #[test]
 fn a_zap_flushes_before_it_frees() {
-    let memory = memory(1024);
+    let memory = &memory(1024);
     let mut tables = space::<Quad>(&memory);
     for index in 0..300 {
         map(&mut tables, 0x10_0000 + index * PAGE, index);
@@ -219,7 +219,7 @@ mod huge {
 
     #[test]
     fn a_huge_page_is_one_entry_and_counts_all_its_pages() {
-        let memory = memory(2048);
+        let memory = &memory(2048);
         let mut tables = space::<Quad>(&memory);
         map_huge(&mut tables, HUGE, LeafFlags::empty());
         assert_eq!(tables.resident().anon, 512);
@@ -234,7 +234,7 @@ mod huge {
 
     #[test]
     fn zapping_a_part_splits_it_and_frees_that_part() {
-        let memory = memory(2048);
+        let memory = &memory(2048);
         let mut tables = space::<Quad>(&memory);
         map_huge(&mut tables, HUGE, LeafFlags::empty());
         let in_use = memory.in_use();
@@ -254,7 +254,7 @@ mod huge {
 
     #[test]
     fn an_explicit_one_is_never_split() {
-        let memory = memory(2048);
+        let memory = &memory(2048);
         let mut tables = space::<Quad>(&memory);
         map_huge(&mut tables, HUGE, LeafFlags::EXPLICIT);
         let resident = tables.resident();
@@ -294,6 +294,7 @@ mod moving {
     #[test]
     fn aligned_ranges_move_by_table() {
         let (memory, pages) = three_pages(4 * HUGE);
+        let memory = &memory;
         let mut tables = space::<Quad>(&memory);
         for addr in pages {
             map(&mut tables, addr, addr);
@@ -325,6 +326,7 @@ mod moving {
     #[test]
     fn others_move_entry_by_entry() {
         let (memory, pages) = three_pages(4 * HUGE);
+        let memory = &memory;
         let mut tables = space::<Quad>(&memory);
         for addr in pages {
             map(&mut tables, addr, addr);
@@ -347,7 +349,7 @@ mod moving {
 
     #[test]
     fn a_huge_page_moves_whole_or_is_split() {
-        let memory = memory(4096);
+        let memory = &memory(4096);
         let mut tables = space::<Quad>(&memory);
         let mut gather = silent(&memory);
         map_huge(&mut tables, HUGE, LeafFlags::empty());
@@ -372,7 +374,7 @@ mod moving {
 
     #[test]
     fn what_is_in_the_way_or_overlaps_is_refused() {
-        let memory = memory(64);
+        let memory = &memory(64);
         let mut tables = space::<Tiny<2>>(&memory);
         let mut gather = silent(&memory);
         map(&mut tables, 0, 1);
@@ -404,7 +406,7 @@ mod moving {
 fn tables_move_to_where_only_empty_ones_are() {
     const HUGE: u64 = 2 << 20;
     const GIGA: u64 = 1 << 30;
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<X86_64<4>>(&memory);
     let mut gather = silent(&memory);
     for addr in [4 * GIGA, 4 * GIGA + HUGE] {
@@ -428,7 +430,7 @@ fn tables_move_to_where_only_empty_ones_are() {
 /// LINUX: the fourth level from below is not counted.
 #[test]
 fn three_levels_of_tables_are_counted() {
-    let memory = memory(64);
+    let memory = &memory(64);
     let mut tables = space::<X86_64<5>>(&memory);
     map(&mut tables, PAGE, 1);
     assert_eq!(tables.pgtables_bytes(), 3 * PAGE);

@@ -8,9 +8,9 @@ use crate::support::{Memory, PAGE, Tables, USER};
 use crate::tlb::Tlb;
 
 use maple_mm::paging::{
-    Arch, Attributes, Content, CopyRange, Cow, Frame, FrameSize, Gather, LeafFlags, MapError,
-    MoveRange, NewPage, PageKind, PageTables, PagingError, PhysAddr, PhysMemory, Protection,
-    Sharing, TableRange,
+    Arch, Attributes, Content, CopyRange, Cow, Frame, FrameSize, LeafFlags, MapError, MoveRange,
+    NewPage, PageKind, PageTables, PagingError, PhysAddr, PhysMemory, Protection, Sharing,
+    TableRange,
 };
 
 /// The first and the last word of a page.
@@ -74,12 +74,6 @@ pub(crate) struct Space<'m, A: Arch> {
     pub(crate) tlb: Tlb,
 }
 
-impl<'m, A: Arch> Space<'m, A> {
-    fn gather(&self) -> Gather<A, &'m Memory, Tlb> {
-        self.tables.gather(self.tlb.clone())
-    }
-}
-
 /// The pages that are mapped by who has them besides: a file's, and shared memory.
 pub(crate) struct Pool {
     frames: Vec<Frame>,
@@ -133,8 +127,8 @@ impl<'m, A: Arch> World<'m, A> {
             Op::Share(from, to) => self.fork(from, to, Self::share),
             Op::Clear(space) => {
                 let space = self.space(space)?;
-                let mut gather = space.gather();
-                let Space { tables, pages, .. } = space;
+                let Space { tables, pages, tlb } = space;
+                let mut gather = tables.gather(tlb.clone());
                 tables.clear(&mut gather);
                 assert_eq!(tables.pgtables_bytes(), 0);
                 pages.clear();
@@ -174,7 +168,7 @@ impl<'m, A: Arch> World<'m, A> {
                 return Err(error);
             }
         };
-        let mut gather = space.gather();
+        let mut gather = space.tables.gather(space.tlb.clone());
         let flags = match kind {
             PageKind::File | PageKind::Special => USER - LeafFlags::WRITE,
             PageKind::Anon | PageKind::Shmem => USER | extra,
@@ -290,8 +284,8 @@ impl<'m, A: Arch> World<'m, A> {
         rights: LeafFlags,
     ) -> Result<(), PagingError> {
         let space = self.space(number)?;
-        let mut gather = space.gather();
-        let Space { tables, pages, .. } = space;
+        let Space { tables, pages, tlb } = space;
+        let mut gather = tables.gather(tlb.clone());
         let protection = Protection { rights, key: None };
         let done = tables.protect(range.clone(), protection, &mut gather);
         if expect_cut::<A>(pages, range, done)? == Cut::Explicit {
@@ -310,8 +304,8 @@ impl<'m, A: Arch> World<'m, A> {
         tablewise: Tablewise,
     ) -> Result<(), PagingError> {
         let space = self.space(number)?;
-        let mut gather = space.gather();
-        let Space { tables, pages, .. } = space;
+        let Space { tables, pages, tlb } = space;
+        let mut gather = tables.gather(tlb.clone());
         let done = tables.zap(range.clone(), &mut gather);
         if expect_cut::<A>(pages, range, done)? == Cut::Explicit {
             return Ok(());
@@ -332,8 +326,8 @@ impl<'m, A: Arch> World<'m, A> {
 
     fn shift(&mut self, number: usize, range: MoveRange) -> Result<(), PagingError> {
         let space = self.space(number)?;
-        let mut gather = space.gather();
-        let Space { tables, pages, .. } = space;
+        let Space { tables, pages, tlb } = space;
+        let mut gather = tables.gather(tlb.clone());
         let MoveRange { from, to, len } = range;
         let done = tables.move_range(range, &mut gather);
         let is_blocked = from.abs_diff(to) < len || pages.range(to..to + len).next().is_some();
@@ -404,7 +398,7 @@ impl<'m, A: Arch> World<'m, A> {
                 }),
             }
         }
-        let mut gather = parent.gather();
+        let mut gather = parent.tables.gather(parent.tlb.clone());
         for run in runs {
             let before = (child.resident(), child.pgtables_bytes());
             let copied = parent.tables.copy_range(child, &run, &mut gather);
@@ -417,7 +411,7 @@ impl<'m, A: Arch> World<'m, A> {
     }
 
     fn share(parent: &mut Space<'m, A>, child: &mut Tables<'m, A>) -> Result<(), PagingError> {
-        let mut gather = parent.gather();
+        let mut gather = parent.tables.gather(parent.tlb.clone());
         parent.tables.share_all(child, &mut gather)
     }
 

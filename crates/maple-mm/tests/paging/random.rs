@@ -160,7 +160,7 @@ pub(crate) fn try_seed<A: Arch>(seed: u64, steps: usize, frames: Frames) -> u64 
     };
     let ops: Vec<Op> = (0..steps).map(|_| generator.op::<A>()).collect();
     let attempt = |ops: &[Op]| {
-        let memory = memory(if A::USER_END <= 512 * PAGE {
+        let memory = &memory(if A::USER_END <= 512 * PAGE {
             4096
         } else {
             32 * 1024

@@ -28,7 +28,7 @@ pub(crate) fn space<A: Arch>(memory: &Memory) -> Tables<'_, A> {
     PageTables::new(memory).expect("a frame for the root")
 }
 
-pub(crate) fn silent<A: Arch>(memory: &Memory) -> Gather<A, &Memory, NoTlb> {
+pub(crate) fn silent<'a, 'm, A: Arch>(memory: &'a &'m Memory) -> Gather<'a, A, &'m Memory, NoTlb> {
     Gather::new(memory, NoTlb)
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn page(memory: &Memory, mark: u64, kind: PageKind) -> NewPage {
 pub(crate) fn map<A: Arch>(tables: &mut Tables<'_, A>, addr: u64, mark: u64) {
     let memory = *tables.memory();
     let page = page(memory, mark, PageKind::Anon);
-    let mut gather = silent(memory);
+    let mut gather = silent(&memory);
     tables
         .map(addr, page, &mut gather)
         .expect("it can be mapped");
@@ -64,7 +64,7 @@ pub(crate) fn map_huge<A: Arch>(tables: &mut Tables<'_, A>, addr: u64, extra: Le
         frame: frame(memory, size, addr),
         attributes: Attributes::new(PageKind::Anon, USER | extra),
     };
-    let mut gather = silent(memory);
+    let mut gather = silent(&memory);
     tables
         .map(addr, page, &mut gather)
         .expect("it can be mapped");

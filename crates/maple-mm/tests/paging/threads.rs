@@ -57,7 +57,7 @@ fn churn(tables: &mut Tables<'_, Quad>, owner: u64) {
 
 #[test]
 fn owners_of_shared_tables_do_not_see_each_other() {
-    let memory = memory(FRAMES);
+    let memory = &memory(FRAMES);
     for _ in 0..ROUNDS {
         let mut parent = space::<Quad>(&memory);
         for index in 0..REGIONS * 2 {
@@ -86,7 +86,7 @@ fn owners_of_shared_tables_do_not_see_each_other() {
 
 #[test]
 fn the_arena_serves_many_threads() {
-    let memory = memory(FRAMES);
+    let memory = &memory(FRAMES);
     thread::scope(|scope| {
         for owner in 1..=OWNERS {
             let memory = &memory;
@@ -97,7 +97,7 @@ fn the_arena_serves_many_threads() {
                     assert_eq!(mark_at(&tables, index * PAGE), owner);
                     if index % 3 == 0 {
                         let range = index * PAGE..(index + 1) * PAGE;
-                        tables.zap(range, &mut silent(memory)).unwrap();
+                        tables.zap(range, &mut silent(&memory)).unwrap();
                     }
                 }
             });
