@@ -1,6 +1,6 @@
 //! Threads that begin at once.
 
-use crate::measure::{cpus, pin};
+use benchkit::{cpus, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,6 +56,13 @@ pub(crate) fn for_a_while<T: Send>(
     })
 }
 
+/// Keeps a thread on one processor, the threads of a turn by turns on all of them.
+fn stay(thread: usize) {
+    if let Some(cpu) = cpus().iter().cycle().nth(thread) {
+        pin(&[*cpu]);
+    }
+}
+
 type Handle<'s, T> = thread::ScopedJoinHandle<'s, Share<T>>;
 
 fn crew<'s, T: Send + 's>(
@@ -65,7 +72,7 @@ fn crew<'s, T: Send + 's>(
 ) -> impl Iterator<Item = Handle<'s, T>> {
     let spawn = move |thread| {
         scope.spawn(move || {
-            pin(thread);
+            stay(thread);
             wait(missing);
             let begin = Instant::now();
             let done = work(thread);

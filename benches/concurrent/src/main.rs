@@ -17,6 +17,7 @@ mod works;
 
 use anyhow::Context;
 use args::Args;
+use benchkit::Origin;
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
@@ -24,8 +25,9 @@ fn main() -> anyhow::Result<()> {
     let json = args.json.as_ref().map(std::fs::File::create).transpose();
     let json = json.context("the file for --json cannot be written")?;
     // Before a thread is kept on one of them.
-    let has_two = measure::cpus().len() > 1;
-    println!("{}\n", report::origin());
+    let has_two = benchkit::cpus().len() > 1;
+    let origin = Origin::of("concurrent");
+    println!("{origin}\n");
     if has_two {
         println!("{}\n", hardware::shown());
     }
@@ -37,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     }
     print!("{}", report::claims(&cells));
     if let Some(json) = json {
-        serde_json::to_writer_pretty(json, &report::document(&cells))?;
+        serde_json::to_writer_pretty(json, &report::document(&origin, &cells))?;
     }
     Ok(())
 }

@@ -1,7 +1,4 @@
-//! Pinning, and what is made of several rounds of a measurement.
-
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::sync::OnceLock;
+//! What is made of several rounds of a measurement.
 
 /// The median of several rounds, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -48,29 +45,6 @@ pub(crate) fn median(mut of: Vec<f64>) -> f64 {
 /// The largest; zero of none.
 pub(crate) fn longest(of: &[f64]) -> f64 {
     of.iter().copied().fold(0.0, f64::max)
-}
-
-/// The CPUs that this process could use when this was first asked, which is before [`pin`].
-pub(crate) fn cpus() -> &'static [usize] {
-    static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
-    CPUS.get_or_init(|| {
-        let Ok(set) = sched_getaffinity(None) else {
-            return Vec::new();
-        };
-        let is_in = |cpu: &usize| set.is_set(*cpu);
-        (0..CpuSet::MAX_CPU).filter(is_in).collect()
-    })
-}
-
-/// Keeps this thread on one CPU, the threads of a turn by turns on all of them. Where that fails
-/// times are less steady, not wrong.
-pub(crate) fn pin(thread: usize) {
-    let cpus = cpus();
-    if let Some(&cpu) = cpus.get(thread % cpus.len().max(1)) {
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        let _: Result<(), _> = sched_setaffinity(None, &set);
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use crate::data::{Area, Span};
 use crate::fixture::{Fixture, apply_one};
-use crate::measure::{cpus, pin};
 use crate::script::{Act, Step};
 use crate::structure::{Held, RangeMap, Scan};
 use crate::structures::{RcuTree, SkipMap};
 use crate::work::Work;
+use benchkit::{cpus, pin};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, PoisonError, RwLock};

@@ -24,6 +24,7 @@ mod work;
 
 use anyhow::{Context, bail};
 use args::Args;
+use benchkit::Origin;
 use clap::Parser;
 use fixture::{Age, Fixture};
 use kinds::{KINDS, Kind};
@@ -56,13 +57,15 @@ fn main() -> anyhow::Result<()> {
     let args = if targets { report::wanted(args) } else { args }.filled();
     let json = args.json.as_ref().map(std::fs::File::create).transpose();
     let json = json.context("the file for --json cannot be written")?;
+    // Before a thread is kept on one CPU.
+    let origin = Origin::of("peers");
     let cells = measure_all(&args)?;
     if targets {
-        println!("{}", report::origin());
+        println!("{origin}");
         print!("{}", report::targets(&cells));
     }
     if let Some(json) = json {
-        serde_json::to_writer_pretty(json, &report::document(&args, &cells))?;
+        serde_json::to_writer_pretty(json, &report::document(&origin, &args, &cells))?;
     }
     Ok(())
 }
@@ -94,8 +97,8 @@ fn measure_all(args: &Args) -> anyhow::Result<Vec<Cell>> {
         .collect();
     let library = args.c_lib.as_ref().map(|path| Library::open(path));
     let library = library.transpose()?.map(Rc::new);
-    let cpus = measure::cpus();
-    if cpus.is_empty() || !measure::pin(&cpus[cpus.len() - 1..]) {
+    let cpus = benchkit::cpus();
+    if cpus.is_empty() || !benchkit::pin(&cpus[cpus.len() - 1..]) {
         eprintln!("note: this thread could not be kept on one CPU; times will vary more");
     }
     let mut cells = Vec::new();

@@ -1,8 +1,6 @@
-//! Clocks, pinning, and what is made of several rounds of a measurement.
+//! Clocks, and what is made of several rounds of a measurement.
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What a timed piece of work took.
@@ -59,25 +57,6 @@ impl Spread {
         };
         Some(Self { median, min, max })
     }
-}
-
-/// The CPUs that this process could use when this was first asked, which is before [`pin`].
-pub(crate) fn cpus() -> &'static [usize] {
-    static CPUS: OnceLock<Vec<usize>> = OnceLock::new();
-    CPUS.get_or_init(|| {
-        let Ok(set) = sched_getaffinity(None) else {
-            return Vec::new();
-        };
-        let is_in = |cpu: &usize| set.is_set(*cpu);
-        (0..CpuSet::MAX_CPU).filter(is_in).collect()
-    })
-}
-
-/// Keeps this thread on `cpus`. Whether that worked; if not, times are less steady, not wrong.
-pub(crate) fn pin(cpus: &[usize]) -> bool {
-    let mut set = CpuSet::new();
-    cpus.iter().for_each(|&cpu| set.set(cpu));
-    sched_setaffinity(None, &set).is_ok()
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ use beside::{Progress, Stamp, Stamped, look_once};
 use eager_rcu::EagerRcu;
 use spin::SpinLock;
 
-const SPAN: u64 = if cfg!(miri) { 200 } else { 4000 };
-const CALLS: u64 = if cfg!(miri) { 20 } else { 20_000 };
+const SPAN: u64 = if cfg!(miri) { 80 } else { 4000 };
+const CALLS: u64 = if cfg!(miri) { 12 } else { 20_000 };
 /// Where every call stores.
 const PLACES: [u64; 3] = [SPAN + 1, SPAN + 400, SPAN + 9000];
 

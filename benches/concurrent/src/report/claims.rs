@@ -1,9 +1,10 @@
 //! What was to be reached, on two processors.
 
-use super::{Cells, digits, shown};
+use super::{Cells, shown};
 use crate::measure::{Spread, longest};
 use crate::runner::Cell;
 use crate::work::{Figure, Version, Work};
+use benchkit::digits;
 use std::fmt::Write;
 
 /// Two threads against one.

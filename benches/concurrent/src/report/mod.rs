@@ -7,9 +7,10 @@ mod table;
 use crate::measure::Spread;
 use crate::runner::Cell;
 use crate::work::{Better, Figure, Version, Work};
+use benchkit::digits;
 
 pub(crate) use claims::claims;
-pub(crate) use json::{document, origin};
+pub(crate) use json::document;
 pub(crate) use table::table;
 
 /// The cells of a run.
@@ -45,18 +46,6 @@ impl<'c> Cells<'c> {
         threads.sort_unstable();
         threads.dedup();
         threads
-    }
-}
-
-/// A number with three digits that matter.
-fn digits(number: f64) -> String {
-    match number.abs() {
-        1_000_000.0.. => digits(number / 1_000_000.0) + "M",
-        10_000.0.. => digits(number / 1_000.0) + "k",
-        100.0.. => format!("{number:.0}"),
-        10.0.. => format!("{number:.1}"),
-        0.0 => "0".to_owned(),
-        _ => format!("{number:.2}"),
     }
 }
 

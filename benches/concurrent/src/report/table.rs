@@ -1,8 +1,9 @@
 //! Tables in Markdown.
 
-use super::{Cells, digits, shown};
+use super::{Cells, shown};
 use crate::runner::Cell;
 use crate::work::{Figure, Version, Work};
+use benchkit::digits;
 use std::fmt::Write;
 
 const FIGURES: [Figure; 9] = [

@@ -8,7 +8,7 @@ use crate::kinds::is_ours;
 use crate::runner::Cell;
 use crate::work::Work;
 
-pub(crate) use json::{document, origin};
+pub(crate) use json::document;
 pub(crate) use table::table;
 pub(crate) use targets::{targets, wanted, works};
 
@@ -40,27 +40,4 @@ fn best_peer(cells: &[&Cell], work: Work) -> Option<(&'static str, f64)> {
         .filter(|cell| !is_ours(cell.structure) && !is_linux(cell.structure))
         .filter_map(|cell| Some((cell.structure, cell.spread?.median)))
         .max_by(|a, b| work.ratio(a.1, b.1).total_cmp(&1.0))
-}
-
-/// A number with three digits that matter.
-fn digits(number: f64) -> String {
-    match number.abs() {
-        1_000_000.0.. => digits(number / 1_000_000.0) + "M",
-        10_000.0.. => digits(number / 1_000.0) + "k",
-        100.0.. => format!("{number:.0}"),
-        10.0.. => format!("{number:.1}"),
-        _ => format!("{number:.2}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::digits;
-
-    #[test]
-    fn numbers_keep_three_digits() {
-        let numbers = [0.5, 1.234, 12.34, 1234.0, 12_345.0, 123_456.0, 12_345_678.0];
-        let texts = ["0.50", "1.23", "12.3", "1234", "12.3k", "123k", "12.3M"];
-        assert_eq!(numbers.map(digits), texts);
-    }
 }

@@ -1,9 +1,10 @@
 //! Tables for the eye: the numbers, and below them how often ours go into the others'.
 
-use super::{best_peer, digits, is_linux, median, median_as_linux};
+use super::{best_peer, is_linux, median, median_as_linux};
 use crate::kinds::is_ours;
 use crate::runner::Cell;
 use crate::work::Work;
+use benchkit::digits;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use std::fmt::Write;
 

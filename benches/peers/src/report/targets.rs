@@ -1,12 +1,13 @@
 //! The targets, and whether the numbers reach them, as Markdown.
 
 use super::table::counterpart;
-use super::{best_peer, digits, is_linux, median, median_as_linux};
+use super::{best_peer, is_linux, median, median_as_linux};
 use crate::args::Args;
 use crate::data::Data;
 use crate::fixture::Age;
 use crate::runner::Cell;
 use crate::work::Work;
+use benchkit::digits;
 use std::fmt::Write;
 
 /// The size that the targets are stated for.
