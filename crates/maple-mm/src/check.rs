@@ -35,6 +35,11 @@ pub(crate) fn check<'v>(
     access: Access,
 ) -> Result<(), Refused> {
     let mut addr = range.start;
+    // A buffer that wraps around.
+    if range.end < addr {
+        let fault = Fault::NotMapped;
+        return Err(Refused { addr, fault });
+    }
     for (indices, vma) in mappings {
         if addr < indices.first() {
             break;
@@ -55,7 +60,8 @@ pub(crate) fn check<'v>(
 
 impl<P: PageSide> AddressSpace<P> {
     /// Whether the mappings allow the access to every byte of `range` (end exclusive); an empty
-    /// range is allowed. Nothing is brought in: a file may still turn out to be too short, and a
+    /// range is allowed, one that ends before it begins is not, as a buffer that wraps around
+    /// does. Nothing is brought in: a file may still turn out to be too short, and a
     /// stack that could grow to an address is not there yet.
     ///
     /// # Complexity
@@ -78,6 +84,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// assert_eq!((refused.addr, refused.fault), (addr + 4096, Fault::NotAllowed));
     /// let refused = space.check_range(addr..addr + 8193, Access::Read).unwrap_err();
     /// assert_eq!((refused.addr, refused.fault), (addr + 8192, Fault::NotMapped));
+    /// assert!(space.check_range(addr..addr.wrapping_add(u64::MAX), Access::Read).is_err());
     /// # Ok::<(), maple_mm::Errno>(())
     /// ```
     #[doc(alias = "access_ok")]

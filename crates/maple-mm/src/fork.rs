@@ -367,7 +367,9 @@ impl<P: PageSide> AddressSpace<P> {
         self.fork_with(ForkStrategy::Snapshot, || false)
     }
 
-    /// Makes the address space of a forked child; `is_cancelled` is asked between mappings.
+    /// Makes the address space of a forked child; `is_cancelled` is asked between mappings. It
+    /// must not look at memory of this address space, nor wait for who does: while pages are
+    /// copied ([`PageStrategy::Copy`]) those wait for the fork.
     ///
     /// Mappings marked `MADV_DONTFORK` are left out, those marked `MADV_WIPEONFORK` begin
     /// unwritten, nothing is locked, and what the parent had written hangs on a chain from now on.

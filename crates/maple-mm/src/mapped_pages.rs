@@ -371,13 +371,12 @@ where
         reserve.lend(&mut gather);
         for change in changes {
             if !needs_quiet(change) {
-                reserve.open_gate();
+                reserve.open_gate(&mut gather);
             }
             let done = carry_out_one(&self.tables, change, &mut gather);
             assert_eq!(done, Ok(()), "{change:?} was prepared");
         }
-        // Who flushes may wait for who is at the gate.
-        reserve.open_gate();
+        reserve.open_gate(&mut gather);
         gather.finish();
         self.tell(changes, |notifier, range, why| notifier.end(range, why));
     }

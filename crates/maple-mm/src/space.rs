@@ -483,7 +483,8 @@ impl<P: PageSide> AddressSpace<P> {
     ///
     /// Where others fault and read meanwhile ([`SharedAddressSpace`](crate::SharedAddressSpace)),
     /// they find nothing from now on. The memory is back when nobody is on the way to it any more;
-    /// [`barrier`](crate::SharedAddressSpace::barrier) waits for that.
+    /// [`barrier`](crate::SharedAddressSpace::barrier) waits for that. Tables go in pieces of 512
+    /// steps, each of which waits anew; the nodes and mappings of the tree in one, O(n).
     ///
     /// # Complexity
     ///

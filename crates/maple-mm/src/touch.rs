@@ -102,6 +102,11 @@ where
                 return Ok(Touched::Stale);
             }
             if let Refused::Fault(fault) = refused {
+                // Who took the last frame may have had it for the same page.
+                let is_ready = || self.tables.translate(touch.addr, touch.access).is_ok();
+                if C::BESIDE && fault == Fault::OutOfMemory && is_ready() {
+                    return Ok(Touched::Ready);
+                }
                 return Err(fault);
             }
             assert!(C::BESIDE, "{refused:?}: nobody else changes what is mapped");

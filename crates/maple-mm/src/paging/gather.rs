@@ -255,9 +255,14 @@ impl<'m, A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<'m, A, M, 
         }
     }
 
-    /// Flushes a range at once, and nothing that is gathered.
+    /// Flushes a range at once, and nothing that is gathered. With it goes what processors know of
+    /// tables that were copied on the way there: they would find the page in the old one again.
     pub(super) fn flush_now(&self, range: &FlushRange) {
-        self.flusher.range(range);
+        match &self.pending {
+            Pending::Nothing | Pending::Range(_) => self.flusher.range(range),
+            Pending::Tables(_) => self.flusher.freed_tables(range),
+            Pending::Everything => self.flusher.full(),
+        }
     }
 
     /// A frame for a table.
@@ -320,14 +325,19 @@ impl<'m, A: Arch, M: PhysMemory, F: TlbFlusher, C: Company<M>> Gather<'m, A, M, 
         self.batch.is_full()
     }
 
-    /// Flushes what has changed so far, then gives up what was gathered.
-    pub fn flush(&mut self) {
+    /// Flushes what has changed so far. What was gathered may be given up from now on.
+    pub(super) fn tell(&mut self) {
         match core::mem::replace(&mut self.pending, Pending::Nothing) {
             Pending::Nothing => {}
             Pending::Range(range) => self.flusher.range(&range),
             Pending::Tables(range) => self.flusher.freed_tables(&range),
             Pending::Everything => self.flusher.full(),
         }
+    }
+
+    /// Flushes what has changed so far, then gives up what was gathered.
+    pub fn flush(&mut self) {
+        self.tell();
         C::State::settle(&mut self.retired);
         C::State::hand_over::<A>(&mut self.retired);
         let mut explicit = 0;

@@ -353,11 +353,15 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         }
         let frame = gather.new_table(Content::Any)?;
         let mut held = self.hold(place.table);
-        let Entry::Leaf(_) = held.entry::<A>(place.index, place.level) else {
-            drop(held);
-            gather.table_not_needed(frame);
-            return Ok(());
-        };
+        match held.entry::<A>(place.index, place.level) {
+            // Another may have come since, and such pages are never split.
+            Entry::Leaf(leaf) if !leaf.attributes.flags.contains(LeafFlags::EXPLICIT) => {}
+            _ => {
+                drop(held);
+                gather.table_not_needed(frame);
+                return Ok(());
+            }
+        }
         let small = Table::at(&self.memory, frame);
         // Out first: what the processor notes in the entry must not be lost.
         let taken = held.take::<A>(place.index, place.level);

@@ -10,7 +10,7 @@ use super::iter::Visit;
 use super::memory::PhysMemory;
 use super::path::Place;
 use super::table;
-use super::tables::{PageTables, region};
+use super::tables::{PageTables, covers, region};
 
 /// What is to be allowed for the pages of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,14 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     ) -> Result<(), PagingError> {
         self.prepare_protect(&range, gather)?;
         self.visit_leaves(&range, |addr, place| {
-            gather.changed(region::<A>(addr, place.level), place.level);
+            let addresses = region::<A>(addr, place.level);
+            if C::BESIDE && !covers(&range, &addresses) {
+                // A fault has mapped it since this was prepared, and there is a frame for that.
+                let split = self.split(place, addr, gather);
+                assert_eq!(split, Ok(()), "the edges were reserved");
+                return Visit::Again;
+            }
+            gather.changed(addresses, place.level);
             self.update(place, |leaf| protection.apply(leaf))
         });
         Ok(())

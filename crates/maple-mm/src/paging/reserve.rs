@@ -42,7 +42,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> Reserve<'_, A, M, C> {
             return Ok(());
         }
         for edge in [range.start, range.end] {
-            if !edge.is_multiple_of(A::span(1)) && self.tables.has_room_for_huge(edge) {
+            if !edge.is_multiple_of(A::span(1)) && !self.tables.has_table(edge) {
                 self.stock.fill(&self.tables.memory)?;
             }
         }
@@ -56,8 +56,13 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> Reserve<'_, A, M, C> {
         }
     }
 
-    pub(crate) fn open_gate(&mut self) {
-        self.closed = None;
+    /// Lets faults in, once no processor finds pages where they were: who comes in may give them
+    /// up. What is gathered stays: who gives that up may wait for who is at the gate.
+    pub(crate) fn open_gate<F: TlbFlusher>(&mut self, gather: &mut Gather<'_, A, M, F, C>) {
+        if self.closed.is_some() {
+            gather.tell();
+            self.closed = None;
+        }
     }
 
     /// Lets what `gather` is used for take frames from here.
@@ -74,8 +79,15 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         has_room && self.pages(range).next().is_none()
     }
 
-    /// Whether there is neither a page nor a table where a huge page would lie over `addr`. If
-    /// there is a table, it stays until who changes mappings takes it out.
+    /// Whether there is a table where a huge page would lie over `addr`. It stays until who changes
+    /// mappings takes it out.
+    fn has_table(&self, addr: u64) -> bool {
+        let _guard = self.company.guard();
+        let place = self.find(addr, 1);
+        place.level == 1 && matches!(place.entry::<A>(), Entry::Table(..))
+    }
+
+    /// Whether there is neither a page nor a table where a huge page would lie over `addr`.
     fn has_room_for_huge(&self, addr: u64) -> bool {
         let _guard = self.company.guard();
         self.find(addr, 1).entry::<A>() == Entry::Empty

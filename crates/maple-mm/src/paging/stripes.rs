@@ -125,21 +125,24 @@ where
 
     fn enter<'a>(&'a self, memory: &M, block: u64) -> Inside<'a, R> {
         let inside = &self.stripe(block).inside;
-        loop {
+        let guard = loop {
+            // First: an `Rcu` may free here what waited, which takes as long as it takes.
+            let guard = self.beside.rcu.read_lock();
             sync::add(inside, 1, Ordering::SeqCst);
             // ORDERING: `SeqCst` with the line above, as in `close`: of one who enters and one
             // who closes at least one sees the other. `Acquire`, which it has in it, pairs with
             // the `Release` that opens.
             if sync::look(&self.gate) == OPEN || broken!(Gate) {
-                break;
+                break guard;
             }
             // Nothing was done, so nothing is passed on.
             sync::subtract(inside, 1, Ordering::Relaxed);
+            drop(guard);
             wait(memory, || sync::load(&self.gate, Ordering::Relaxed) == OPEN);
-        }
+        };
         Inside {
             inside,
-            _guard: self.beside.rcu.read_lock(),
+            _guard: guard,
         }
     }
 

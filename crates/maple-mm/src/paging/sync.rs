@@ -6,7 +6,8 @@
 //! checked.
 //!
 //! Not here: which part of a frame a piece is, how often tables were shared, and parts of words of
-//! pages. No thread concludes anything from these.
+//! pages, from which no thread concludes anything; and how an arena hands frames out, which the
+//! checkers' memories do in ways of their own: whether its orderings are too weak no test tells.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 

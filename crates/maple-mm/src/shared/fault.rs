@@ -45,8 +45,8 @@ where
 {
     /// As [`AddressSpace::fault`](crate::AddressSpace::fault), beside calls and other faults.
     ///
-    /// It takes the lock where mappings change: at the first write to a private mapping, when a
-    /// stack grows; for explicitly huge pages; where calls changed its mapping three times
+    /// It takes the lock where mappings change: at the first write to a private mapping, where
+    /// nothing is mapped below a stack, which may grow; for explicitly huge pages; where calls changed its mapping three times
     /// meanwhile; and always if the page side is not made for several threads
     /// ([`PageSide::BESIDE`]). So it is not for who has the lock, or a
     /// [`MappingReader`](super::MappingReader). While the page of a file is asked for it is no

@@ -39,7 +39,9 @@ use crate::system::System;
 /// - [`statistics`](Self::statistics) are the counters;
 /// - [`fault`](Self::fault) makes a page ready, [`read`](Self::read) and [`write`](Self::write) use
 ///   memory, [`translate`](Self::translate) tells where it is. They wait for each other, and for
-///   calls, only at one table of pages, and while a fork shares the tables or pages move.
+///   calls, only at one table of pages, and as long as a call needs all pages as they are: a fork
+///   that shares tables, for a moment; one that copies pages ([`PageStrategy::Copy`](crate::PageStrategy)), `mremap`
+///   that moves pages, and `MADV_GUARD_INSTALL`, from before the first page to after the last.
 ///
 /// `P` is what the mappings lead to: [`NoPages`](crate::NoPages), or a [`Counted`](crate::Counted)
 /// page side, which is what counts as its clone. If that is not one for several threads

@@ -2,10 +2,12 @@
 
 extern crate std;
 
+use alloc::collections::VecDeque;
+use core::cell::Cell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crossbeam_epoch::{Guard, pin};
@@ -16,7 +18,8 @@ use super::{Rcu, RcuHead};
 ///
 /// A reader costs a few nanoseconds and never waits. What is cut out is freed by
 /// whichever thread enters or writes next, once all readers from before have
-/// left: a reader that stays holds everything back.
+/// left: a reader that stays holds everything back. What asks to be freed later while it
+/// is freed, as a large structure does that goes in pieces, waits for the next of these.
 ///
 /// All trees share the collector: [`barrier`](Rcu::barrier) waits for what any of them
 /// cut out, and for readers of all.
@@ -36,10 +39,23 @@ static PHASE: AtomicUsize = AtomicUsize::new(0);
 /// One barrier at a time.
 static BARRIER: Mutex<()> = Mutex::new(());
 
+/// What was passed on by what was being freed. The collector frees more whenever it is given
+/// something: each would free the next on top of itself.
+static LATER: Mutex<VecDeque<Deferred>> = Mutex::new(VecDeque::new());
+/// Whether there is something.
+static IS_LATER: AtomicBool = AtomicBool::new(false);
+
+std::thread_local! {
+    /// Whether this thread frees something.
+    static FREES: Cell<bool> = const { Cell::new(false) };
+}
+
 /// A head, and what frees it, on its way to another thread.
 struct Deferred {
     head: NonNull<RcuHead>,
     free: unsafe fn(NonNull<RcuHead>),
+    /// Where it is counted as waiting.
+    phase: usize,
 }
 
 // SAFETY: `Rcu::call_rcu` says that it may be freed on any thread.
@@ -56,6 +72,7 @@ impl Deferred {
     ///
     /// - As for calling `free(head)`.
     unsafe fn run(self) {
+        let freed_before = FREES.replace(true);
         let free = || {
             // SAFETY: the contract.
             unsafe { (self.free)(self.head) };
@@ -67,7 +84,46 @@ impl Deferred {
                 core::mem::forget(another);
             }
         }
+        FREES.set(freed_before);
+        WAITING[self.phase].fetch_sub(1, Ordering::SeqCst);
     }
+
+    /// Gives it to the collector, to be freed when all guards that exist now are gone.
+    ///
+    /// # Safety
+    ///
+    /// - As for [`run`](Self::run), when they are gone, on any thread.
+    unsafe fn defer(self, guard: &Guard) {
+        let run = move || {
+            // The whole of it, which may be sent.
+            let deferred = self;
+            // SAFETY: called once, when all guards are gone (contract).
+            unsafe { deferred.run() };
+        };
+        // SAFETY: what `run` uses is valid until it runs, on any thread (contract).
+        unsafe { guard.defer_unchecked(run) };
+    }
+}
+
+/// Gives the collector one of those that were passed on by what was being freed, and with it the
+/// occasion to free some.
+#[cold]
+fn pass_on() {
+    if FREES.get() {
+        return;
+    }
+    let next = {
+        let mut later = LATER.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = later.pop_front();
+        IS_LATER.store(!later.is_empty(), Ordering::Relaxed);
+        next
+    };
+    let guard = pin();
+    if let Some(deferred) = next {
+        // SAFETY: `call_rcu` was promised so much.
+        unsafe { deferred.defer(&guard) };
+    }
+    guard.flush();
 }
 
 // SAFETY:
@@ -79,23 +135,26 @@ unsafe impl Rcu for EpochRcu {
 
     #[inline]
     fn read_lock(&self) -> Guard {
+        // Relaxed: who misses that there is something leaves it to the next.
+        if IS_LATER.load(Ordering::Relaxed) {
+            pass_on();
+        }
         pin()
     }
 
     unsafe fn call_rcu(&self, head: NonNull<RcuHead>, free: unsafe fn(NonNull<RcuHead>)) {
         let phase = PHASE.load(Ordering::SeqCst) & 1;
         WAITING[phase].fetch_add(1, Ordering::SeqCst);
-        let deferred = Deferred { head, free };
+        let deferred = Deferred { head, free, phase };
+        if FREES.get() {
+            let mut later = LATER.lock().unwrap_or_else(PoisonError::into_inner);
+            later.push_back(deferred);
+            IS_LATER.store(true, Ordering::Relaxed);
+            return;
+        }
         let guard = pin();
-        let run = move || {
-            let deferred = deferred;
-            // SAFETY: called once, when all guards are gone.
-            unsafe { deferred.run() };
-            WAITING[phase].fetch_sub(1, Ordering::SeqCst);
-        };
-        // SAFETY: what `run` uses is static, or valid until it runs (contract), on any
-        // thread.
-        unsafe { guard.defer_unchecked(run) };
+        // SAFETY: the contract.
+        unsafe { deferred.defer(&guard) };
         // Out of this thread's own list: it may not come by again for long.
         guard.flush();
     }
@@ -129,7 +188,7 @@ fn wait_for_phase() {
 
 fn drain(phase: usize) {
     while WAITING[phase].load(Ordering::SeqCst) > 0 {
-        pin().flush();
+        pass_on();
         thread::yield_now();
     }
 }

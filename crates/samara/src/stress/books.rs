@@ -49,9 +49,10 @@ fn take_apart(machine: Arc<Machine>, is_at: impl Fn(u64)) -> Held {
     }
     is_at(3);
     let (memory, system) = (Arc::clone(&machine.memory), Arc::clone(&machine.system));
-    if Arc::into_inner(machine).is_none() {
+    let Some(machine) = Arc::into_inner(machine) else {
         return broken_anywhere("somebody has the machine still");
-    }
+    };
+    machine.give_back();
     let books = || {
         [
             ("frames", memory.in_use()),

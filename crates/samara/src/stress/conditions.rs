@@ -20,6 +20,9 @@ pub(super) enum Short {
 pub(super) struct Conditions {
     pub(super) short: Short,
     pub(super) frames: u32,
+    /// How many of them are taken before anything begins: an arena of few frames has no magazines,
+    /// and what lies in those is to be had, too.
+    pub(super) taken: u32,
     /// Of tree nodes, once everything is set up.
     pub(super) nodes: usize,
     /// `vm.max_map_count`
@@ -40,6 +43,7 @@ impl Conditions {
         let plenty = Self {
             short,
             frames: Self::plenty_of_frames(threads),
+            taken: 0,
             nodes: usize::MAX,
             mappings: 65_530,
         };
@@ -48,7 +52,12 @@ impl Conditions {
             Short::Frames => {
                 let frames = 24 + threads * (4 + rng.below(60));
                 let frames = frames as u32;
-                Self { frames, ..plenty }
+                if round % 12 < 6 {
+                    let taken = plenty.frames - frames;
+                    Self { taken, ..plenty }
+                } else {
+                    Self { frames, ..plenty }
+                }
             }
             Short::Nodes => {
                 let nodes = (12 + threads * (2 + rng.below(20))) as usize;
@@ -82,5 +91,22 @@ mod tests {
             assert!(shorts.contains(&short));
         }
         assert_eq!(Conditions::of_round(7, 3, 2), Conditions::of_round(7, 3, 2));
+    }
+
+    #[test]
+    fn few_frames_are_those_of_a_small_arena_and_what_others_leave_of_a_large_one_by_turns() {
+        let left = |threads, round| {
+            let Conditions { frames, taken, .. } = Conditions::of_round(1, round, threads);
+            (frames - taken, taken > 0)
+        };
+        for threads in [1, 4, 254] {
+            let most = 24 + u32::from(threads) * 64;
+            assert!(matches!(left(threads, 1), (free, true) if free < most));
+            assert!(matches!(left(threads, 7), (free, false) if free < most));
+            assert_eq!(
+                left(threads, 2).0,
+                Conditions::plenty_of_frames(threads.into())
+            );
+        }
     }
 }

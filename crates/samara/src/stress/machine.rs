@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result, anyhow};
 use maple_mm::abi::{MAP_FIXED, PAGE_SIZE, PROT_READ, PROT_WRITE};
-use maple_mm::paging::{Arena, ArenaLayout, Beside, NoTlb, PhysAddr, X86_64};
+use maple_mm::paging::{
+    Arena, ArenaLayout, Beside, Content, Frame, FrameSize, NoTlb, PhysAddr, PhysMemory, X86_64,
+};
 use maple_mm::{
     AddressSpace, Counted, Gate, HeapChunks, Layout, MappedPages, MmapRequest, Setup,
     SharedAddressSpace, System, SystemSettings, TreeNodes, VmaPool,
@@ -35,6 +37,8 @@ pub(super) struct Machine {
     pub(super) threads: u8,
     pub(super) conditions: Conditions,
     pub(super) memory: Arc<Memory>,
+    /// What nobody else may have.
+    taken: Vec<Frame>,
     pub(super) system: Arc<System>,
     pub(super) space: Arc<Space>,
     pub(super) watch: Arc<Watch>,
@@ -70,12 +74,18 @@ impl Machine {
         let memory = Arc::new(memory(conditions.frames)?);
         let space = space(&memory, &system)?;
         NODES.limit(NODES.in_use().saturating_add(conditions.nodes));
+        let take = |_| memory.allocate(FrameSize::SMALL, Content::Any);
+        // Some are tables of what was just mapped.
+        let taken = (0..conditions.taken)
+            .map_while(|at| take(at).ok())
+            .collect();
         Ok(Self {
             seed,
             round,
             threads,
             conditions,
             memory,
+            taken,
             system,
             space: Arc::new(space),
             watch: Arc::clone(watch),
@@ -87,6 +97,13 @@ impl Machine {
             hot: (0..threads).map(|_| AtomicU64::new(0)).collect(),
             children: (0..threads).map(|_| Mutex::new(None)).collect(),
         })
+    }
+
+    /// Gives back what nobody else could have.
+    pub(super) fn give_back(self) {
+        for frame in self.taken {
+            self.memory.release(frame);
+        }
     }
 }
 
