@@ -114,7 +114,11 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
                         match place.level {
                             // Another thread did.
                             0 => Ok(()),
-                            _ => self.split(place, addr, gather),
+                            _ => match self.split(place, addr, gather) {
+                                // An explicitly huge one came in its place: looked at anew.
+                                Err(PagingError::Unsplittable) => Ok(()),
+                                split => split,
+                            },
                         }
                     })?;
                     continue;
