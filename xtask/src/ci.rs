@@ -2,7 +2,7 @@
 
 use crate::{
     cargo, counts, documents, examples, fuzz, heavy, linux_names, miri, no_std, planted, programs,
-    run, sources, tools,
+    run, sanitizers, sources, tools,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -122,6 +122,14 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "stress",
         run: programs::stress,
+    },
+    Check {
+        name: "stress, data races",
+        run: sanitizers::stress_races,
+    },
+    Check {
+        name: "stress, addresses",
+        run: sanitizers::stress_addresses,
     },
     Check {
         name: "planted mistakes",

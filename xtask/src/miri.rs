@@ -17,15 +17,19 @@ const READER_SEEDS: &str = "-Zmiri-many-seeds=0..2 -Zmiri-tree-borrows -Zmiri-ig
 /// The unit tests break trees on purpose, and leak what they broke.
 const LEAKS_ALLOWED: &str = "-Zmiri-ignore-leaks";
 
-/// The operations one by one, as every check runs them.
+/// The unit tests, as every run of the checks has them.
 pub(crate) fn quick() -> Checked {
-    with_miri(|selector| test(selector, "", &["--test", "surface"]))
+    with_miri(units)
+}
+
+fn units(selector: Selector) -> Result<(), String> {
+    test(selector, LEAKS_ALLOWED, &["--lib"])
 }
 
 /// The unit tests, the operations one by one, and the tests of threads with many seeds.
 pub(crate) fn full() -> Checked {
     with_miri(|selector| {
-        test(selector, LEAKS_ALLOWED, &["--lib"])?;
+        units(selector)?;
         test(selector, "", &["--test", "surface", "--test", "traces"])?;
         for name in reader_tests()? {
             test(selector, READER_SEEDS, &["--test", &name])?;

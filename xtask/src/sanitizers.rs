@@ -10,17 +10,20 @@ use std::fs;
 const ROUNDS: usize = 3;
 
 /// The tests in which threads meet, besides those of [`reader_tests`].
-const THREADED: [&str; 4] = ["races", "snapshots", "slab", "foreign_rcu"];
+const THREADED: [&str; 5] = ["races", "snapshots", "slab", "foreign_rcu", "epoch"];
 
 /// The tests whose memory is looked at: every operation, on nodes of the heap itself. (`drops` is
 /// not among them: a drop that panics leaks, as documented.)
 const WATCHED: [&str; 5] = ["surface", "traces", "races", "snapshots", "reservations"];
 
 /// The tests of `maple-mm` in which threads meet, besides its unit tests.
-const THREADED_MM: [&str; 2] = ["shared", "paging"];
+const THREADED_MM: [&str; 3] = ["shared", "paging", "between_steps"];
 
 /// How long threads are let loose on one address space, in seconds.
 const STRESS: &str = "20";
+
+/// And in every run of the checks.
+const STRESS_BRIEFLY: &str = "5";
 
 /// One of the sanitizers.
 struct Sanitizer {
@@ -68,14 +71,13 @@ enum Work<'a> {
     Tree(&'a [&'a str]),
     /// The unit tests of `maple-mm`, and these integration tests.
     Mm(&'a [&'a str]),
-    /// `samara stress`
-    Stress,
+    /// `samara stress`, for so many seconds.
+    Stress(&'a str),
 }
 
 /// The tests in which threads meet, under ThreadSanitizer, several times.
 pub(crate) fn thread() -> Checked {
-    let with_source = |found| nightly::needs_rust_src(found).map(|()| found);
-    let selector = match nightly::selector().and_then(with_source) {
+    let selector = match with_source() {
         Ok(selector) => selector,
         Err(absent) => return Ok(Outcome::Skipped(absent)),
     };
@@ -83,8 +85,33 @@ pub(crate) fn thread() -> Checked {
         work(selector, &THREAD, Work::Tree(&THREADED))?;
     }
     work(selector, &THREAD, Work::Mm(&THREADED_MM))?;
-    work(selector, &THREAD, Work::Stress)?;
+    work(selector, &THREAD, Work::Stress(STRESS))?;
     Ok(Outcome::Passed)
+}
+
+/// `samara stress` alone under ThreadSanitizer, as every run of the checks has it.
+pub(crate) fn stress_races() -> Checked {
+    briefly(with_source(), &THREAD)
+}
+
+/// The same under AddressSanitizer.
+pub(crate) fn stress_addresses() -> Checked {
+    briefly(nightly::selector(), &ADDRESS)
+}
+
+fn briefly(selector: Result<Selector, String>, sanitizer: &Sanitizer) -> Checked {
+    match selector {
+        Ok(selector) => {
+            work(selector, sanitizer, Work::Stress(STRESS_BRIEFLY)).map(|()| Outcome::Passed)
+        }
+        Err(absent) => Ok(Outcome::Skipped(absent)),
+    }
+}
+
+fn with_source() -> Result<Selector, String> {
+    let selector = nightly::selector()?;
+    nightly::needs_rust_src(selector)?;
+    Ok(selector)
 }
 
 /// The tests of the tree, those of threads of `maple-mm`, and `samara stress`, under
@@ -95,7 +122,7 @@ pub(crate) fn address() -> Checked {
             work(selector, &ADDRESS_NOT_LEAKS, Work::TreeUnits)?;
             work(selector, &ADDRESS, Work::Tree(&WATCHED))?;
             work(selector, &ADDRESS_NOT_LEAKS, Work::Mm(&THREADED_MM))?;
-            work(selector, &ADDRESS, Work::Stress)?;
+            work(selector, &ADDRESS, Work::Stress(STRESS))?;
             Ok(Outcome::Passed)
         }
         Err(absent) => Ok(Outcome::Skipped(absent)),
@@ -107,7 +134,7 @@ fn work(selector: Selector, sanitizer: &Sanitizer, work: Work<'_>) -> Result<(),
     let (variable, options) = sanitizer.options;
     let mut cargo = nightly::cargo(selector);
     cargo.arg(match work {
-        Work::Stress => "run",
+        Work::Stress(_) => "run",
         _ => "test",
     });
     // Given a target, cargo keeps the flags from the build scripts and macros of dependencies.
@@ -139,8 +166,8 @@ fn arguments(work: Work<'_>) -> Result<Vec<String>, String> {
             let names = names.iter().map(|name| (*name).to_owned());
             (&["-p", "maple-mm", "--lib"], names.collect())
         }
-        Work::Stress => (
-            &["-p", "samara", "--", "stress", "--seconds", STRESS],
+        Work::Stress(seconds) => (
+            &["-p", "samara", "--", "stress", "--seconds", seconds],
             vec![],
         ),
     };
