@@ -79,14 +79,16 @@ struct Witness<'t> {
 }
 
 impl TlbFlusher for Witness<'_> {
-    fn range(&self, range: &FlushRange) {
+    fn range(&self, _: &FlushRange) {
+        panic!("the old table would be found again, which leads to the old page");
+    }
+
+    fn freed_tables(&self, range: &FlushRange) {
         let entry = self.tables.find(range.addresses.start, 0);
         if entry.level == 0 && entry.entry::<Tiny<2>>() == Entry::Empty {
             self.flushed.set(self.flushed.get() + 1);
         }
     }
-
-    fn freed_tables(&self, _: &FlushRange) {}
 
     fn full(&self) {}
 }
