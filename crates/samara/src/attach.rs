@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use crate::engine::Member;
 use crate::kernel;
 use crate::launch;
-use crate::procfs;
+use crate::procfs::{self, field, number};
 use crate::ptrace::{self, Tid};
 
 /// A process that was seized, and all tasks that share its memory.
@@ -60,8 +60,7 @@ pub(crate) fn seize(pid: Tid) -> Result<Seized> {
 
 /// Whether a task shares the memory of `leader`, and which process it belongs to.
 pub(crate) fn member(leader: Tid, tid: Tid) -> Option<Member> {
-    let process = procfs::read(tid, "status").ok();
-    let process = process.and_then(|status| number(&status, "Tgid:"))?;
+    let process = procfs::process_of(tid)?;
     let shares = tid == leader || kernel::same_memory(leader, tid) == Ok(true);
     shares.then_some(Member { tid, process })
 }
@@ -70,7 +69,7 @@ pub(crate) fn member(leader: Tid, tid: Tid) -> Option<Member> {
 fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -> Result<bool> {
     let before = members.len();
     for process in processes(leader)? {
-        for tid in tasks(process) {
+        for tid in procfs::tasks(process) {
             if !seen.insert(tid) {
                 continue;
             }
@@ -78,7 +77,9 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
                 Ok(()) => members.push(Member { tid, process }),
                 // Gone, or made by a task that is seized, and so seized itself.
                 Err(Errno::ESRCH) => {}
-                Err(Errno::EPERM) if is_ours(tid) => members.push(Member { tid, process }),
+                Err(Errno::EPERM) if procfs::is_traced_by_us(tid) => {
+                    members.push(Member { tid, process })
+                }
                 Err(error) => bail!(refused(error)),
             }
         }
@@ -101,19 +102,6 @@ fn processes(leader: Tid) -> Result<Vec<Tid>> {
     Ok(sharing)
 }
 
-/// The threads of a process; none if it is gone.
-fn tasks(process: Tid) -> Vec<Tid> {
-    let entries = fs::read_dir(procfs::path(process, "task"));
-    let entries = entries.into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| name.parse().ok()).collect()
-}
-
-fn is_ours(tid: Tid) -> bool {
-    let status = procfs::read(tid, "status").unwrap_or_default();
-    number(&status, "TracerPid:") == Some(std::process::id() as Tid)
-}
-
 fn refused(error: Errno) -> String {
     match error {
         Errno::EPERM => "not allowed: it must be yours, or you must have CAP_SYS_PTRACE; set \
@@ -121,14 +109,4 @@ fn refused(error: Errno) -> String {
             .to_owned(),
         error => error.desc().to_owned(),
     }
-}
-
-/// The rest of a line of `status`.
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim())
-}
-
-fn number(status: &str, name: &str) -> Option<Tid> {
-    field(status, name)?.parse().ok()
 }

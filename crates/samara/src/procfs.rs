@@ -227,6 +227,36 @@ pub(crate) fn read(tid: Tid, file: &str) -> Result<String> {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
+/// The rest of a line of `status`.
+pub(crate) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim())
+}
+
+/// As [`field`], where it is the number of a task.
+pub(crate) fn number(status: &str, name: &str) -> Option<Tid> {
+    field(status, name)?.parse().ok()
+}
+
+/// The process of a task; `None` if the task is gone.
+pub(crate) fn process_of(tid: Tid) -> Option<Tid> {
+    number(&read(tid, "status").ok()?, "Tgid:")
+}
+
+/// Whether we trace a task.
+pub(crate) fn is_traced_by_us(tid: Tid) -> bool {
+    let status = read(tid, "status").unwrap_or_default();
+    number(&status, "TracerPid:") == Some(std::process::id() as Tid)
+}
+
+/// The threads of a process; none if it is gone.
+pub(crate) fn tasks(process: Tid) -> Vec<Tid> {
+    let entries = fs::read_dir(path(process, "task"));
+    let entries = entries.into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| name.parse().ok()).collect()
+}
+
 /// Reads a whole file that is open from its beginning into `bytes`, which may be longer afterwards;
 /// gives the length of what was read.
 ///

@@ -19,6 +19,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::unistd::{ForkResult, Pid};
 
 use crate::patience::Patience;
+use crate::procfs;
 use crate::seccomp;
 
 /// A thread's kernel id.
@@ -385,21 +386,10 @@ fn pass_request_on() {
     let Ok(signal) = Signal::try_from(signal) else {
         return;
     };
-    if sender != 0 && !is_traced(sender) {
+    if sender != 0 && !procfs::is_traced_by_us(sender) {
         let program = Pid::from_raw(PROGRAM.load(Ordering::Relaxed));
         let _ = nix::sys::signal::kill(program, signal);
     }
-}
-
-/// Whether we trace the process.
-fn is_traced(pid: Tid) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let ours = std::process::id().to_string();
-    let tracer = |line: &str| {
-        line.strip_prefix("TracerPid:")
-            .is_some_and(|it| it.trim() == ours)
-    };
-    status.lines().any(tracer)
 }
 
 /// Raises our own limit of open files to what is allowed: one is held per mapped file.

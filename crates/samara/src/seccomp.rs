@@ -195,6 +195,16 @@ pub(crate) fn tag(arch: u32, nr: u64, args: &[u64; 6]) -> Option<u32> {
     (verdict != RET_ALLOW).then_some(verdict & !RET_TRACE)
 }
 
+/// Whether a call through another entry than ours may make a task: `fork`, `clone`, `vfork`, `clone3`
+/// by their numbers in 32-bit code and in x32 code.
+pub(crate) const fn may_make_task(number: u64) -> bool {
+    const X32: u64 = X32_BIT as u64;
+    if number & X32 != 0 {
+        return matches!(number ^ X32, 56..=58 | 435);
+    }
+    matches!(number, 2 | 120 | 190 | 435)
+}
+
 /// A `struct seccomp_data`; no step of ours looks at the address of the call.
 fn data(arch: u32, nr: u32, args: &[u64; 6]) -> [u8; 64] {
     let mut memory = [0; 64];

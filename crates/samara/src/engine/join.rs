@@ -152,7 +152,7 @@ impl<W: Watcher> Engine<W> {
             self.watcher.let_go(place);
         }
         let held = self.tasks.iter().filter(|(_, task)| task.is_held());
-        for &tid in held.map(|(tid, _)| tid).chain(&self.early) {
+        for &tid in held.map(|(tid, _)| tid).chain(self.early.keys()) {
             ptrace::detach(tid, 0);
         }
         for (&tid, stop) in &still {

@@ -6,6 +6,7 @@
 //! vfork parent holds nothing, and signals and job control reach the program untouched.
 
 mod join;
+mod orphans;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -65,6 +66,8 @@ pub(crate) trait Watcher {
     fn gone(&mut self, mm: MmId);
     /// A new task, thread or process.
     fn spawned(&mut self, sharing: Option<Sharing>);
+    /// A new process whose memory is a copy of nobody knows whose: who made it was killed meanwhile.
+    fn unannounced(&mut self);
     /// A process that has been running for a while stands still to be looked at; it may be waiting for
     /// its `vfork` child.
     fn joined(&mut self, place: Place);
@@ -88,6 +91,8 @@ enum Phase {
     Observed,
     /// Inside a call that makes a task sharing memory.
     Spawning(Sharing),
+    /// In a call through another entry that may make a task, and is not looked at further.
+    Foreign,
     /// Its end was announced.
     Ending,
 }
@@ -126,8 +131,8 @@ pub(crate) struct Engine<W> {
     ended: Option<Ended>,
     tasks: HashMap<Tid, Task>,
     spaces: HashMap<MmId, Space>,
-    /// Tasks whose first stop came before the event that announced them.
-    early: HashSet<Tid>,
+    /// Tasks whose first stop came before the event that announces them, and who may have made them.
+    early: HashMap<Tid, HashSet<Tid>>,
     next_mm: u32,
     patience: Patience,
 }
@@ -156,7 +161,7 @@ impl<W: Watcher> Engine<W> {
             ended: None,
             tasks: HashMap::new(),
             spaces: HashMap::new(),
-            early: HashSet::new(),
+            early: HashMap::new(),
             next_mm: 0,
             patience: Patience::new(),
         }
@@ -190,7 +195,7 @@ impl<W: Watcher> Engine<W> {
         if !self.tasks.contains_key(&tid) && !matches!(stop, Stop::Exec(_)) {
             match stop {
                 // A new task's first stop, before its maker's event.
-                Stop::Group(_) => _ = self.early.insert(tid),
+                Stop::Group(_) => self.park(tid),
                 Stop::Exited(_) | Stop::Killed(_) => _ = self.early.remove(&tid),
                 _ => ptrace::resume(tid, self.onward, 0),
             }
@@ -235,6 +240,9 @@ impl<W: Watcher> Engine<W> {
         };
         let handling = self.watcher.classify(place, tag, &registers);
         match handling {
+            Handling::Ignore if is_foreign(tag) && seccomp::may_make_task(registers.number) => {
+                self.set_phase(tid, Phase::Foreign);
+            }
             Handling::Ignore => self.set_phase(tid, Phase::Running),
             Handling::Share(sharing) => self.set_phase(tid, Phase::Spawning(sharing)),
             Handling::Observe => self.set_phase(tid, Phase::Observed),
@@ -306,15 +314,30 @@ impl<W: Watcher> Engine<W> {
         if matches!(phase, Phase::Inside(_)) {
             self.release(tid, place.mm);
         }
+        self.makes_no_more(tid);
     }
 
     fn new_task(&mut self, tid: Tid, child: Tid) {
-        let Some(place) = self.place(tid) else { return };
-        let Some(task) = self.tasks.get(&tid) else {
+        let Some((place, phase)) = self.know(tid, child) else {
             return;
         };
+        self.set_phase(tid, Phase::Running);
+        ptrace::resume(tid, self.onward, 0);
+        if matches!(phase, Phase::Inside(_)) {
+            self.release(tid, place.mm);
+        }
+        if self.early.remove(&child).is_some() {
+            self.go(child, 0);
+        }
+        self.makes_no_more(tid);
+    }
+
+    /// Knows a task that another one has made; says where that one stood.
+    fn know(&mut self, tid: Tid, child: Tid) -> Option<(Place, Phase)> {
+        let place = self.place(tid)?;
+        let task = self.tasks.get(&tid)?;
         let (process, phase) = (task.process, task.phase);
-        let first_phase = if self.early.contains(&child) {
+        let first_phase = if self.early.contains_key(&child) {
             Phase::Running
         } else {
             Phase::Starting
@@ -350,14 +373,7 @@ impl<W: Watcher> Engine<W> {
                 self.watcher.forked(place, Place { tid: child, mm });
             }
         }
-        self.set_phase(tid, Phase::Running);
-        ptrace::resume(tid, self.onward, 0);
-        if matches!(phase, Phase::Inside(_)) {
-            self.release(tid, place.mm);
-        }
-        if self.early.remove(&child) {
-            self.go(child, 0);
-        }
+        Some((place, phase))
     }
 
     /// A job-control stop, the first stop of a new task, or a restart after a stop.
@@ -409,6 +425,7 @@ impl<W: Watcher> Engine<W> {
     }
 
     fn ending(&mut self, tid: Tid) {
+        self.announce_for(tid);
         if let Some(place) = self.place(tid) {
             let phase = self.tasks.get(&tid).map(|task| task.phase);
             if matches!(phase, Some(Phase::Inside(_))) {
@@ -421,6 +438,7 @@ impl<W: Watcher> Engine<W> {
                 self.watcher.ending(place);
             }
         }
+        self.makes_no_more(tid);
         ptrace::resume(tid, self.onward, 0);
     }
 
@@ -460,6 +478,7 @@ impl<W: Watcher> Engine<W> {
                 self.watcher.gone(task.mm);
             }
         }
+        self.makes_no_more(tid);
     }
 
     fn new_space(&mut self) -> MmId {

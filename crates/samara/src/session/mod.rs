@@ -444,6 +444,11 @@ impl Watcher for Session {
         }
     }
 
+    fn unannounced(&mut self) {
+        let name = "a child of a task that was killed while it made it";
+        self.verdict.count_not_modelled(name);
+    }
+
     fn joined(&mut self, place: Place) {
         match self.begin_joined(place) {
             Ok(()) => self.look(place, "the first look"),

@@ -56,6 +56,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         "shared_memory_is_made_by_a_call_that_nobody_returns_from",
         shared_memory_is_made_by_a_call_that_nobody_returns_from,
     ),
+    (
+        "nobody_waits_for_the_child_of_a_killed_task",
+        nobody_waits_for_the_child_of_a_killed_task,
+    ),
     ("secret_memory", secret_memory),
     (
         "writes_beside_calls_are_counted_where_they_matter",
@@ -176,6 +180,35 @@ fn calls_of_killed_tasks_have_no_outcome() {
             libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
         }
         unmap(stack, 64 * PAGE);
+    }
+}
+
+fn fork_on() -> ! {
+    loop {
+        in_child(|| _ = map(PAGE, RW, ANON));
+    }
+}
+
+/// A task with a fatal signal pending does not announce the child that it has just made: `SIGKILL`
+/// from outside, and the end of the process by another thread.
+fn nobody_waits_for_the_child_of_a_killed_task() {
+    for round in 0..60_u32 {
+        let pause = 1000 + 977 * round % 5000;
+        let pid = unsafe { libc::fork() };
+        match (pid, round % 2) {
+            (0, 0) => fork_on(),
+            (0, _) => {
+                std::thread::spawn(|| fork_on());
+                unsafe { libc::usleep(pause) };
+                unsafe { libc::_exit(0) };
+            }
+            (_, 0) => {
+                unsafe { libc::usleep(pause) };
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            _ => {}
+        }
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
     }
 }
 
@@ -432,6 +465,11 @@ pub(super) fn a_childs_watch_is_its_parents() {
 pub(super) fn is_expected(name: &str, passed_over: &str) -> bool {
     let secret = || unsafe { libc::syscall(libc::SYS_memfd_secret, 0) } != -1;
     match name {
+        // Where the child was not there yet when its maker ended.
+        "nobody_waits_for_the_child_of_a_killed_task" => {
+            let name = "a child of a task that was killed while it made it ";
+            passed_over == "none" || passed_over.starts_with(name)
+        }
         "secret_memory" if secret() => passed_over == "mmap of a memfd_secret file 1",
         "writes_beside_calls_are_counted_where_they_matter" => {
             let count =
