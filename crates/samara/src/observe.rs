@@ -263,6 +263,12 @@ pub(crate) fn is_in_sight(handles: &Handles) -> bool {
     shows_something(&handles.maps)
 }
 
+/// Whether a task has other memory than what is looked at: its new program began unannounced.
+pub(crate) fn has_other_memory(handles: &Handles, tid: Tid) -> bool {
+    let own = procfs::read(tid, "maps").unwrap_or_default();
+    !own.is_empty() && maps_text(handles).is_ok_and(|seen| seen != own)
+}
+
 /// Whether a task has memory still, even if we may not look at it.
 pub(crate) fn has_memory(tid: Tid) -> bool {
     match File::open(procfs::path(tid, "maps")) {

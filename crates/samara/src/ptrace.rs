@@ -518,13 +518,26 @@ pub(crate) struct Registers {
     pub(crate) arguments: [u64; 6],
 }
 
-/// Whether a stopped thread runs 64-bit code (its code segment says so).
-pub(crate) fn is_64_bit(tid: Tid) -> bool {
+/// Whether a stopped thread runs 64-bit code (its code segment says so); `None` if it was killed
+/// meanwhile.
+pub(crate) fn is_64_bit(tid: Tid) -> Option<bool> {
     const USER_CODE_64: u64 = 0x33;
-    ptrace::getregs(Pid::from_raw(tid)).is_ok_and(|regs| regs.cs == USER_CODE_64)
+    let registers = ptrace::getregs(Pid::from_raw(tid)).ok()?;
+    Some(registers.cs == USER_CODE_64)
 }
 
 /// Kills a process at once.
 pub(crate) fn kill(tid: Tid) {
     let _ = nix::sys::signal::kill(Pid::from_raw(tid), Signal::SIGKILL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_gone_runs_code_of_no_width() {
+        // Nobody is ever traced under this number.
+        assert_eq!(is_64_bit(0), None);
+    }
 }

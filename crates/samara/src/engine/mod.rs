@@ -426,6 +426,12 @@ impl<W: Watcher> Engine<W> {
 
     fn ending(&mut self, tid: Tid) {
         self.announce_for(tid);
+        let phase = self.tasks.get(&tid).map(|task| task.phase);
+        if phase == Some(Phase::Ending) {
+            // LINUX: nobody ends twice: this was another thread, which was killed as its new program
+            // began, under the id of the first one, and has not announced that.
+            self.replaced(tid, tid);
+        }
         if let Some(place) = self.place(tid) {
             let phase = self.tasks.get(&tid).map(|task| task.phase);
             if matches!(phase, Some(Phase::Inside(_))) {

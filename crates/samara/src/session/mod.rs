@@ -26,6 +26,7 @@ use crate::event::{Event, LayoutFacts, SystemFacts};
 use crate::facts::{self, Handles};
 use crate::files::FileTable;
 use crate::mirror::{Mirror, Saved};
+use crate::observe;
 use crate::probe;
 use crate::progress::Progress;
 use crate::ptrace::{self, Registers, Tid};
@@ -389,7 +390,11 @@ impl Watcher for Session {
     fn exec(&mut self, place: Place, former: Tid) {
         self.verdict.execs += 1;
         let left = self.leaving.remove(&former);
-        if !ptrace::is_64_bit(place.tid) {
+        let Some(is_64_bit) = ptrace::is_64_bit(place.tid) else {
+            // It was killed meanwhile, and ends before its first instruction.
+            return;
+        };
+        if !is_64_bit {
             if self.verdict.execs == 1 {
                 self.fatal = Some(
                     "this is a 32-bit program; samara mirrors 64-bit x86 programs only: \
@@ -405,6 +410,10 @@ impl Watcher for Session {
                 self.verdict.count_call(CallKind::Exec);
                 self.look(place, "exec, the first look");
             }
+            Err(_) if !observe::has_memory(place.tid) => {
+                self.spaces.remove(&place.mm);
+                self.mirror.remove(place.mm);
+            }
             Err(error) => {
                 let why = format!("{error:#}");
                 self.forget(place.mm, "a program whose address space could not be read");
@@ -414,8 +423,14 @@ impl Watcher for Session {
     }
 
     fn ending(&mut self, place: Place) {
-        self.leaving.remove(&place.tid);
         self.making.remove(&place.tid);
+        let space = self.spaces.get(&place.mm);
+        let shows_other = |space: &Space| observe::has_other_memory(&space.handles, place.tid);
+        if self.leaving.remove(&place.tid).is_some() && space.is_some_and(shows_other) {
+            // LINUX: who was killed as its new program began does not announce that. What it had
+            // before is gone, and the program has done nothing.
+            return;
+        }
         self.look(place, "at exit");
         self.look_closely(place, "at exit, smaps and status");
     }

@@ -1,6 +1,8 @@
 //! Programs in which calls depend on what no line of `/proc` says outright: rights given up or
 //! taken back between calls, markers in the place of pages.
 
+use std::os::unix::process::CommandExt;
+
 use libc::{
     MADV_DODUMP, MADV_DONTDUMP, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, c_int,
 };
@@ -60,12 +62,15 @@ pub(super) const PROGRAMS: &[Program] = &[
         "nobody_waits_for_the_child_of_a_killed_task",
         nobody_waits_for_the_child_of_a_killed_task,
     ),
+    (KILLED_AS_THEY_BEGIN, programs_are_killed_as_they_begin),
     ("secret_memory", secret_memory),
     (
         "writes_beside_calls_are_counted_where_they_matter",
         writes_beside_calls_are_counted_where_they_matter,
     ),
 ];
+
+const KILLED_AS_THEY_BEGIN: &str = "programs_are_killed_as_they_begin";
 
 const GUARD_INSTALL: c_int = 102;
 const GUARD_REMOVE: c_int = 103;
@@ -180,6 +185,31 @@ fn calls_of_killed_tasks_have_no_outcome() {
             libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
         }
         unmap(stack, 64 * PAGE);
+    }
+}
+
+/// A program that is killed as it begins has done nothing yet, and is not what ran before.
+fn programs_are_killed_as_they_begin() {
+    const ON: &str = "on";
+    let us = std::env::current_exe().expect("a path");
+    let again = || {
+        std::process::Command::new(&us)
+            .args([KILLED_AS_THEY_BEGIN, ON])
+            .exec()
+    };
+    if std::env::args().nth(2).as_deref() == Some(ON) {
+        panic!("{}", again());
+    }
+    for round in 0..80_u32 {
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            panic!("{}", again());
+        }
+        unsafe {
+            libc::usleep(500 + 1237 * round % 20_000);
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, std::ptr::null_mut(), 0);
+        }
     }
 }
 
