@@ -42,6 +42,10 @@ const PROGRAMS: &[Program] = &[
     ("lists_of_advice", lists_of_advice),
     ("limits_on_the_way", limits_on_the_way),
     ("limits_of_a_sharer", limits_of_a_sharer),
+    (
+        "a_stack_grew_before_its_limit_was_lowered",
+        a_stack_grew_before_its_limit_was_lowered,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -483,4 +487,26 @@ fn limits_of_a_sharer() {
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
     map_at(1, 1, RW, ANON);
     assert!(mapped() > 1 << 20);
+}
+
+/// Writes to the stack 3 MiB below.
+#[inline(never)]
+fn use_a_deep_stack() {
+    let mut deep = [0_u8; 3 << 20];
+    std::hint::black_box(&mut deep);
+}
+
+/// What has grown stays, whatever the limit is later: in a child and in another program, too, and
+/// where another process sets the limit.
+fn a_stack_grew_before_its_limit_was_lowered() {
+    in_a_child(|| {
+        use_a_deep_stack();
+        limit(0, libc::RLIMIT_STACK, 1 << 20);
+        map(PAGE, RW, ANON);
+        in_a_child(|| _ = map(PAGE, RW, ANON));
+        become_program("limits_of_a_sharer");
+    });
+    use_a_deep_stack();
+    in_a_child(|| limit(call(libc::SYS_getppid, [0; 6]), libc::RLIMIT_STACK, 1 << 20));
+    map(PAGE, RW, ANON);
 }

@@ -60,6 +60,19 @@ impl Session {
         !grown.is_empty()
     }
 
+    /// Lets the stacks of all address spaces grow to where the kernel's are, before limits become
+    /// others: they may be another process's. Where a call is under way it comes first.
+    pub(super) fn learn_idle_stacks(&mut self) {
+        let idle = self
+            .spaces
+            .iter()
+            .filter(|(_, space)| space.pending.is_none());
+        let idle: Vec<MmId> = idle.map(|(&mm, _)| mm).collect();
+        for mm in idle {
+            self.learn_stacks(mm, &Ranges::All);
+        }
+    }
+
     /// Reads the rights of a thread again before a call that asks for them.
     pub(super) fn learn_rights(&mut self, place: Place, call: &Call) {
         const LOWEST: u64 = 1 << 20;

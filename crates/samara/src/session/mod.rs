@@ -275,7 +275,10 @@ impl Watcher for Session {
             Request::Share { thread } => Handling::Share(thread),
             _ if !mirrored => Handling::Ignore,
             Request::Memory(..) | Request::NotModelled(_) => Handling::Exclusive,
-            Request::Limits => Handling::Observe,
+            Request::Limits => {
+                self.learn_idle_stacks();
+                Handling::Observe
+            }
             Request::NewWatcher => {
                 self.making.insert(place.tid);
                 Handling::Observe
