@@ -8,6 +8,7 @@ use libc::c_long;
 use maple_mm::{AdvisedRange, abi};
 
 use crate::call::{Call, CallFile, CallSegment};
+use crate::kernel;
 use crate::process_call::{ADDRESSES, NAME, Name, ProcessCall, Ranges};
 use crate::ptrace::{Registers, Tid};
 use crate::seccomp;
@@ -343,7 +344,7 @@ fn process_madvise(tid: Tid, [pidfd, vector, count, advice, flags]: [u64; 5]) ->
     Request::Memory(Call::Process(call), None)
 }
 
-/// Whether a pidfd of a thread stands for its own process.
+/// Whether a pidfd of a thread stands for a task that has the same address space.
 fn is_own(tid: Tid, pidfd: i32) -> bool {
     const SELF_THREAD: i32 = -10_000;
     const SELF_PROCESS: i32 = -10_001;
@@ -354,8 +355,12 @@ fn is_own(tid: Tid, pidfd: i32) -> bool {
         return false;
     };
     let named = text.lines().find_map(|line| line.strip_prefix("Pid:"));
-    let is_task = |other: &str| Path::new(&format!("/proc/{tid}/task/{other}")).exists();
-    named.is_some_and(|other| is_task(other.trim()))
+    let Some(other) = named.and_then(|named| named.trim().parse().ok()) else {
+        return false;
+    };
+    // LINUX: that counts, not the process: one that was made with `CLONE_VM` advises its maker.
+    kernel::same_memory(tid, other)
+        .unwrap_or_else(|_| Path::new(&format!("/proc/{tid}/task/{other}")).exists())
 }
 
 /// `prctl(PR_SET_MM, PR_SET_MM_MAP, map, size, 0)`.

@@ -42,6 +42,7 @@ const PROGRAMS: &[Program] = &[
     ("lists_of_advice", lists_of_advice),
     ("limits_on_the_way", limits_on_the_way),
     ("limits_of_a_sharer", limits_of_a_sharer),
+    ("advice_of_a_sharer", advice_of_a_sharer),
     (
         "a_stack_grew_before_its_limit_was_lowered",
         a_stack_grew_before_its_limit_was_lowered,
@@ -487,6 +488,31 @@ fn limits_of_a_sharer() {
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
     map_at(1, 1, RW, ANON);
     assert!(mapped() > 1 << 20);
+}
+
+extern "C" fn advising_sharer(_: *mut libc::c_void) -> libc::c_int {
+    let parent = call(libc::SYS_getppid, [0; 6]).cast_unsigned();
+    let pidfd = call(libc::SYS_pidfd_open, [parent, 0, 0, 0, 0, 0]).cast_unsigned();
+    let range = [ARENA + 2 * PAGE, 2 * PAGE];
+    let vector = range.as_ptr().expose_provenance() as u64;
+    const DONTFORK: u64 = 10;
+    let args = [pidfd, vector, 1, DONTFORK, 0, 0];
+    assert_eq!(
+        call(libc::SYS_process_madvise, args),
+        2 * PAGE.cast_signed()
+    );
+    0
+}
+
+/// A process that shares the address space may advise its maker of everything: it is its own.
+fn advice_of_a_sharer() {
+    map_at(0, 8, RW, ANON);
+    let mut stack = vec![0_u8; 256 << 10];
+    let top = stack.as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let child = unsafe { libc::clone(advising_sharer, top.cast(), flags, std::ptr::null_mut()) };
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    call(libc::SYS_munmap, [ARENA, PAGE, 0, 0, 0, 0]);
 }
 
 /// Writes to the stack 3 MiB below.
