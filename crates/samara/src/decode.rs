@@ -27,6 +27,9 @@ pub(crate) enum Request {
     Exec,
     /// Resource limits may change; the address space does not.
     Limits,
+    /// Takes the pages of this range away, which changes no mapping: whether they were written must
+    /// be asked before.
+    MovesPages((u64, u64)),
     /// Makes a userfaultfd, which will watch this address space whoever uses it.
     NewWatcher,
     /// Changes the address space in a way the model does not know.
@@ -228,9 +231,17 @@ pub(crate) const fn low_bits(count: u64) -> u64 {
     }
 }
 
-/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: a range, then the mode.
+/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: a range, then the mode. `UFFDIO_MOVE`: to where, from
+/// where, and how much.
 fn userfault_ioctl(tid: Tid, [fd, operation, argument]: [u64; 3]) -> Request {
     let word = |index: u64| read_word(tid, argument.wrapping_add(8 * index));
+    if operation as u32 == seccomp::UFFDIO_MOVE {
+        let (Some(from), Some(len)) = (word(1), word(2)) else {
+            // Refused.
+            return Request::Harmless;
+        };
+        return Request::MovesPages((from, from.saturating_add(len)));
+    }
     let (Some(start), Some(len)) = (word(0), word(1)) else {
         return Request::NotModelled("ioctl(UFFDIO_REGISTER) of what cannot be read");
     };

@@ -71,10 +71,15 @@ pub(crate) const PRCTL_MEMORY: &[u32] = &[
     maple_mm::abi::PR_SET_MEMORY_MERGE,
 ];
 
-/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: they set VMA flags, splitting and merging. And what
-/// makes a userfaultfd from `/dev/userfaultfd`.
-pub(crate) const USERFAULT_IOCTLS: &[u32] =
-    &[UFFDIO_REGISTER, UFFDIO_UNREGISTER, USERFAULTFD_IOC_NEW];
+/// `UFFDIO_REGISTER` and `UFFDIO_UNREGISTER`: they set VMA flags, splitting and merging. What takes
+/// written pages away. And what makes a userfaultfd from `/dev/userfaultfd`.
+pub(crate) const USERFAULT_IOCTLS: &[u32] = &[
+    UFFDIO_REGISTER,
+    UFFDIO_UNREGISTER,
+    UFFDIO_MOVE,
+    USERFAULTFD_IOC_NEW,
+];
+pub(crate) const UFFDIO_MOVE: u32 = 0xc028_aa05;
 pub(crate) const USERFAULTFD_IOC_NEW: u32 = 0xaa00;
 pub(crate) const UFFDIO_REGISTER: u32 = 0xc020_aa00;
 pub(crate) const UFFDIO_UNREGISTER: u32 = 0x8010_aa01;

@@ -59,6 +59,8 @@ enum Pending {
         before: Saved,
     },
     NotModelled(&'static str),
+    /// What was to be asked before it was asked.
+    NoChange,
     /// About another address space, in which somebody may be inside a call of their own.
     Elsewhere(MmId, Call),
 }
@@ -274,7 +276,9 @@ impl Watcher for Session {
             Request::Fork => Handling::Fork,
             Request::Share { thread } => Handling::Share(thread),
             _ if !mirrored => Handling::Ignore,
-            Request::Memory(..) | Request::NotModelled(_) => Handling::Exclusive,
+            Request::Memory(..) | Request::NotModelled(_) | Request::MovesPages(_) => {
+                Handling::Exclusive
+            }
             Request::Limits => {
                 self.learn_idle_stacks();
                 Handling::Observe
@@ -321,6 +325,10 @@ impl Watcher for Session {
                 Pending::Fork { before }
             }
             Request::NotModelled(name) => Pending::NotModelled(name),
+            Request::MovesPages(range) => {
+                self.learn_writes(place.mm, &Ranges::Near(vec![range]));
+                Pending::NoChange
+            }
             _ => Pending::NotModelled("a call of another kind"),
         };
         if let Some(space) = self.spaces.get_mut(&place.mm) {
@@ -334,7 +342,7 @@ impl Watcher for Session {
             Some(Pending::NotModelled(name)) => self.pass_over(place, name),
             Some(Pending::Elsewhere(mm, call)) => self.finish_elsewhere(mm, call, result),
             // A fork the kernel refused changes nothing.
-            Some(Pending::Fork { .. }) => {}
+            Some(Pending::Fork { .. } | Pending::NoChange) => {}
             None if self.making.remove(&place.tid) => self.learn_maker(place, result),
             None => {
                 self.has_set_limits = true;

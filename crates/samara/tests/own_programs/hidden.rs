@@ -62,6 +62,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         "nobody_waits_for_the_child_of_a_killed_task",
         nobody_waits_for_the_child_of_a_killed_task,
     ),
+    (
+        "moved_pages_were_written_where_they_were",
+        moved_pages_were_written_where_they_were,
+    ),
     (KILLED_AS_THEY_BEGIN, programs_are_killed_as_they_begin),
     ("secret_memory", secret_memory),
     (
@@ -186,6 +190,30 @@ fn calls_of_killed_tasks_have_no_outcome() {
         }
         unmap(stack, 64 * PAGE);
     }
+}
+
+/// `UFFDIO_MOVE` leaves nothing where the pages were, which merges as written memory all the same.
+fn moved_pages_were_written_where_they_were() {
+    const UFFDIO_MOVE: libc::Ioctl = 0xc028_aa05;
+    const MISSING: u64 = 1;
+    let watcher = userfaultfd(1 << 16);
+    if watcher < 0 {
+        return;
+    }
+    let room = map(64 * PAGE, PROT_NONE, ANON);
+    let from = map_at(page(room, 8), 2 * PAGE, RW);
+    let to = map_at(page(room, 32), 2 * PAGE, RW);
+    let len = 2 * PAGE as u64;
+    let mut watch = [to.addr() as u64, len, MISSING, 0];
+    unsafe { libc::ioctl(watcher, WATCH, watch.as_mut_ptr()) };
+    write(from);
+    write(page(from, 1));
+    let mut what = [to.addr() as u64, from.addr() as u64, len, 0, 0];
+    unsafe { libc::ioctl(watcher, UFFDIO_MOVE, what.as_mut_ptr()) };
+    protect(from, 2 * PAGE, PROT_READ);
+    map_at(page(from, 2), PAGE, PROT_READ);
+    protect(to, 2 * PAGE, PROT_READ);
+    map_at(page(to, 2), PAGE, PROT_READ);
 }
 
 /// A program that is killed as it begins has done nothing yet, and is not what ran before.
