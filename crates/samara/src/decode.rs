@@ -32,6 +32,8 @@ pub(crate) enum Request {
     MovesPages((u64, u64)),
     /// Makes a userfaultfd, which will watch this address space whoever uses it.
     NewWatcher,
+    /// From now on the address space may be changed by what the tracer does not stop at.
+    Hides(Unseen),
     /// Changes the address space in a way the model does not know.
     NotModelled(&'static str),
     /// Looks like a memory call but changes nothing of the model's.
@@ -43,6 +45,33 @@ pub(crate) enum Request {
 pub(crate) enum Sharing {
     Thread,
     Process,
+}
+
+/// What may change an address space without a call that the tracer stops at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unseen {
+    /// An `io_uring`, which carries out `madvise`.
+    Ring,
+    /// A seccomp filter with a listener: it is asked before our filter, and may let a call go on.
+    Listener,
+}
+
+impl Unseen {
+    /// The call that brings it about.
+    pub(crate) const fn call(self) -> &'static str {
+        match self {
+            Self::Ring => "io_uring_setup",
+            Self::Listener => "seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)",
+        }
+    }
+
+    /// What is counted where the kernel differs afterwards.
+    pub(crate) const fn outcome(self) -> &'static str {
+        match self {
+            Self::Ring => "what an io_uring may have done",
+            Self::Listener => "what a seccomp listener may have let pass",
+        }
+    }
 }
 
 /// What this kernel does with names for anonymous memory.
@@ -131,6 +160,12 @@ pub(crate) fn request(tid: Tid, regs: &Registers, names: AnonymousNames) -> Requ
         libc::SYS_userfaultfd => return Request::NewWatcher,
         libc::SYS_ioctl if b as u32 == seccomp::USERFAULTFD_IOC_NEW => return Request::NewWatcher,
         libc::SYS_ioctl => return userfault_ioctl(tid, [a, b, c]),
+        libc::SYS_io_uring_setup => return Request::Hides(Unseen::Ring),
+        // It stops for what installs a filter only.
+        libc::SYS_seccomp if b & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 => {
+            return Request::Hides(Unseen::Listener);
+        }
+        libc::SYS_seccomp => return Request::Harmless,
         libc::SYS_fork => return Request::Fork,
         libc::SYS_vfork => {
             return Request::Share {

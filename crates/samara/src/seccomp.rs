@@ -47,6 +47,7 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_set_mempolicy_home_node,
     libc::SYS_io_setup,
     libc::SYS_io_destroy,
+    libc::SYS_io_uring_setup,
     libc::SYS_personality,
     libc::SYS_userfaultfd,
     libc::SYS_setrlimit,
@@ -83,6 +84,9 @@ pub(crate) const UFFDIO_MOVE: u32 = 0xc028_aa05;
 pub(crate) const USERFAULTFD_IOC_NEW: u32 = 0xaa00;
 pub(crate) const UFFDIO_REGISTER: u32 = 0xc020_aa00;
 pub(crate) const UFFDIO_UNREGISTER: u32 = 0x8010_aa01;
+
+/// The operation of `seccomp` that installs a filter, which may answer calls before ours sees them.
+pub(crate) const NEW_FILTER: &[u32] = &[libc::SECCOMP_SET_MODE_FILTER];
 
 /// `arch_prctl` operations that map something: the vdso variants and shadow stacks.
 pub(crate) const ARCH_PRCTL_MEMORY: &[u32] = &[0x2001, 0x2002, 0x2003, 0x5001, 0x5002];
@@ -121,6 +125,7 @@ pub(crate) fn program() -> Vec<sock_filter> {
     when_argument(&mut steps, (libc::SYS_prctl, 0), PRCTL_MEMORY);
     when_argument(&mut steps, (libc::SYS_ioctl, 1), USERFAULT_IOCTLS);
     when_argument(&mut steps, (libc::SYS_arch_prctl, 0), ARCH_PRCTL_MEMORY);
+    when_argument(&mut steps, (libc::SYS_seccomp, 0), NEW_FILTER);
     when_new_limit(&mut steps);
     assemble(&steps)
 }
@@ -297,6 +302,8 @@ mod tests {
                 RET_TRACE | NATIVE
             );
         }
+        assert_eq!(native(libc::SYS_seccomp, first(0)), RET_ALLOW);
+        assert_eq!(native(libc::SYS_seccomp, first(1)), RET_TRACE | NATIVE);
         for &op in ARCH_PRCTL_MEMORY {
             assert_eq!(
                 native(libc::SYS_arch_prctl, first(op.into())),

@@ -137,6 +137,9 @@ impl Session {
             self.learn_identity(mm, &call, result);
             seen = self.compare_all(mm);
         }
+        if (predicted != result || seen.is_different()) && self.pass_over_unseen(place) {
+            return;
+        }
         self.recorder.event(&Event::Call { mm, call, result });
         let brk = match call {
             Call::Brk { .. } => Some(result.cast_unsigned()),
@@ -178,6 +181,9 @@ impl Session {
         {
             seen = self.compare_all(place.mm);
         }
+        if seen.is_different() && self.pass_over_unseen(place) {
+            return;
+        }
         let compared = Compared {
             call: &what,
             predicted: 0,
@@ -211,7 +217,9 @@ impl Session {
             return;
         }
         self.verdict.comparisons += 1;
-        if kernel != model && self.learn_promised(place, &kernel, &model) {
+        if kernel != model
+            && (self.learn_promised(place, &kernel, &model) || self.pass_over_unseen(place))
+        {
             return;
         }
         self.recorder.event(&Event::Details {

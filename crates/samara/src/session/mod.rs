@@ -20,7 +20,7 @@ use maple_mm::Process;
 use crate::call::{Call, CallKind};
 use crate::compare::Comparison;
 use crate::convert;
-use crate::decode::{self, AnonymousNames, Request, Sharing};
+use crate::decode::{self, AnonymousNames, Request, Sharing, Unseen};
 use crate::engine::{Handling, MmId, Place, Watcher, is_foreign};
 use crate::event::{Event, LayoutFacts, SystemFacts};
 use crate::facts::{self, Handles};
@@ -49,6 +49,15 @@ struct Space {
     past: Past,
     /// Where neighbours were written, nobody knows which first: ends exclusive.
     unordered: Vec<(u64, u64)>,
+    /// What may change it unseen.
+    unseen: Option<Unseen>,
+}
+
+/// What an address space that a task leaves for another program bequeaths to that.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    process: Process,
+    unseen: Option<Unseen>,
 }
 
 /// What is under way inside an address space.
@@ -61,6 +70,7 @@ enum Pending {
     NotModelled(&'static str),
     /// What was to be asked before it was asked.
     NoChange,
+    Hides(Unseen),
     /// About another address space, in which somebody may be inside a call of their own.
     Elsewhere(MmId, Call),
 }
@@ -110,7 +120,7 @@ pub(crate) struct Session {
     /// Tasks whose present call came through the 32-bit or x32 entry.
     foreign: HashSet<Tid>,
     /// What tasks that go on to another program had asked of their address space.
-    leaving: HashMap<Tid, Process>,
+    leaving: HashMap<Tid, Leaving>,
     /// Whether some task has a personality of its own, so that others' must be asked for.
     has_personality: bool,
     /// Why nothing can be traced at all, if so.
@@ -218,6 +228,30 @@ impl Session {
         self.resync(place);
     }
 
+    /// After a call with this result the address space may be changed unseen.
+    fn hide(&mut self, place: Place, unseen: Unseen, result: i64) {
+        if address(result).is_none() {
+            return;
+        }
+        self.pass_over(place, unseen.call());
+        if let Some(space) = self.spaces.get_mut(&place.mm) {
+            // A listener outlives a program, and so says more.
+            space.unseen = space.unseen.filter(|&known| known == Unseen::Listener);
+            space.unseen.get_or_insert(unseen);
+        }
+    }
+
+    /// Counts a difference that may come from what goes unseen, and follows the kernel. Says whether
+    /// that may be.
+    fn pass_over_unseen(&mut self, place: Place) -> bool {
+        let unseen = self.spaces.get(&place.mm).and_then(|space| space.unseen);
+        if let Some(unseen) = unseen {
+            self.verdict.comparisons += 1;
+            self.pass_over(place, unseen.outcome());
+        }
+        unseen.is_some()
+    }
+
     /// The end of a call through a userfaultfd that was about another address space than its own.
     fn finish_elsewhere(&mut self, mm: MmId, call: Call, result: i64) {
         let name = "ioctl(userfaultfd) for another process";
@@ -276,9 +310,10 @@ impl Watcher for Session {
             Request::Fork => Handling::Fork,
             Request::Share { thread } => Handling::Share(thread),
             _ if !mirrored => Handling::Ignore,
-            Request::Memory(..) | Request::NotModelled(_) | Request::MovesPages(_) => {
-                Handling::Exclusive
-            }
+            Request::Memory(..)
+            | Request::NotModelled(_)
+            | Request::MovesPages(_)
+            | Request::Hides(_) => Handling::Exclusive,
             Request::Limits => {
                 self.learn_idle_stacks();
                 Handling::Observe
@@ -291,7 +326,10 @@ impl Watcher for Session {
                 self.look(place, "before exec");
                 self.look_closely(place, "before exec, smaps and status");
                 if let Some(process) = self.mirror.process_of(place.mm) {
-                    self.leaving.insert(place.tid, process);
+                    let unseen = self.spaces.get(&place.mm).and_then(|space| space.unseen);
+                    // A ring is closed with the descriptors; a filter stays.
+                    let unseen = unseen.filter(|&unseen| unseen == Unseen::Listener);
+                    self.leaving.insert(place.tid, Leaving { process, unseen });
                 }
                 Handling::Ignore
             }
@@ -325,6 +363,7 @@ impl Watcher for Session {
                 Pending::Fork { before }
             }
             Request::NotModelled(name) => Pending::NotModelled(name),
+            Request::Hides(unseen) => Pending::Hides(unseen),
             Request::MovesPages(range) => {
                 self.learn_writes(place.mm, &Ranges::Near(vec![range]));
                 Pending::NoChange
@@ -343,6 +382,7 @@ impl Watcher for Session {
             Some(Pending::Elsewhere(mm, call)) => self.finish_elsewhere(mm, call, result),
             // A fork the kernel refused changes nothing.
             Some(Pending::Fork { .. } | Pending::NoChange) => {}
+            Some(Pending::Hides(unseen)) => self.hide(place, unseen, result),
             None if self.making.remove(&place.tid) => self.learn_maker(place, result),
             None => {
                 self.has_set_limits = true;

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
-use maple_mm::Process;
 
 use super::call::LINES_AT_ONCE;
 use super::past::Past;
-use super::{Pending, Ranges, Session, Space};
+use super::{Leaving, Pending, Ranges, Session, Space};
 use crate::call::CallKind;
 use crate::compare::Comparison;
 use crate::engine::{MmId, Place};
@@ -21,7 +20,7 @@ use crate::ptrace::Tid;
 
 impl Session {
     /// Mirrors a new program; `left` is what its task had asked of the address space it left.
-    pub(super) fn begin(&mut self, place: Place, left: Option<Process>) -> anyhow::Result<()> {
+    pub(super) fn begin(&mut self, place: Place, left: Option<Leaving>) -> anyhow::Result<()> {
         let handles = Handles::open(place.tid)?;
         let mut memory = Collector {
             session: self,
@@ -31,7 +30,11 @@ impl Session {
         let facts = facts::at_exec(place, &mut memory)?;
         self.install(place.tid, handles, facts)?;
         // The first program's was asked by whoever runs us.
-        let process = left.unwrap_or_else(kernel::own_process).of_program();
+        let process = left.map_or_else(kernel::own_process, |left| left.process);
+        let process = process.of_program();
+        if let Some(space) = self.spaces.get_mut(&place.mm) {
+            space.unseen = left.and_then(|left| left.unseen);
+        }
         let facts = facts::process(place.tid, process.flags.bits())?;
         self.learn(&Event::Process {
             mm: place.mm,
@@ -80,6 +83,7 @@ impl Session {
                 lines_left: LINES_AT_ONCE,
                 past: Past::Known,
                 unordered: Vec::new(),
+                unseen: None,
             },
         );
         Ok(())
@@ -113,6 +117,7 @@ impl Session {
             layout,
             past,
             unordered,
+            unseen,
             ..
         } = space;
         let mut memory = Collector {
@@ -130,6 +135,7 @@ impl Session {
             if let Some(space) = self.spaces.get_mut(&mm) {
                 space.past = past;
                 space.unordered = unordered;
+                space.unseen = unseen;
             }
             Ok(())
         });
@@ -176,6 +182,7 @@ impl Session {
             .get(&place.mm)
             .context("the parent is not mirrored")?;
         let (layout, past, unordered) = (space.layout, space.past, space.unordered.clone());
+        let unseen = space.unseen;
         let handles = Handles::open(child.tid)?;
         self.mirror.fork(place.mm, child.mm)?;
         let space = Space {
@@ -186,6 +193,7 @@ impl Session {
             lines_left: LINES_AT_ONCE,
             past,
             unordered,
+            unseen,
         };
         self.spaces.insert(child.mm, space);
         if self.learn_from_child(place, child, before) {

@@ -2,6 +2,7 @@
 //! taken back between calls, markers in the place of pages.
 
 use std::os::unix::process::CommandExt;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{
     MADV_DODUMP, MADV_DONTDUMP, MAP_FIXED, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE, c_int,
@@ -62,6 +63,8 @@ pub(super) const PROGRAMS: &[Program] = &[
         "nobody_waits_for_the_child_of_a_killed_task",
         nobody_waits_for_the_child_of_a_killed_task,
     ),
+    ("a_ring_gives_advice", a_ring_gives_advice),
+    ("a_listener_lets_calls_pass", a_listener_lets_calls_pass),
     (
         "moved_pages_were_written_where_they_were",
         moved_pages_were_written_where_they_were,
@@ -190,6 +193,97 @@ fn calls_of_killed_tasks_have_no_outcome() {
         }
         unmap(stack, 64 * PAGE);
     }
+}
+
+fn new_ring(words: &mut [u32; 30]) -> c_int {
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, words.as_mut_ptr()) };
+    ring as c_int
+}
+
+/// An `io_uring` carries out `madvise`, and nobody stops at that.
+fn a_ring_gives_advice() {
+    const MADVISE: u32 = 25;
+    const ENTRIES: libc::off_t = 0x1000_0000;
+    let mut words = [0; 30];
+    let ring = new_ring(&mut words);
+    if ring < 0 {
+        return;
+    }
+    // Where the tail of the queue is, and its list of entries.
+    let (tail, list) = (words[11] as usize / 4, words[16] as usize / 4);
+    let shared = |offset| unsafe {
+        let flags = libc::MAP_SHARED;
+        libc::mmap(std::ptr::null_mut(), PAGE, RW, flags, ring, offset)
+    };
+    let (queue, entries) = (shared(0).cast::<u32>(), shared(ENTRIES).cast::<u32>());
+    let advised = map(8 * PAGE, RW, ANON);
+    let addr = page(advised, 2).addr() as u64;
+    let entry = [
+        (0, MADVISE),
+        (4, addr as u32),
+        (5, (addr >> 32) as u32),
+        (6, 2 * PAGE as u32),
+        (7, libc::MADV_DONTFORK as u32),
+    ];
+    for (place, word) in entry {
+        unsafe { entries.add(place).write_volatile(word) };
+    }
+    unsafe { queue.add(list).write_volatile(0) };
+    unsafe { queue.add(tail).write_volatile(1) };
+    const GET_EVENTS: c_int = 1;
+    unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, 1, 1, GET_EVENTS, 0, 0) };
+    unmap(advised, PAGE);
+    unsafe { libc::close(ring) };
+}
+
+/// Who listens to a filter is asked before the tracer, which then does not see the call.
+fn a_listener_lets_calls_pass() {
+    static LISTENER: AtomicI32 = AtomicI32::new(-1);
+    const RECEIVE: libc::Ioctl = 0xc050_2100;
+    const SEND: libc::Ioctl = 0xc018_2101;
+    std::thread::spawn(|| {
+        loop {
+            let listener = LISTENER.load(Ordering::Relaxed);
+            let mut asked = [0_u64; 10];
+            if unsafe { libc::ioctl(listener, RECEIVE, asked.as_mut_ptr()) } != 0 {
+                std::thread::yield_now();
+                continue;
+            }
+            let mut answer = [asked[0], 0, 1 << 32];
+            unsafe { libc::ioctl(listener, SEND, answer.as_mut_ptr()) };
+        }
+    });
+    let step = |code: u32, skip: u8, k: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: skip,
+        k,
+    };
+    let answer = libc::BPF_RET | libc::BPF_K;
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            libc::SYS_munmap as u32,
+        ),
+        step(answer, 0, libc::SECCOMP_RET_USER_NOTIF),
+        step(answer, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    let room = map(4 * PAGE, RW, ANON);
+    unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    let (install, flags) = (
+        libc::SECCOMP_SET_MODE_FILTER,
+        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+    );
+    let listener = unsafe { libc::syscall(libc::SYS_seccomp, install, flags, &raw const program) };
+    LISTENER.store(listener as c_int, Ordering::Relaxed);
+    unmap(page(room, 1), PAGE);
+    map(PAGE, PROT_READ, ANON);
 }
 
 /// `UFFDIO_MOVE` leaves nothing where the pages were, which merges as written memory all the same.
@@ -527,6 +621,15 @@ pub(super) fn is_expected(name: &str, passed_over: &str) -> bool {
         "nobody_waits_for_the_child_of_a_killed_task" => {
             let name = "a child of a task that was killed while it made it ";
             passed_over == "none" || passed_over.starts_with(name)
+        }
+        "a_ring_gives_advice" => {
+            let ring = new_ring(&mut [0; 30]);
+            let expected = "io_uring_setup 1, mmap of a special file 2, \
+                            what an io_uring may have done 1";
+            passed_over == if ring < 0 { "none" } else { expected }
+        }
+        "a_listener_lets_calls_pass" => {
+            passed_over.starts_with("seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER) 1, what a seccomp ")
         }
         "secret_memory" if secret() => passed_over == "mmap of a memfd_secret file 1",
         "writes_beside_calls_are_counted_where_they_matter" => {
