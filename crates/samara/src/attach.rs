@@ -35,7 +35,17 @@ pub(crate) fn seize(pid: Tid) -> Result<Seized> {
     if leader == std::process::id() as Tid {
         bail!("process {pid} is samara itself");
     }
+    let has_memory = |tid: Tid| {
+        let status = procfs::read(tid, "status").unwrap_or_default();
+        field(&status, "VmSize:").is_some()
+    };
     if field(&status, "VmSize:").is_none() {
+        if procfs::tasks(leader).into_iter().any(has_memory) {
+            bail!(
+                "the first thread of process {pid} ({name}) has ended while others run on; samara \
+                 cannot join such a process, but can start one: `samara trace -- PROGRAM`"
+            );
+        }
         bail!(
             "process {pid} ({name}) has no memory of its own: it is a kernel thread, or has ended"
         );

@@ -5,7 +5,10 @@
 //! mapping's file is compared with those of the same inode.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
@@ -15,10 +18,12 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::event::{FileClass, FileFacts, access};
 use crate::kernel;
-use crate::procfs::MapLine;
+use crate::procfs::{self, MapLine};
 use crate::ptrace::Tid;
 use crate::segments;
 
+/// What `maps` calls the file behind shared anonymous memory.
+const SHARED_ANONYMOUS: &str = "/dev/zero (deleted)";
 const HUGETLBFS: FsType = statfs::HUGETLBFS_MAGIC;
 /// That of `memfd_secret`, whose mappings are locked and never dumped.
 const SECRETMEM: FsType = FsType(0x5345_434d);
@@ -128,17 +133,38 @@ impl FileTable {
         Identified::New(facts)
     }
 
-    /// A file the kernel opened itself, as for a program's own mappings: seen only in `line`.
-    pub(crate) fn unopened(&mut self, line: &MapLine) -> FileFacts {
+    /// A file the kernel opened itself, as for a program's own mappings, or that was mapped before
+    /// anybody looked: seen only in a `line` of `tid`.
+    pub(crate) fn unopened(&mut self, tid: Tid, line: &MapLine) -> FileFacts {
         let id = self.new_id();
         self.confirmed.insert(id);
+        // The open file itself, whatever is found under its name now.
+        let link = procfs::path(tid, &format!("map_files/{:x}-{:x}", line.start, line.end));
+        let class = class_of_line(line, &link);
+        let mut bits = access_of_link(&link);
+        if class == FileClass::Shmem
+            && line.name != SHARED_ANONYMOUS
+            && let Ok(file) = File::open(&link)
+        {
+            let descriptor = OwnedFd::from(file);
+            bits |= seals_of(&descriptor);
+            self.held.push(Held {
+                id,
+                descriptor,
+                inode: (
+                    stat::makedev(line.device.0.into(), line.device.1.into()),
+                    line.inode,
+                ),
+                is_in_memory: true,
+            });
+        }
         FileFacts {
             id,
             device: line.device,
             inode: line.inode,
             name: line.name.clone(),
-            class: class_of_line(line),
-            access: access::READABLE,
+            class,
+            access: bits,
         }
     }
 
@@ -213,19 +239,38 @@ fn seals_of(descriptor: &OwnedFd) -> u8 {
     }
 }
 
-fn class_of_line(line: &MapLine) -> FileClass {
+fn class_of_line(line: &MapLine, link: &Path) -> FileClass {
     if line.name.starts_with("/SYSV") {
         FileClass::SystemV(segments::length(line.inode).unwrap_or(0))
     } else {
-        class_by_name(&line.name)
+        class_by_name(&line.name, link)
     }
 }
 
-fn class_by_name(name: &str) -> FileClass {
-    if name.starts_with("/memfd:") || name == "/dev/zero (deleted)" {
+fn class_by_name(name: &str, link: &Path) -> FileClass {
+    if name.starts_with("/memfd:") || name == SHARED_ANONYMOUS {
         return FileClass::Shmem;
     }
-    statfs::statfs(name).map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type()))
+    // To follow the link needs a right.
+    let system = statfs::statfs(link).or_else(|_| statfs::statfs(name));
+    system.map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type()))
+}
+
+/// How a mapped file was opened.
+///
+/// LINUX: the permissions of the links in `map_files` say it.
+fn access_of_link(link: &Path) -> u8 {
+    let Ok(facts) = std::fs::symlink_metadata(link) else {
+        return access::READABLE;
+    };
+    let bit = |permission: u32, bit: u8| {
+        if facts.permissions().mode() & permission != 0 {
+            bit
+        } else {
+            0
+        }
+    };
+    bit(0o400, access::READABLE) | bit(0o200, access::WRITABLE)
 }
 
 fn class_of_fs(kind: FsType) -> FileClass {
@@ -263,9 +308,9 @@ mod tests {
     fn dup_is_known_and_a_second_open_is_new() {
         let us = std::process::id() as Tid;
         let exe = std::env::current_exe().unwrap();
-        let first = std::fs::File::open(&exe).unwrap();
+        let first = File::open(&exe).unwrap();
         let copy = first.try_clone().unwrap();
-        let second = std::fs::File::open(&exe).unwrap();
+        let second = File::open(&exe).unwrap();
         let mut table = FileTable::new(1);
         let Identified::New(facts) = table.identify(us, first.as_raw_fd()) else {
             panic!("the first is new");

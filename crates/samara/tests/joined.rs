@@ -17,6 +17,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,12 +41,17 @@ const PROGRAMS: &[Program] = &[
     ("forking", forking),
     ("waiting", waiting),
     (SELDOM_CALLS, a_parent_in_vfork),
+    ("files_of_before", files_of_before),
+    (FIRST_THREAD_GONE, first_thread_gone),
 ];
 
 /// Those whose calls depend on what they did before.
 const HAVE_A_PAST: [&str; 2] = ["a_past_of_merges", "a_heap_within_a_page"];
 
 const SELDOM_CALLS: &str = "a_parent_in_vfork";
+
+/// That one cannot be joined.
+const FIRST_THREAD_GONE: &str = "first_thread_gone";
 
 /// Set when the program is to end.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
@@ -65,7 +71,7 @@ fn main() -> ExitCode {
     let chosen = |name: &str| first.is_empty() || first.starts_with('-') || name.contains(&first);
     let mut failed = Vec::new();
     for (name, _) in PROGRAMS {
-        if chosen(name) && !report(name, &is_joined_unharmed(name)) {
+        if chosen(name) && *name != FIRST_THREAD_GONE && !report(name, &is_joined_unharmed(name)) {
             failed.push(*name);
         }
     }
@@ -241,7 +247,11 @@ fn refuses() -> Result<(), String> {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), said)
     };
+    let headless = Running::start(FIRST_THREAD_GONE);
+    let ended = || status_of(headless.pid()).contains("State:\tZ");
+    wait_for("the first thread to end", ended)?;
     let expected = [
+        (headless.pid().to_string(), "has ended while others run on"),
         (program.pid().to_string(), "is traced already"),
         ("2147483647".to_owned(), "there is no process 2147483647"),
         ("0".to_owned(), "there is no process 0"),
@@ -254,6 +264,59 @@ fn refuses() -> Result<(), String> {
     }
     let_go(samara)?;
     program.end()
+}
+
+/// Ends its first thread, and goes on.
+fn first_thread_gone() {
+    thread::spawn(|| {
+        ready();
+        until_over(|| ());
+        std::process::exit(0);
+    });
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// What was mapped before: a file that is deleted, mapped to be written, and one with seals.
+fn files_of_before() {
+    const MIB: usize = 1 << 20;
+    let name = format!("joined-{}", std::process::id());
+    let path = std::env::current_exe()
+        .expect("a path")
+        .with_file_name(name);
+    let mut options = fs::File::options();
+    let file = options.read(true).write(true).create_new(true).open(&path);
+    let file = file.expect("a file");
+    fs::remove_file(&path).expect("it is there");
+    file.set_len(64 * MIB as u64).expect("room");
+    let none = MAP_PRIVATE | MAP_ANONYMOUS;
+    let room = unsafe { libc::mmap(ptr::null_mut(), 32 * MIB, PROT_NONE, none, -1, 0) };
+    let map_shared = |at: *mut libc::c_void, len: usize, fd: c_int| unsafe {
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        assert_eq!(libc::mmap(at, len, RW, flags, fd, 0), at);
+    };
+    let (moving, turned, sealed) = (
+        room.wrapping_byte_add(4 * MIB),
+        room.wrapping_byte_add(16 * MIB),
+        room.wrapping_byte_add(24 * MIB),
+    );
+    map_shared(moving, 4 * MIB, file.as_raw_fd());
+    map_shared(turned, 8 * PAGE, file.as_raw_fd());
+    let memory = unsafe { libc::memfd_create(c"sealed".as_ptr(), libc::MFD_ALLOW_SEALING) };
+    unsafe { libc::ftruncate(memory, 8 * PAGE as i64) };
+    map_shared(sealed, 8 * PAGE, memory);
+    unsafe { libc::fcntl(memory, libc::F_ADD_SEALS, libc::F_SEAL_FUTURE_WRITE) };
+    ready();
+    until_over(|| unsafe {
+        let fixed = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let moved = libc::mremap(moving, 4 * MIB, 5 * MIB, libc::MREMAP_MAYMOVE);
+        assert_ne!(moved, libc::MAP_FAILED);
+        libc::mremap(moved, 5 * MIB, 4 * MIB, fixed, moving);
+        for page in [5, 1] {
+            let at = turned.wrapping_byte_add(PAGE);
+            assert_eq!(libc::remap_file_pages(at, PAGE, 0, page, 0), 0);
+        }
+        assert_eq!(libc::madvise(sealed, PAGE, libc::MADV_REMOVE), -1);
+    });
 }
 
 fn ready() {

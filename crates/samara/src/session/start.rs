@@ -264,7 +264,7 @@ impl Memory for Collector<'_> {
         if let Some(&id) = self.exec_files.get(&file) {
             return id;
         }
-        let facts = self.session.files.unopened(line);
+        let facts = self.session.files.unopened(place.tid, line);
         let id = facts.id;
         self.exec_files.insert(file, id);
         self.session.learn(&Event::File(facts));
