@@ -88,7 +88,7 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
                 // Gone, or made by a task that is seized, and so seized itself.
                 Err(Errno::ESRCH) => {}
                 Err(Errno::EPERM) if procfs::is_traced_by_us(tid) => {
-                    members.push(Member { tid, process })
+                    members.push(Member { tid, process });
                 }
                 Err(error) => bail!(refused(error)),
             }

@@ -343,6 +343,8 @@ impl<W: Watcher> Engine<W> {
             Phase::Starting
         };
         match phase {
+            // Another thread of a process that ends was taken for its maker.
+            Phase::Spawning(_) if self.place(child).is_some_and(|known| known.mm == place.mm) => {}
             Phase::Spawning(sharing) => {
                 let process = if sharing == Sharing::Thread {
                     process
