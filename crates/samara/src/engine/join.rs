@@ -42,6 +42,7 @@ impl<W: Watcher> Engine<W> {
         }
         let still = engine.stand_still()?;
         for &tid in still.keys() {
+            engine.made_before.remove(&tid);
             match shares(tid) {
                 Some(member) if !engine.tasks.contains_key(&tid) => engine.add_member(member, mm),
                 Some(_) => {}
@@ -128,7 +129,11 @@ impl<W: Watcher> Engine<W> {
                 self.replaced(tid, former);
                 ptrace::resume(tid, self.onward, 0);
             }
-            Stop::NewTask(_) | Stop::OtherCall => ptrace::resume(tid, self.onward, 0),
+            Stop::NewTask(child) => {
+                self.made_before.insert(child);
+                ptrace::resume(tid, self.onward, 0);
+            }
+            Stop::OtherCall => ptrace::resume(tid, self.onward, 0),
             Stop::Entry(..) | Stop::Exit(_) | Stop::Group(_) | Stop::Signal(_) => {
                 still.insert(tid, stop);
             }

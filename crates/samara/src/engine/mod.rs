@@ -133,6 +133,8 @@ pub(crate) struct Engine<W> {
     spaces: HashMap<MmId, Space>,
     /// Tasks whose first stop came before the event that announces them, and who may have made them.
     early: HashMap<Tid, HashSet<Tid>>,
+    /// Tasks that were announced while their process was joined: nobody saw who made them how.
+    made_before: HashSet<Tid>,
     next_mm: u32,
     patience: Patience,
 }
@@ -162,6 +164,7 @@ impl<W: Watcher> Engine<W> {
             tasks: HashMap::new(),
             spaces: HashMap::new(),
             early: HashMap::new(),
+            made_before: HashSet::new(),
             next_mm: 0,
             patience: Patience::new(),
         }
@@ -196,7 +199,10 @@ impl<W: Watcher> Engine<W> {
             match stop {
                 // A new task's first stop, before its maker's event.
                 Stop::Group(_) => self.park(tid),
-                Stop::Exited(_) | Stop::Killed(_) => _ = self.early.remove(&tid),
+                Stop::Exited(_) | Stop::Killed(_) => {
+                    self.early.remove(&tid);
+                    self.made_before.remove(&tid);
+                }
                 _ => ptrace::resume(tid, self.onward, 0),
             }
             return;
@@ -343,8 +349,9 @@ impl<W: Watcher> Engine<W> {
             Phase::Starting
         };
         match phase {
-            // Another thread of a process that ends was taken for its maker.
-            Phase::Spawning(_) if self.place(child).is_some_and(|known| known.mm == place.mm) => {}
+            // It was there when its process was joined, before its maker said so; or another thread
+            // of a process that ends was taken for its maker.
+            _ if self.place(child).is_some_and(|known| known.mm == place.mm) => {}
             Phase::Spawning(sharing) => {
                 let process = if sharing == Sharing::Thread {
                     process

@@ -10,14 +10,14 @@ use super::{Engine, Handling, Phase, Task, Watcher};
 use crate::decode::Sharing;
 use crate::kernel;
 use crate::procfs;
-use crate::ptrace::Tid;
+use crate::ptrace::{self, Tid};
 
 impl<W: Watcher> Engine<W> {
     /// Keeps a task in its first stop until it is announced, or nobody is left who could.
     pub(super) fn park(&mut self, child: Tid) {
         let makers = self.tasks.iter().filter(|(_, task)| task.phase.may_make());
         let makers: HashSet<Tid> = makers.map(|(&tid, _)| tid).collect();
-        if makers.is_empty() {
+        if makers.is_empty() || self.made_before.contains(&child) {
             return self.adopt(child);
         }
         self.early.insert(child, makers);
@@ -63,6 +63,10 @@ impl<W: Watcher> Engine<W> {
         let shares = |other: Tid| kernel::same_memory(child, other) == Ok(true);
         let sharer = self.tasks.iter().find(|&(&other, _)| shares(other));
         let sharer = sharer.map(|(_, task)| task.mm);
+        if self.made_before.remove(&child) && sharer.is_none() {
+            // Forked before we were there.
+            return ptrace::detach(child, 0);
+        }
         let mm = sharer.unwrap_or_else(|| self.new_space());
         let phase = Phase::Running;
         self.add_task(child, Task { process, mm, phase });

@@ -511,8 +511,8 @@ impl Watcher for Session {
     }
 
     fn unannounced(&mut self) {
-        let name = "a child of a task that was killed while it made it";
-        self.verdict.count_not_modelled(name);
+        self.verdict
+            .count_not_modelled("a child that was not announced");
     }
 
     fn joined(&mut self, place: Place) {
