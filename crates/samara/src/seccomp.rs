@@ -318,6 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn tasks_are_made_under_other_numbers_through_other_entries() {
+        let x32 = |nr: i64| u64::from(X32_BIT) | nr.cast_unsigned();
+        for nr in [2, 120, 190, 435, x32(libc::SYS_fork), x32(libc::SYS_clone)] {
+            assert!(may_make_task(nr), "call {nr:#x}");
+        }
+        for nr in [
+            libc::SYS_fork.cast_unsigned(),
+            x32(2),
+            x32(libc::SYS_execve),
+        ] {
+            assert!(!may_make_task(nr), "call {nr:#x}");
+        }
+    }
+
+    #[test]
     fn foreign_entries_always_stop() {
         assert_eq!(verdict(0x4000_0003, 4, [0; 6]), RET_TRACE | FOREIGN);
         assert_eq!(native(i64::from(X32_BIT), [0; 6]), RET_TRACE | FOREIGN);

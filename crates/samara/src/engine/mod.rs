@@ -244,6 +244,8 @@ impl<W: Watcher> Engine<W> {
         let Some(place) = self.place(tid) else {
             return;
         };
+        // The call before, if it made a task, has said so.
+        self.makes_no_more(tid);
         let handling = self.watcher.classify(place, tag, &registers);
         match handling {
             Handling::Ignore if is_foreign(tag) && seccomp::may_make_task(registers.number) => {
