@@ -33,6 +33,12 @@ bitflags::bitflags! {
         /// Its mappings are told of ([`MappingHooks`](crate::MappingHooks)), and never vanish in
         /// a merge.
         const HOOKED = 1 << 8;
+        /// Knows `MAP_SYNC` and refuses it late, for want of DAX (ext4, xfs).
+        const SYNC_REFUSED = 1 << 9;
+        /// Each new mapping takes another file in its place once it is made, as overlayfs hands out
+        /// the file below. So it joins no neighbour while it is made, and all that comes later
+        /// (moves, changes of flags) is about the file below, whose kind is the one given here.
+        const FILE_BELOW = 1 << 10;
     }
 }
 
@@ -54,11 +60,14 @@ pub enum FileKind {
     /// A file of a disk file system.
     Regular {
         /// Whether the file system places mappings of 2 MiB and more on 2 MiB boundaries
-        /// (ext4, xfs, btrfs do).
+        /// (ext4, xfs, btrfs, erofs and fuse do).
         huge_aligned: bool,
     },
     /// A file of tmpfs, a `memfd`, or the object behind shared anonymous memory.
     Shmem,
+    /// A file of tmpfs that may have huge pages (mounted with `huge=`): large mappings of it lie so
+    /// that these fit.
+    HugeShmem,
     /// `/dev/zero`: a private mapping of it is anonymous memory that keeps its file.
     DevZero,
     /// A System V shared memory segment: each attach is an open file of its own.
@@ -252,11 +261,17 @@ impl File {
     /// The highest byte offset plus one that may be mapped.
     pub(crate) const fn max_bytes(&self) -> u64 {
         match self.kind {
-            FileKind::Regular { .. } | FileKind::Shmem | FileKind::SystemV { .. } => {
-                i64::MAX as u64
-            }
+            FileKind::Regular { .. }
+            | FileKind::Shmem
+            | FileKind::HugeShmem
+            | FileKind::SystemV { .. } => i64::MAX as u64,
             FileKind::DevZero | FileKind::Device => u64::MAX,
         }
+    }
+
+    /// Whether it lies in memory alone.
+    pub(crate) const fn is_shmem(&self) -> bool {
+        matches!(self.kind, FileKind::Shmem | FileKind::HugeShmem)
     }
 
     /// Whether it is an attach of a System V segment.

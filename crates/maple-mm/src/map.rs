@@ -82,6 +82,36 @@ pub(crate) enum Object {
     Known,
     /// Shared memory that is promised its pages.
     New,
+    /// A file that takes the opened one's place once the mapping is made.
+    Below,
+}
+
+/// Which of a file's two faces a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// What was opened.
+    Opened,
+    /// What mappings of it have.
+    Mapped,
+}
+
+impl Face {
+    /// Whether mappings get another file than this one.
+    fn is_replaced(self, file: &File) -> bool {
+        self == Self::Opened && file.access.contains(FileAccess::FILE_BELOW)
+    }
+
+    /// The kind of the file that says where a mapping goes.
+    fn kind(self, file: &File) -> FileKind {
+        if self.is_replaced(file) {
+            // LINUX (overlayfs, 6.18): it has no wishes, whatever the file below would like.
+            FileKind::Regular {
+                huge_aligned: false,
+            }
+        } else {
+            file.kind
+        }
+    }
 }
 
 impl<P: PageSide> AddressSpace<P> {
@@ -131,7 +161,7 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Errno::EINVAL);
         }
         let file = self.opened(&request)?;
-        self.mmap_file(&request, file.as_ref())
+        self.mmap_file(&request, file.as_ref(), Face::Opened)
     }
 
     /// Learns from `address`, which Linux gave to `request`, where its search began: with
@@ -164,7 +194,7 @@ impl<P: PageSide> AddressSpace<P> {
         if is_fixed || request.flags & MAP_32BIT == 0 {
             return;
         }
-        let Ok(place) = self.checked_place(request, file.as_ref()) else {
+        let Ok(place) = self.checked_place(request, file.as_ref(), Face::Opened) else {
             return;
         };
         let before = self.layout.low_base;
@@ -194,8 +224,14 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
-    fn mmap_file(&mut self, request: &MmapRequest, file: Option<&FileRef>) -> Result<u64, Errno> {
-        let place = self.checked_place(request, file)?;
+    /// Maps what `request` asks for; of `file`, the one with this face.
+    pub(crate) fn mmap_file(
+        &mut self,
+        request: &MmapRequest,
+        file: Option<&FileRef>,
+        face: Face,
+    ) -> Result<u64, Errno> {
+        let place = self.checked_place(request, file, face)?;
         let mut flags = self.initial_flags(request, file);
         let addr = self.place(&place)?;
         self.check_placed(request, addr, &place)?;
@@ -213,7 +249,7 @@ impl<P: PageSide> AddressSpace<P> {
         let page_offset = match file {
             Some(file) => {
                 check_extent(file, &place)?;
-                flags = file_flags(file, request, flags)?;
+                flags = file_flags((file, face), request, flags)?;
                 if is_explicit {
                     flags |= VmFlags::HUGETLB | VmFlags::DONTEXPAND;
                 }
@@ -235,6 +271,8 @@ impl<P: PageSide> AddressSpace<P> {
         let is_known = file.is_some_and(|file| file.kind != FileKind::DevZero);
         let object = if flags.contains(VmFlags::SHARED) && !is_known {
             Object::New
+        } else if file.is_some_and(|file| face.is_replaced(file)) {
+            Object::Below
         } else {
             Object::Known
         };
@@ -266,11 +304,12 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     /// The checks before an address is chosen.
-    fn checked_place<'a>(
+    fn checked_place(
         &self,
         request: &MmapRequest,
-        file: Option<&'a FileRef>,
-    ) -> Result<Place<'a>, Errno> {
+        file: Option<&FileRef>,
+        face: Face,
+    ) -> Result<Place, Errno> {
         if request.len == 0 {
             return Err(Errno::EINVAL);
         }
@@ -312,7 +351,7 @@ impl<P: PageSide> AddressSpace<P> {
             len,
             page_offset,
             flags,
-            file: file.map(|file| &**file),
+            file: file.map(|file| face.kind(file)),
         })
     }
 
@@ -348,12 +387,7 @@ impl<P: PageSide> AddressSpace<P> {
         flags
     }
 
-    fn check_placed(
-        &self,
-        request: &MmapRequest,
-        addr: u64,
-        place: &Place<'_>,
-    ) -> Result<(), Errno> {
+    fn check_placed(&self, request: &MmapRequest, addr: u64, place: &Place) -> Result<(), Errno> {
         let must_be_free = request.flags & MAP_FIXED_NOREPLACE != 0;
         if must_be_free
             && !planted!(NoReplace)
@@ -404,8 +438,18 @@ impl<P: PageSide> AddressSpace<P> {
             self.commit(room.edits)?;
             return Err(errno);
         }
-        new.content.flags |= self.early_merge_any(new.content.flags, new.content.held.backing());
-        let merged = self.merged_new(&new);
+        let is_new_file = new.object == Object::Below;
+        if !is_new_file {
+            let backing = new.content.held.backing();
+            new.content.flags |= self.early_merge_any(new.content.flags, backing);
+        }
+        // LINUX (overlayfs, 6.18): the neighbours have the file below already, the new range gets it
+        // after it looked for neighbours with the same file.
+        let merged = if is_new_file && !planted!(MergeFile) {
+            None
+        } else {
+            self.merged_new(&new)
+        };
         let company = if merged.is_some() {
             Company::Joined
         } else {
@@ -451,8 +495,8 @@ impl<P: PageSide> AddressSpace<P> {
         let Some(file) = new.content.held.backing().file() else {
             return Ok(());
         };
-        let is_disk = matches!(file.kind, FileKind::Regular { .. });
-        if is_disk && flags.contains(VmFlags::SYNC) && !file.access.contains(FileAccess::SYNC) {
+        let refuses_sync = file.access.contains(FileAccess::SYNC_REFUSED);
+        if refuses_sync && flags.contains(VmFlags::SYNC) {
             return Err(Errno::EOPNOTSUPP);
         }
         if flags.contains(VmFlags::HUGETLB) {
@@ -504,7 +548,7 @@ const fn is_explicitly_huge(map_flags: u64) -> bool {
 }
 
 /// Whether the file's offsets reach as far as the mapping.
-fn check_extent(file: &File, place: &Place<'_>) -> Result<(), Errno> {
+fn check_extent(file: &File, place: &Place) -> Result<(), Errno> {
     let room = file
         .max_bytes()
         .checked_sub(place.len)
@@ -515,12 +559,16 @@ fn check_extent(file: &File, place: &Place<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn file_flags(file: &File, request: &MmapRequest, flags: VmFlags) -> Result<VmFlags, Errno> {
+fn file_flags(
+    (file, face): (&File, Face),
+    request: &MmapRequest,
+    flags: VmFlags,
+) -> Result<VmFlags, Errno> {
     let access = file.access;
     let mut flags = flags;
     match request.flags & MAP_TYPE {
         MAP_SHARED | MAP_SHARED_VALIDATE => {
-            check_known_flags(file, request.flags)?;
+            check_known_flags((file, face), request.flags)?;
             flags = shared_file_flags(access, flags)?;
         }
         MAP_PRIVATE => {}
@@ -544,10 +592,10 @@ fn file_flags(file: &File, request: &MmapRequest, flags: VmFlags) -> Result<VmFl
     write_sealed_flags(access, flags)
 }
 
-fn check_known_flags(file: &File, flags: u64) -> Result<(), Errno> {
+fn check_known_flags((file, face): (&File, Face), flags: u64) -> Result<(), Errno> {
     // LINUX: ext4 and xfs take `MAP_SYNC` here and refuse it later where there is no DAX.
-    let is_large_disk = file.kind == (FileKind::Regular { huge_aligned: true });
-    let known = if is_large_disk || file.access.contains(FileAccess::SYNC) {
+    let both = FileAccess::SYNC | FileAccess::SYNC_REFUSED;
+    let known = if file.access.intersects(both) && !face.is_replaced(file) {
         LEGACY_MAP_MASK | MAP_SYNC
     } else {
         LEGACY_MAP_MASK

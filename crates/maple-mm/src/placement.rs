@@ -9,7 +9,7 @@ use crate::abi::{
     is_page_aligned, page_ceil, page_floor,
 };
 use crate::errno::Errno;
-use crate::file::{File, FileKind};
+use crate::file::FileKind;
 use crate::flags::VmFlags;
 use crate::huge_pages::huge_page_ceil;
 use crate::layout::{Capabilities, Direction};
@@ -24,7 +24,7 @@ const FOUR_GIB: u64 = 1 << 32;
 
 /// What is to be placed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct Place {
     /// The hint, or the address itself with `MAP_FIXED`.
     pub(crate) addr: u64,
     /// In bytes, whole pages.
@@ -33,10 +33,11 @@ pub(crate) struct Place<'a> {
     pub(crate) page_offset: u64,
     /// The `MAP_` flags.
     pub(crate) flags: u64,
-    pub(crate) file: Option<&'a File>,
+    /// The kind of the file that says where.
+    pub(crate) file: Option<FileKind>,
 }
 
-impl Place<'_> {
+impl Place {
     const fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
     }
@@ -58,7 +59,7 @@ impl Place<'_> {
         if placement == HugePlacement::Never || planted!(HugeAlign) {
             return false;
         }
-        match self.file.map(|file| file.kind) {
+        match self.file {
             Some(FileKind::Regular { huge_aligned }) => huge_aligned,
             Some(FileKind::DevZero) => !self.has(MAP_SHARED),
             Some(_) => false,
@@ -97,7 +98,7 @@ impl<P: PageSide> AddressSpace<P> {
     /// - `ENOMEM`: longer than the address space, or no hole is large enough.
     /// - `EINVAL`: a fixed address that is no page boundary.
     /// - `EPERM`: below `mmap_min_addr` without the privilege.
-    pub(crate) fn place(&self, place: &Place<'_>) -> Result<u64, Errno> {
+    pub(crate) fn place(&self, place: &Place) -> Result<u64, Errno> {
         let task_size = self.layout.task_size;
         if place.len > task_size {
             return Err(Errno::ENOMEM);
@@ -114,7 +115,8 @@ impl<P: PageSide> AddressSpace<P> {
             self.place_huge(place)
                 .map_or_else(|| self.place_plain(place), Ok)?
         } else {
-            self.place_plain(place)?
+            let addr = self.place_plain(place)?;
+            self.moved_to_fit(place, addr).unwrap_or(addr)
         };
         // LINUX (all versions): a fixed address in the last page is taken for an error number.
         if let Some(errno) = Errno::from_result(addr) {
@@ -135,7 +137,7 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// A place whose first whole huge page of the file lies on a huge page of memory; `None`
     /// where that is no use or there is no room, and any place will do.
-    fn place_huge(&self, place: &Place<'_>) -> Option<u64> {
+    fn place_huge(&self, place: &Place) -> Option<u64> {
         let offset = if place.file.is_some() {
             place.page_offset.wrapping_mul(PAGE_SIZE)
         } else {
@@ -169,7 +171,33 @@ impl<P: PageSide> AddressSpace<P> {
         })
     }
 
-    fn place_plain(&self, place: &Place<'_>) -> Result<u64, Errno> {
+    /// Where a file of memory with huge pages goes instead of `found`, so that its huge pages lie
+    /// on those of memory; `None` where it lies so already, gains nothing, or finds no room.
+    fn moved_to_fit(&self, place: &Place, found: u64) -> Option<u64> {
+        let has_huge_pages = place.file == Some(FileKind::HugeShmem)
+            && self.profile.huge_placement != HugePlacement::Never
+            && !planted!(HugeAlign);
+        if !has_huge_pages || found == place.addr || place.len < HUGE_PAGE_SIZE {
+            return None;
+        }
+        let within = |addr: u64| addr % HUGE_PAGE_SIZE;
+        let offset = within(place.page_offset.wrapping_mul(PAGE_SIZE));
+        let holds_none = offset != 0 && offset + place.len < 2 * HUGE_PAGE_SIZE;
+        if holds_none || within(found) == offset {
+            return None;
+        }
+        let wider = self.place_plain(&Place {
+            len: place.len.checked_add(HUGE_PAGE_SIZE - PAGE_SIZE)?,
+            page_offset: 0,
+            file: None,
+            ..*place
+        });
+        let wider = wider.ok()?;
+        let moved = wider.checked_add(within(offset.wrapping_sub(wider)))?;
+        (moved <= self.layout.task_size - place.len).then_some(moved)
+    }
+
+    fn place_plain(&self, place: &Place) -> Result<u64, Errno> {
         if place.len > self.layout.task_size {
             return Err(Errno::ENOMEM);
         }
@@ -194,7 +222,7 @@ impl<P: PageSide> AddressSpace<P> {
             .map_or_else(|| self.place_bottom_up(place), Ok)
     }
 
-    fn place_bottom_up(&self, place: &Place<'_>) -> Result<u64, Errno> {
+    fn place_bottom_up(&self, place: &Place) -> Result<u64, Errno> {
         let bounds = if place.has(MAP_32BIT) {
             Bounds {
                 low: self.layout.low_base,

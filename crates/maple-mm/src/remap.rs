@@ -363,7 +363,7 @@ impl<P: PageSide> AddressSpace<P> {
             len: request.new_len,
             page_offset: vma.page_offset_at(request.addr),
             flags: fixed | huge | if is_shared { MAP_SHARED } else { 0 },
-            file: vma.file().map(|file| &**file),
+            file: vma.file().map(|file| file.kind),
         };
         let new_addr = self.place(&place)?;
         self.move_vma(

@@ -9,7 +9,7 @@ use crate::abi::{
 use crate::errno::Errno;
 use crate::file::{FileRef, MmapFile};
 use crate::flags::VmFlags;
-use crate::map::MmapRequest;
+use crate::map::{Face, MmapRequest};
 use crate::page_side::PageSide;
 use crate::space::AddressSpace;
 
@@ -85,18 +85,19 @@ impl<P: PageSide> AddressSpace<P> {
         } else {
             0
         };
-        let mapped = self.mmap(MmapRequest {
+        let again = MmapRequest {
             addr: start,
             len: size,
             prot: flags.protection(),
             flags: MAP_SHARED | MAP_FIXED | MAP_POPULATE | locked | request.flags & MAP_NONBLOCK,
-            file: MmapFile::Open(file),
+            file: MmapFile::None,
             // What does not fit lies beyond the end of every file, as the highest page does.
             offset: request
                 .page_offset
                 .checked_mul(PAGE_SIZE)
                 .unwrap_or(page_floor(u64::MAX)),
-        });
+        };
+        let mapped = self.mmap_file(&again, Some(&file), Face::Mapped);
         mapped.map(|_| ())
     }
 

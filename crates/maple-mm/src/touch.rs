@@ -304,7 +304,8 @@ fn window<A: Arch>(addr: u64, vma: &Vma) -> Range<u64> {
 const fn kind(file: Option<&File>) -> PageKind {
     match file {
         Some(File {
-            kind: FileKind::Shmem | FileKind::SystemV { .. } | FileKind::DevZero,
+            kind:
+                FileKind::Shmem | FileKind::HugeShmem | FileKind::SystemV { .. } | FileKind::DevZero,
             ..
         }) => PageKind::Shmem,
         _ => PageKind::File,

@@ -6,7 +6,6 @@ use crate::abi::{
     UFFDIO_REGISTER_MODE_WP, is_page_aligned,
 };
 use crate::errno::Errno;
-use crate::file::FileKind;
 use crate::flags::VmFlags;
 use crate::held::Attributes;
 use crate::memory::VmaRef;
@@ -249,7 +248,7 @@ fn check_watchable(vma: &VmaRef, watcher: Userfaultfd, flags: VmFlags) -> Result
 
 /// Whether memory of this kind can be watched with these flags.
 fn can_be_watched(vma: &Vma, watcher: Userfaultfd, flags: VmFlags) -> bool {
-    let is_shmem = vma.file().is_some_and(|file| file.kind == FileKind::Shmem);
+    let is_shmem = vma.file().is_some_and(|file| file.is_shmem());
     // A pool's pages are those of a file too.
     let is_of_file = is_shmem || vma.flags().contains(VmFlags::HUGETLB);
     let is_special = vma.flags().intersects(VmFlags::SPECIAL) && !is_of_file;

@@ -232,12 +232,15 @@ pub(crate) fn with_arguments(layout: &Layout, facts: &ProcessFacts) -> Layout {
     }
 }
 
-const ACCESS: [(u8, FileAccess); 5] = [
+const ACCESS: [(u8, FileAccess); 8] = [
     (access::READABLE, FileAccess::READ),
     (access::WRITABLE, FileAccess::WRITE),
     (access::APPEND_ONLY, FileAccess::APPEND_ONLY),
     (access::NO_EXEC, FileAccess::NO_EXEC),
     (access::WRITE_SEALED, FileAccess::WRITE_SEALED),
+    (access::FILE_BELOW, FileAccess::FILE_BELOW),
+    (access::NO_MMAP, FileAccess::NO_MMAP),
+    (access::HOOKED, FileAccess::HOOKED),
 ];
 
 pub(crate) fn file(facts: &FileFacts) -> File {
@@ -247,11 +250,16 @@ pub(crate) fn file(facts: &FileFacts) -> File {
         .map(|(_, one)| one)
         .collect();
     let kind = match facts.class {
-        FileClass::HugeAligned => FileKind::Regular { huge_aligned: true },
+        FileClass::HugeAligned => {
+            access |= FileAccess::SYNC_REFUSED;
+            FileKind::Regular { huge_aligned: true }
+        }
+        FileClass::HugeAlignedOnly => FileKind::Regular { huge_aligned: true },
         FileClass::Plain => FileKind::Regular {
             huge_aligned: false,
         },
         FileClass::Shmem => FileKind::Shmem,
+        FileClass::HugeShmem => FileKind::HugeShmem,
         FileClass::DevZero => FileKind::DevZero,
         FileClass::SystemV(bytes) => FileKind::SystemV { bytes },
         FileClass::Device => FileKind::Device,
@@ -272,11 +280,17 @@ pub(crate) fn file(facts: &FileFacts) -> File {
 
 pub(crate) fn file_facts(file: &File) -> FileFacts {
     let class = match file.kind {
-        FileKind::Regular { huge_aligned: true } => FileClass::HugeAligned,
+        FileKind::Regular { huge_aligned: true }
+            if file.access.contains(FileAccess::SYNC_REFUSED) =>
+        {
+            FileClass::HugeAligned
+        }
+        FileKind::Regular { huge_aligned: true } => FileClass::HugeAlignedOnly,
         FileKind::Regular {
             huge_aligned: false,
         } => FileClass::Plain,
         FileKind::Shmem => FileClass::Shmem,
+        FileKind::HugeShmem => FileClass::HugeShmem,
         FileKind::DevZero => FileClass::DevZero,
         FileKind::SystemV { bytes } => FileClass::SystemV(bytes),
         FileKind::Device if file.access.contains(FileAccess::NO_MMAP) => FileClass::Unmappable,

@@ -34,17 +34,21 @@ pub(crate) struct SystemFacts {
 /// What kind of file a mapping comes from, as far as placement and limits care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileClass {
-    /// A regular file on a file system that places large mappings on 2 MiB.
+    /// A regular file on a file system that places large mappings on 2 MiB and knows `MAP_SYNC`.
     HugeAligned,
+    /// One on a file system that places them so and does not know it.
+    HugeAlignedOnly,
     /// A regular file elsewhere.
     Plain,
     /// tmpfs, memfd, shared anonymous memory.
     Shmem,
+    /// tmpfs that may have huge pages.
+    HugeShmem,
     /// `/dev/zero`.
     DevZero,
     /// Another device.
     Device,
-    /// Directories, pipes, sockets: they can't be mapped.
+    /// Directories, pipes: they can't be mapped.
     Unmappable,
     /// A segment attached with `shmat`, of so many bytes.
     SystemV(u64),
@@ -60,7 +64,8 @@ pub(crate) struct FileFacts {
     pub(crate) name: String,
     pub(crate) class: FileClass,
     /// Bits: 1 readable, 2 writable, 4 append-only inode, 8 on a noexec mount, 16 sealed against
-    /// writing.
+    /// writing, 32 mappings get the file below, which the class is about, 64 cannot be mapped,
+    /// 128 mappings of it do not vanish in a merge.
     pub(crate) access: u8,
 }
 
@@ -71,6 +76,9 @@ pub(crate) mod access {
     pub(crate) const APPEND_ONLY: u8 = 4;
     pub(crate) const NO_EXEC: u8 = 8;
     pub(crate) const WRITE_SEALED: u8 = 16;
+    pub(crate) const FILE_BELOW: u8 = 32;
+    pub(crate) const NO_MMAP: u8 = 64;
+    pub(crate) const HOOKED: u8 = 128;
 }
 
 /// What a mapping shows.

@@ -5,9 +5,9 @@
 //! mapping's file is compared with those of the same inode.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -17,6 +17,7 @@ use nix::sys::statfs::{self, FsType};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::event::{FileClass, FileFacts, access};
+use crate::file_probe::{self, FileAnswers, Joined};
 use crate::kernel;
 use crate::procfs::{self, MapLine};
 use crate::ptrace::Tid;
@@ -112,7 +113,10 @@ impl FileTable {
         if let Some(held) = self.held.iter().find(same) {
             return Identified::Known(held.id);
         }
-        let class = classify(&stat, &descriptor);
+        let Nature {
+            class,
+            access: kept,
+        } = classify(&stat, &descriptor);
         if class == FileClass::Device {
             return Identified::NotModelled("mmap of a special file");
         }
@@ -122,13 +126,13 @@ impl FileTable {
             inode: stat.st_ino,
             name: name_of(&descriptor),
             class,
-            access: access_of(flags, &descriptor),
+            access: access_of(flags, &descriptor) | kept,
         };
         self.held.push(Held {
             id: facts.id,
             descriptor,
             inode,
-            is_in_memory: class == FileClass::Shmem,
+            is_in_memory: matches!(class, FileClass::Shmem | FileClass::HugeShmem),
         });
         Identified::New(facts)
     }
@@ -140,9 +144,12 @@ impl FileTable {
         self.confirmed.insert(id);
         // The open file itself, whatever is found under its name now.
         let link = procfs::path(tid, &format!("map_files/{:x}-{:x}", line.start, line.end));
-        let class = class_of_line(line, &link);
-        let mut bits = access_of_link(&link);
-        if class == FileClass::Shmem
+        let Nature {
+            class,
+            access: kept,
+        } = nature_of_line(line, &link);
+        let mut bits = access_of_link(&link) | kept & access::HOOKED;
+        if matches!(class, FileClass::Shmem | FileClass::HugeShmem)
             && line.name != SHARED_ANONYMOUS
             && let Ok(file) = File::open(&link)
         {
@@ -218,15 +225,78 @@ fn name_of(descriptor: &OwnedFd) -> String {
     path.to_string_lossy().replace('\n', "\\012")
 }
 
-fn classify(stat: &FileStat, descriptor: &OwnedFd) -> FileClass {
+/// What a file's mappings are like.
+struct Nature {
+    class: FileClass,
+    /// Bits of [`access`] that are its file system's doing.
+    access: u8,
+}
+
+impl From<FileClass> for Nature {
+    fn from(class: FileClass) -> Self {
+        Self { class, access: 0 }
+    }
+}
+
+fn classify(stat: &FileStat, descriptor: &OwnedFd) -> Nature {
     const ZERO: (u32, u32) = (1, 5);
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-        SFlag::S_IFREG => statfs::fstatfs(descriptor)
-            .map_or(FileClass::Plain, |fs| class_of_fs(fs.filesystem_type())),
-        SFlag::S_IFCHR if (major(stat.st_rdev), minor(stat.st_rdev)) == ZERO => FileClass::DevZero,
-        SFlag::S_IFDIR | SFlag::S_IFIFO => FileClass::Unmappable,
+        SFlag::S_IFREG => regular(descriptor),
+        SFlag::S_IFCHR if (major(stat.st_rdev), minor(stat.st_rdev)) == ZERO => {
+            FileClass::DevZero.into()
+        }
+        SFlag::S_IFDIR | SFlag::S_IFIFO => FileClass::Unmappable.into(),
         // Some sockets can be mapped, some not: each kind has its own rules.
-        _ => FileClass::Device,
+        _ => FileClass::Device.into(),
+    }
+}
+
+/// Asks the kernel, as what a file system does for mappings of its files says no list.
+fn regular(descriptor: &OwnedFd) -> Nature {
+    // One that does not say what it is may still be asked.
+    let system = statfs::fstatfs(descriptor).map_or(FsType(0), |fs| fs.filesystem_type());
+    if GENERATED.contains(&system.0) {
+        return FileClass::Device.into();
+    }
+    match file_probe::ask(descriptor) {
+        Ok(answers) => nature(system, answers),
+        Err(Errno::ENODEV) => Nature {
+            class: FileClass::Plain,
+            access: access::NO_MMAP,
+        },
+        // Not open for reading: nobody gets a mapping, and the errors are the same everywhere.
+        Err(Errno::EACCES) => class_of_fs(system).into(),
+        // It has rules of its own.
+        Err(_) => FileClass::Device.into(),
+    }
+}
+
+/// What the answers mean for a file of this file system.
+fn nature(system: FsType, answers: FileAnswers) -> Nature {
+    let is_handed_on = match answers.joined {
+        Joined::Never => system == statfs::OVERLAYFS_SUPER_MAGIC,
+        Joined::Later => true,
+        Joined::AtOnce | Joined::Always => false,
+    };
+    let is_hooked = matches!(answers.joined, Joined::Never | Joined::AtOnce);
+    if answers.joined == Joined::Never && !is_handed_on {
+        return FileClass::Device.into();
+    }
+    let is_in_memory = if is_handed_on {
+        answers.is_in_memory
+    } else {
+        system == statfs::TMPFS_MAGIC
+    };
+    let bit = |is_set, bit| if is_set { bit } else { 0 };
+    Nature {
+        class: match (is_in_memory, answers.is_huge_aligned) {
+            (true, true) => FileClass::HugeShmem,
+            (true, false) => FileClass::Shmem,
+            (false, true) if answers.refuses_sync => FileClass::HugeAligned,
+            (false, true) => FileClass::HugeAlignedOnly,
+            (false, false) => FileClass::Plain,
+        },
+        access: bit(is_handed_on, access::FILE_BELOW) | bit(is_hooked, access::HOOKED),
     }
 }
 
@@ -239,14 +309,29 @@ fn seals_of(descriptor: &OwnedFd) -> u8 {
     }
 }
 
-fn class_of_line(line: &MapLine, link: &Path) -> FileClass {
+fn nature_of_line(line: &MapLine, link: &Path) -> Nature {
     if line.name.starts_with("/SYSV") {
-        FileClass::SystemV(segments::length(line.inode).unwrap_or(0))
-    } else {
-        class_by_name(&line.name, link)
+        return FileClass::SystemV(segments::length(line.inode).unwrap_or(0)).into();
+    }
+    // The kernel's own way to it, if we may, as the name may be another file's meanwhile.
+    match open_regular(link).or_else(|| open_regular(Path::new(&line.name))) {
+        Some(file) => regular(&file),
+        None => class_by_name(&line.name, link).into(),
     }
 }
 
+fn open_regular(path: &Path) -> Option<OwnedFd> {
+    let stat = stat::stat(path).ok()?;
+    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+        return None;
+    }
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(flags.bits());
+    options.open(path).ok().map(OwnedFd::from)
+}
+
+/// As far as the name tells.
 fn class_by_name(name: &str, link: &Path) -> FileClass {
     if name.starts_with("/memfd:") || name == SHARED_ANONYMOUS {
         return FileClass::Shmem;
@@ -273,11 +358,11 @@ fn access_of_link(link: &Path) -> u8 {
     bit(0o400, access::READABLE) | bit(0o200, access::WRITABLE)
 }
 
+/// As far as the file system is known.
 fn class_of_fs(kind: FsType) -> FileClass {
     match kind {
-        statfs::EXT4_SUPER_MAGIC | statfs::XFS_SUPER_MAGIC | statfs::BTRFS_SUPER_MAGIC => {
-            FileClass::HugeAligned
-        }
+        statfs::EXT4_SUPER_MAGIC | statfs::XFS_SUPER_MAGIC => FileClass::HugeAligned,
+        statfs::BTRFS_SUPER_MAGIC => FileClass::HugeAlignedOnly,
         statfs::TMPFS_MAGIC => FileClass::Shmem,
         kind if GENERATED.contains(&kind.0) => FileClass::Device,
         _ => FileClass::Plain,
@@ -291,7 +376,11 @@ fn access_of(flags: OFlag, descriptor: &OwnedFd) -> u8 {
         _ => access::READABLE,
     };
     bits |= seals_of(descriptor);
-    if fstatvfs(descriptor).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC)) {
+    let is_no_exec = fstatvfs(descriptor).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
+    // Pipes and the like run no programs, which no flag of their mount says.
+    let refused = || file_probe::refusal(descriptor, libc::PROT_NONE).is_some();
+    let may_not_run = || file_probe::refusal(descriptor, libc::PROT_EXEC) == Some(Errno::EPERM);
+    if is_no_exec || refused() && may_not_run() {
         bits |= access::NO_EXEC;
     }
     if kernel::is_append_only(descriptor) {

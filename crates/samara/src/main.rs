@@ -10,6 +10,7 @@ mod details;
 mod engine;
 mod event;
 mod facts;
+mod file_probe;
 mod files;
 mod kernel;
 mod launch;

@@ -303,6 +303,8 @@ fn file(source: &mut Source<'_>) -> Wired<FileFacts> {
         4 => FileClass::Device,
         5 => FileClass::Unmappable,
         6 => FileClass::SystemV(source.number()?),
+        7 => FileClass::HugeAlignedOnly,
+        8 => FileClass::HugeShmem,
         _ => return Err("an unknown kind of file"),
     };
     Ok(FileFacts {

@@ -221,6 +221,8 @@ fn file(sink: &mut Sink, facts: &FileFacts) {
         FileClass::Device => 4,
         FileClass::Unmappable => 5,
         FileClass::SystemV(_) => 6,
+        FileClass::HugeAlignedOnly => 7,
+        FileClass::HugeShmem => 8,
     };
     sink.byte(class);
     if let FileClass::SystemV(bytes) = facts.class {
