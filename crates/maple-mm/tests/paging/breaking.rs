@@ -49,13 +49,13 @@ fn leak(tables: Tables<'_, A>) {
 #[test]
 fn pt1_a_shared_table_that_may_be_written() {
     let memory = &memory(64);
-    let mut parent = space::<A>(&memory);
+    let mut parent = space::<A>(memory);
     map(&mut parent, 0, 1);
-    let mut child = space(&memory);
+    let mut child = space(memory);
     parent.share_all(&mut child, &mut silent(&memory)).unwrap();
-    let shared = below(&memory, parent.root(), 0, 2);
+    let shared = below(memory, parent.root(), 0, 2);
     put(
-        &memory,
+        memory,
         parent.root(),
         0,
         (Entry::Table(shared, Writable::Yes), 2),
@@ -68,7 +68,7 @@ fn pt1_a_shared_table_that_may_be_written() {
 #[test]
 fn pt2_a_private_page_with_two_owners_that_may_be_written() {
     let memory = &memory(64);
-    let mut tables = space::<A>(&memory);
+    let mut tables = space::<A>(memory);
     map(&mut tables, 0, 1);
     let frame = tables.entry(0).unwrap().leaf.frame;
     memory.info(frame).retain();
@@ -79,8 +79,8 @@ fn pt2_a_private_page_with_two_owners_that_may_be_written() {
 #[test]
 fn pt3_a_reference_that_nobody_has() {
     let memory = &memory(64);
-    let tables = space::<A>(&memory);
-    let page = page(&memory, 1, PageKind::File);
+    let tables = space::<A>(memory);
+    let page = page(memory, 1, PageKind::File);
     let frame = page.frame.addr();
     tables.map(0, page, &mut silent(&memory)).unwrap();
     memory.info(frame).retain();
@@ -91,10 +91,10 @@ fn pt3_a_reference_that_nobody_has() {
 #[test]
 fn pt4_an_entry_that_was_not_counted() {
     let memory = &memory(64);
-    let mut tables = space::<A>(&memory);
+    let mut tables = space::<A>(memory);
     map(&mut tables, 0, 1);
     let zero = leaf(memory.zero_page(), PageKind::Special, LeafFlags::READ);
-    put(&memory, lowest(&memory, &tables), 1, zero);
+    put(memory, lowest(memory, &tables), 1, zero);
     assert_breaks(&[&tables], "PT4");
     leak(tables);
 }
@@ -102,13 +102,13 @@ fn pt4_an_entry_that_was_not_counted() {
 #[test]
 fn pt5_a_table_that_was_not_counted() {
     let memory = &memory(64);
-    let tables = space::<A>(&memory);
+    let tables = space::<A>(memory);
     let table = memory
         .allocate(FrameSize::SMALL, Content::Zeroed)
         .unwrap()
         .into_addr();
     put(
-        &memory,
+        memory,
         tables.root(),
         1,
         (Entry::Table(table, Writable::Yes), 2),
@@ -127,16 +127,16 @@ fn pt6_pages_elsewhere_and_a_zero_page_that_may_be_written() {
         leaf(memory.zero_page(), PageKind::Special, read_write),
         leaf(memory.zero_page(), PageKind::Anon, LeafFlags::READ),
     ] {
-        let mut tables = space::<A>(&memory);
+        let mut tables = space::<A>(memory);
         map(&mut tables, 0, 1);
-        put(&memory, lowest(&memory, &tables), 1, wrong);
+        put(memory, lowest(memory, &tables), 1, wrong);
         assert_breaks(&[&tables], "PT6");
         leak(tables);
     }
-    let mut tables = space::<A>(&memory);
+    let mut tables = space::<A>(memory);
     map(&mut tables, 0, 1);
     put(
-        &memory,
+        memory,
         tables.root(),
         1,
         (Entry::Table(elsewhere, Writable::No), 2),
@@ -148,19 +148,19 @@ fn pt6_pages_elsewhere_and_a_zero_page_that_may_be_written() {
 #[test]
 fn pt7_a_table_that_is_somebodys_page() {
     let memory = &memory(64);
-    let mut tables = space::<A>(&memory);
+    let mut tables = space::<A>(memory);
     map(&mut tables, 0, 1);
-    let table = lowest(&memory, &tables);
+    let table = lowest(memory, &tables);
     put(
-        &memory,
+        memory,
         table,
         1,
         leaf(table, PageKind::Shmem, LeafFlags::READ),
     );
     assert_breaks(&[&tables], "PT7");
-    let middle = below(&memory, tables.root(), 0, 2);
-    put(&memory, table, 1, (Entry::Empty, 0));
-    put(&memory, middle, 1, (Entry::Table(middle, Writable::No), 1));
+    let middle = below(memory, tables.root(), 0, 2);
+    put(memory, table, 1, (Entry::Empty, 0));
+    put(memory, middle, 1, (Entry::Table(middle, Writable::No), 1));
     assert_breaks(&[&tables], "PT7");
     leak(tables);
 }
@@ -168,9 +168,9 @@ fn pt7_a_table_that_is_somebodys_page() {
 #[test]
 fn what_is_sound_is_not_complained_about() {
     let memory = &memory(64);
-    let mut tables = space::<A>(&memory);
+    let mut tables = space::<A>(memory);
     map(&mut tables, 3 * PAGE, 1);
-    let table = lowest(&memory, &tables);
+    let table = lowest(memory, &tables);
     assert_eq!(memory.info(table).count(), 1);
     assert_eq!(validate_family(&[&tables], |_| 0), Ok(()));
 }

@@ -39,7 +39,7 @@ fn every_failure(
 ) -> u64 {
     for granted in 0.. {
         let memory = &memory(256);
-        let [mut parent, mut child] = family(&memory);
+        let [mut parent, mut child] = family(memory);
         let before = [&parent, &child].map(|side| (side.resident(), side.pgtables_bytes()));
         memory.fail_after(Some(granted));
         let done = operation(&mut parent, &mut child);
@@ -75,7 +75,7 @@ fn a_zap_of_a_part_needs_two_tables_a_level_at_most() {
 #[test]
 fn a_prepared_zap_cannot_fail() {
     let memory = &memory(256);
-    let [parent, child] = family(&memory);
+    let [parent, child] = family(memory);
     let mut gather = silent(&memory);
     let prepared = child.prepare_zap(HUGE - PAGE..GIGA, &mut gather).unwrap();
     memory.fail_after(Some(0));
@@ -89,10 +89,10 @@ fn a_prepared_zap_cannot_fail() {
 #[should_panic(expected = "the tables were shared since")]
 fn a_zap_that_was_prepared_before_a_fork_is_refused() {
     let memory = &memory(256);
-    let [_, child] = family(&memory);
+    let [_, child] = family(memory);
     let mut gather = silent(&memory);
     let prepared = child.prepare_zap(HUGE - PAGE..GIGA, &mut gather).unwrap();
-    let mut grandchild = space(&memory);
+    let mut grandchild = space(memory);
     child.share_all(&mut grandchild, &mut gather).unwrap();
     child.zap_prepared(prepared, &mut gather);
 }
@@ -102,8 +102,8 @@ fn a_zap_that_was_prepared_before_a_fork_is_refused() {
 fn a_copy_into_shared_tables_that_fails_leaves_them_alone() {
     for granted in 0..4 {
         let memory = &memory(256);
-        let [mut parent, mut child] = family(&memory);
-        let mut grandchild = space(&memory);
+        let [mut parent, mut child] = family(memory);
+        let mut grandchild = space(memory);
         child
             .share_all(&mut grandchild, &mut silent(&memory))
             .unwrap();
@@ -167,7 +167,7 @@ fn protecting_and_moving_and_copying_and_writing() {
 #[test]
 fn a_move_that_was_prepared_cannot_fail() {
     let memory = &memory(256);
-    let [parent, child] = family(&memory);
+    let [parent, child] = family(memory);
     let mut gather = silent(&memory);
     let range = MoveRange {
         from: GIGA - PAGE,

@@ -48,7 +48,7 @@ mod copying {
     #[test]
     fn both_sides_lose_the_right_to_write_and_the_last_owner_needs_no_copy() {
         let memory = &memory(64);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         map(&mut parent, 0x5000, 1);
         let mut child = copied(&mut parent, Cow::Private);
         check(&[&parent, &child]);
@@ -66,7 +66,7 @@ mod copying {
     #[test]
     fn the_right_to_write_cannot_be_set_while_others_see_the_page() {
         let memory = &memory(64);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         map(&mut parent, 0x5000, 1);
         let child = copied(&mut parent, Cow::Private);
         let mut gather = silent(&memory);
@@ -84,9 +84,9 @@ mod copying {
     #[test]
     fn entries_of_the_child_are_not_accessed_and_shared_ones_are_clean() {
         let memory = &memory(64);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         let mut gather = silent(&memory);
-        let page = page(&memory, 3, PageKind::Shmem);
+        let page = page(memory, 3, PageKind::Shmem);
         parent.map(0x5000, page, &mut gather).unwrap();
         parent.write(0x5000, &[1]).unwrap();
         let child = copied(&mut parent, Cow::Shared);
@@ -101,16 +101,16 @@ mod copying {
     #[test]
     fn only_what_was_writable_is_flushed() {
         let memory = &memory(64);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         let mut gather = silent(&memory);
         map(&mut parent, 0x5000, 1);
         parent.map_zero_page(0x9000, USER, &mut gather).unwrap();
         let witness = Witness {
-            memory: &memory,
+            memory: memory,
             told: RefCell::default(),
         };
         for _ in 0..2 {
-            let mut child = space::<Quad>(&memory);
+            let mut child = space::<Quad>(memory);
             let mut gather = Gather::new(&memory, &witness);
             let copy = CopyRange {
                 addresses: ALL,
@@ -128,8 +128,8 @@ mod copying {
     #[test]
     fn a_child_that_has_pages_there_is_refused() {
         let memory = &memory(64);
-        let mut parent = space::<Quad>(&memory);
-        let mut child = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
+        let mut child = space::<Quad>(memory);
         map(&mut parent, 0x5000, 1);
         map(&mut child, 0x6000, 2);
         let copy = CopyRange {
@@ -145,7 +145,7 @@ mod copying {
     fn an_explicitly_huge_page_is_copied_whole_and_another_is_split() {
         for extra in [LeafFlags::EXPLICIT, LeafFlags::empty()] {
             let memory = &memory(4096);
-            let mut parent = space::<Quad>(&memory);
+            let mut parent = space::<Quad>(memory);
             map_huge(&mut parent, HUGE, extra);
             let mut child = copied(&mut parent, Cow::Private);
             assert_eq!(resolve(&mut child, HUGE + 5 * PAGE), Resolved::Copied);
@@ -165,11 +165,11 @@ mod copying {
 #[test]
 fn a_page_that_was_copied_is_flushed_before_it_is_given_up() {
     let memory = &memory(64);
-    let mut parent = space::<Quad>(&memory);
+    let mut parent = space::<Quad>(memory);
     map(&mut parent, 0x5000, 1);
     let child = copied(&mut parent, Cow::Private);
     let witness = Witness {
-        memory: &memory,
+        memory: memory,
         told: RefCell::default(),
     };
     let mut gather = Gather::new(&memory, &witness);
@@ -192,7 +192,7 @@ mod sharing {
     #[test]
     fn sharing_takes_one_root_whatever_is_mapped() {
         let memory = &memory(4096);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         for index in 0..1000 {
             map(&mut parent, index * HUGE, index);
         }
@@ -210,7 +210,7 @@ mod sharing {
     #[test]
     fn a_write_copies_one_table_a_level_and_one_page() {
         let memory = &memory(4096);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         for index in 0..100 {
             map(&mut parent, index * HUGE, index);
         }
@@ -231,7 +231,7 @@ mod sharing {
     #[test]
     fn who_is_left_alone_gets_the_right_to_write_back_lazily() {
         let memory = &memory(64);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         map(&mut parent, 0x5000, 1);
         drop(shared(&mut parent));
         let entry = parent.entry(0x5000).unwrap();
@@ -245,9 +245,9 @@ mod sharing {
     #[test]
     fn pages_of_files_stay_shared_and_writable_through_a_copied_table() {
         let memory = &memory(64);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         let mut gather = silent(&memory);
-        let page = page(&memory, 3, PageKind::Shmem);
+        let page = page(memory, 3, PageKind::Shmem);
         let cached = memory.share(&page.frame);
         parent.map(0x5000, page, &mut gather).unwrap();
         map(&mut parent, 0x6000, 4);
@@ -283,7 +283,7 @@ mod sharing {
     #[test]
     fn a_zap_drops_whole_shared_tables_and_copies_those_it_cuts() {
         let memory = &memory(4096);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         for index in 0..600 {
             map(&mut parent, index * HUGE, index);
             map(&mut parent, index * HUGE + PAGE, index);
@@ -307,13 +307,13 @@ mod sharing {
     #[test]
     fn clearing_one_side_leaves_the_other_whole() {
         let memory = &memory(256);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         for index in 0..50 {
             map(&mut parent, index * HUGE, index);
         }
         let child = shared(&mut parent);
         let witness = Witness {
-            memory: &memory,
+            memory: memory,
             told: RefCell::default(),
         };
         let mut gather = Gather::new(&memory, &witness);
@@ -332,7 +332,7 @@ mod sharing {
     #[test]
     fn a_child_of_a_child_shares_what_neither_changed() {
         let memory = &memory(256);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         map(&mut parent, 0x5000, 1);
         map(&mut parent, 0x8000, 2);
         let mut child = shared(&mut parent);
@@ -353,7 +353,7 @@ mod sharing {
     #[test]
     fn a_moved_table_stays_shared() {
         let memory = &memory(256);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         map(&mut parent, 4 * HUGE, 1);
         let mut child = shared(&mut parent);
         let in_use = memory.in_use();
@@ -381,7 +381,7 @@ mod sharing {
     #[test]
     fn freeing_tables_looks_at_none_that_is_shared() {
         let memory = &memory(256);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         map(&mut parent, 4 * HUGE, 1);
         let child = shared(&mut parent);
         child.free_tables(&TableRange::all::<Quad>(), &mut silent(&memory));
@@ -392,8 +392,8 @@ mod sharing {
     #[test]
     fn only_an_empty_child_can_share() {
         let memory = &memory(64);
-        let parent = space::<Quad>(&memory);
-        let mut child = space::<Quad>(&memory);
+        let parent = space::<Quad>(memory);
+        let mut child = space::<Quad>(memory);
         map(&mut child, 0x5000, 1);
         let refused = parent.share_all(&mut child, &mut silent(&memory));
         assert_eq!(refused, Err(PagingError::Occupied));
@@ -402,7 +402,7 @@ mod sharing {
     #[test]
     fn a_huge_page_in_a_shared_table_is_split_for_one_side() {
         let memory = &memory(4096);
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         map_huge(&mut parent, HUGE, LeafFlags::empty());
         let mut child = shared(&mut parent);
         assert_eq!(resolve(&mut child, HUGE + PAGE), Resolved::Copied);
@@ -420,9 +420,9 @@ mod sharing {
 #[test]
 fn a_private_page_of_a_file_becomes_anonymous_when_written() {
     let memory = &memory(64);
-    let tables = space::<Quad>(&memory);
+    let tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
-    let cached = frame(&memory, FrameSize::SMALL, 5);
+    let cached = frame(memory, FrameSize::SMALL, 5);
     let page = NewPage {
         frame: memory.share(&cached),
         attributes: Attributes::new(PageKind::File, USER - LeafFlags::WRITE),
@@ -464,9 +464,9 @@ impl Arch for LeavesOnly {
 #[test]
 fn where_the_top_cannot_forbid_writing_tables_are_copied() {
     let memory = &memory(64);
-    let mut parent = space::<LeavesOnly>(&memory);
+    let mut parent = space::<LeavesOnly>(memory);
     map(&mut parent, 0x5000, 1);
-    let mut child = space(&memory);
+    let mut child = space(memory);
     let mut gather = silent(&memory);
     let refused = parent.share_all(&mut child, &mut gather);
     assert_eq!(refused, Err(PagingError::Unsupported));

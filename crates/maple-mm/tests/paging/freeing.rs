@@ -11,7 +11,7 @@ const HUGE: u64 = 2 << 20;
 #[test]
 fn a_ceiling_that_nothing_is_mapped_above_leaks_the_tables_below_it() {
     let memory = &memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let mut tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
     map(&mut tables, 0x20_0000, 1);
     tables.zap(0x20_0000..0x20_1000, &mut gather).unwrap();
@@ -89,7 +89,7 @@ fn every_pair_of_bounds_frees_what_the_kernel_frees() {
                         floor: pages(floor),
                         ceiling: pages(ceiling),
                     };
-                    one_pair::<A>(&memory, &range);
+                    one_pair::<A>(memory, &range);
                     tried += 1;
                 }
             }
@@ -129,7 +129,7 @@ fn is_emptied<A: Arch>(range: &TableRange, start: u64, level: usize) -> bool {
 #[test]
 fn tables_that_hold_something_are_kept_whatever_the_bounds() {
     let memory = &memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let mut tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
     map(&mut tables, HUGE, 1);
     map(&mut tables, 3 * HUGE, 2);
@@ -157,7 +157,7 @@ fn near_mappings_are_freed_in_one_go_and_the_second_go_frees_upper_tables() {
     assert_eq!(two.len(), 2);
 
     let memory = &memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let mut tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
     map(&mut tables, first.start, 1);
     map(&mut tables, far.start, 2);

@@ -17,7 +17,7 @@ const HUGE: u64 = 2 << 20;
 #[test]
 fn a_page_is_found_where_it_was_mapped_and_nowhere_else() {
     let memory = &memory(64);
-    let mut tables = space::<X86_64<5>>(&memory);
+    let mut tables = space::<X86_64<5>>(memory);
     map(&mut tables, 0x00ab_cdef_1234_5000, 7);
     assert_eq!(mark_at(&tables, 0x00ab_cdef_1234_5ff8), 7);
     for other in [
@@ -40,7 +40,7 @@ fn a_page_is_found_where_it_was_mapped_and_nowhere_else() {
 #[test]
 fn mapping_what_is_mapped_or_does_not_fit_hands_the_frame_back() {
     let memory = &memory(2048);
-    let mut tables = space::<Quad>(&memory);
+    let mut tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
     map(&mut tables, 0x20_0000, 1);
     map_huge(&mut tables, 0x40_0000, LeafFlags::empty());
@@ -55,7 +55,7 @@ fn mapping_what_is_mapped_or_does_not_fit_hands_the_frame_back() {
         (1 << 47, 0, PagingError::OutOfRange),
         (u64::MAX - 4095, 0, PagingError::OutOfRange),
     ] {
-        let mut page = page(&memory, 0, PageKind::Anon);
+        let mut page = page(memory, 0, PageKind::Anon);
         memory.release(std::mem::replace(
             &mut page.frame,
             memory
@@ -85,7 +85,7 @@ fn protect(tables: &mut crate::support::Tables<'_, Quad>, rights: LeafFlags) {
 #[test]
 fn rights_decide_which_access_faults() {
     let memory = &memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let mut tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
     map(&mut tables, 0x1000, 1);
     let causes = |tables: &crate::support::Tables<'_, Quad>| {
@@ -123,7 +123,7 @@ fn rights_decide_which_access_faults() {
 #[test]
 fn the_zero_page_reads_as_zero_counts_nothing_and_is_never_writable() {
     let memory = &memory(64);
-    let tables = space::<Quad>(&memory);
+    let tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
     tables.map_zero_page(0x7000, USER, &mut gather).unwrap();
     assert_eq!(mark_at(&tables, 0x7000), 0);
@@ -145,9 +145,9 @@ fn the_zero_page_reads_as_zero_counts_nothing_and_is_never_writable() {
 #[test]
 fn a_private_page_with_other_owners_is_mapped_without_the_right_to_write() {
     let memory = &memory(64);
-    let tables = space::<Quad>(&memory);
+    let tables = space::<Quad>(memory);
     let mut gather = silent(&memory);
-    let mut first = page(&memory, 1, PageKind::Anon);
+    let mut first = page(memory, 1, PageKind::Anon);
     let second = memory.share(&first.frame);
     first.attributes.kind = PageKind::Special;
     let MapError { kind, frame } = tables.map(0x5000, first, &mut gather).unwrap_err();
@@ -164,7 +164,7 @@ fn a_private_page_with_other_owners_is_mapped_without_the_right_to_write() {
 #[test]
 fn reading_and_writing_cross_pages_and_keep_other_bytes() {
     let memory = &memory(64);
-    let mut tables = space::<Quad>(&memory);
+    let mut tables = space::<Quad>(memory);
     map(&mut tables, 0x1000, u64::MAX);
     map(&mut tables, 0x2000, u64::MAX);
     let text = b"the winged seed of a maple";
@@ -184,13 +184,13 @@ fn reading_and_writing_cross_pages_and_keep_other_bytes() {
 #[test]
 fn a_zap_flushes_before_it_frees() {
     let memory = &memory(1024);
-    let mut tables = space::<Quad>(&memory);
+    let mut tables = space::<Quad>(memory);
     for index in 0..300 {
         map(&mut tables, 0x10_0000 + index * PAGE, index);
     }
     let in_use = memory.in_use();
     let witness = Witness {
-        memory: &memory,
+        memory: memory,
         told: RefCell::default(),
     };
     let mut gather = Gather::new(&memory, &witness);
@@ -220,7 +220,7 @@ mod huge {
     #[test]
     fn a_huge_page_is_one_entry_and_counts_all_its_pages() {
         let memory = &memory(2048);
-        let mut tables = space::<Quad>(&memory);
+        let mut tables = space::<Quad>(memory);
         map_huge(&mut tables, HUGE, LeafFlags::empty());
         assert_eq!(tables.resident().anon, 512);
         assert_eq!(tables.pgtables_bytes(), 2 * PAGE);
@@ -235,7 +235,7 @@ mod huge {
     #[test]
     fn zapping_a_part_splits_it_and_frees_that_part() {
         let memory = &memory(2048);
-        let mut tables = space::<Quad>(&memory);
+        let mut tables = space::<Quad>(memory);
         map_huge(&mut tables, HUGE, LeafFlags::empty());
         let in_use = memory.in_use();
         let mut gather = silent(&memory);
@@ -255,7 +255,7 @@ mod huge {
     #[test]
     fn an_explicit_one_is_never_split() {
         let memory = &memory(2048);
-        let mut tables = space::<Quad>(&memory);
+        let mut tables = space::<Quad>(memory);
         map_huge(&mut tables, HUGE, LeafFlags::EXPLICIT);
         let resident = tables.resident();
         assert_eq!((resident.anon, resident.explicit), (0, 512));
@@ -295,12 +295,12 @@ mod moving {
     fn aligned_ranges_move_by_table() {
         let (memory, pages) = three_pages(4 * HUGE);
         let memory = &memory;
-        let mut tables = space::<Quad>(&memory);
+        let mut tables = space::<Quad>(memory);
         for addr in pages {
             map(&mut tables, addr, addr);
         }
         let witness = Witness {
-            memory: &memory,
+            memory: memory,
             told: RefCell::default(),
         };
         let mut gather = Gather::new(&memory, &witness);
@@ -327,7 +327,7 @@ mod moving {
     fn others_move_entry_by_entry() {
         let (memory, pages) = three_pages(4 * HUGE);
         let memory = &memory;
-        let mut tables = space::<Quad>(&memory);
+        let mut tables = space::<Quad>(memory);
         for addr in pages {
             map(&mut tables, addr, addr);
         }
@@ -350,7 +350,7 @@ mod moving {
     #[test]
     fn a_huge_page_moves_whole_or_is_split() {
         let memory = &memory(4096);
-        let mut tables = space::<Quad>(&memory);
+        let mut tables = space::<Quad>(memory);
         let mut gather = silent(&memory);
         map_huge(&mut tables, HUGE, LeafFlags::empty());
         let range = MoveRange {
@@ -375,7 +375,7 @@ mod moving {
     #[test]
     fn what_is_in_the_way_or_overlaps_is_refused() {
         let memory = &memory(64);
-        let mut tables = space::<Tiny<2>>(&memory);
+        let mut tables = space::<Tiny<2>>(memory);
         let mut gather = silent(&memory);
         map(&mut tables, 0, 1);
         map(&mut tables, 9 * PAGE, 2);
@@ -407,7 +407,7 @@ fn tables_move_to_where_only_empty_ones_are() {
     const HUGE: u64 = 2 << 20;
     const GIGA: u64 = 1 << 30;
     let memory = &memory(64);
-    let mut tables = space::<X86_64<4>>(&memory);
+    let mut tables = space::<X86_64<4>>(memory);
     let mut gather = silent(&memory);
     for addr in [4 * GIGA, 4 * GIGA + HUGE] {
         map(&mut tables, addr, 1);
@@ -431,7 +431,7 @@ fn tables_move_to_where_only_empty_ones_are() {
 #[test]
 fn three_levels_of_tables_are_counted() {
     let memory = &memory(64);
-    let mut tables = space::<X86_64<5>>(&memory);
+    let mut tables = space::<X86_64<5>>(memory);
     map(&mut tables, PAGE, 1);
     assert_eq!(tables.pgtables_bytes(), 3 * PAGE);
     check(&[&tables]);

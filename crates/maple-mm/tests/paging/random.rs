@@ -165,7 +165,7 @@ pub(crate) fn try_seed<A: Arch>(seed: u64, steps: usize, frames: Frames) -> u64 
         } else {
             32 * 1024
         });
-        catch_unwind(AssertUnwindSafe(|| run::<A>(&memory, ops, frames)))
+        catch_unwind(AssertUnwindSafe(|| run::<A>(memory, ops, frames)))
     };
     match attempt(&ops) {
         Ok(survived) => survived,

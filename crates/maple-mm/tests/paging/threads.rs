@@ -59,13 +59,13 @@ fn churn(tables: &mut Tables<'_, Quad>, owner: u64) {
 fn owners_of_shared_tables_do_not_see_each_other() {
     let memory = &memory(FRAMES);
     for _ in 0..ROUNDS {
-        let mut parent = space::<Quad>(&memory);
+        let mut parent = space::<Quad>(memory);
         for index in 0..REGIONS * 2 {
             map(&mut parent, page(index / 2, index % 2), index);
         }
         let mut children: Vec<_> = (1..OWNERS)
             .map(|_| {
-                let mut child = space(&memory);
+                let mut child = space(memory);
                 parent.share_all(&mut child, &mut silent(&memory)).unwrap();
                 child
             })
@@ -97,7 +97,7 @@ fn the_arena_serves_many_threads() {
                     assert_eq!(mark_at(&tables, index * PAGE), owner);
                     if index % 3 == 0 {
                         let range = index * PAGE..(index + 1) * PAGE;
-                        tables.zap(range, &mut silent(&memory)).unwrap();
+                        tables.zap(range, &mut silent(memory)).unwrap();
                     }
                 }
             });
