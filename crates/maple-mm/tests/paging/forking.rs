@@ -106,7 +106,7 @@ mod copying {
         map(&mut parent, 0x5000, 1);
         parent.map_zero_page(0x9000, USER, &mut gather).unwrap();
         let witness = Witness {
-            memory: memory,
+            memory,
             told: RefCell::default(),
         };
         for _ in 0..2 {
@@ -169,7 +169,7 @@ fn a_page_that_was_copied_is_flushed_before_it_is_given_up() {
     map(&mut parent, 0x5000, 1);
     let child = copied(&mut parent, Cow::Private);
     let witness = Witness {
-        memory: memory,
+        memory,
         told: RefCell::default(),
     };
     let mut gather = Gather::new(&memory, &witness);
@@ -313,7 +313,7 @@ mod sharing {
         }
         let child = shared(&mut parent);
         let witness = Witness {
-            memory: memory,
+            memory,
             told: RefCell::default(),
         };
         let mut gather = Gather::new(&memory, &witness);

@@ -190,7 +190,7 @@ fn a_zap_flushes_before_it_frees() {
     }
     let in_use = memory.in_use();
     let witness = Witness {
-        memory: memory,
+        memory,
         told: RefCell::default(),
     };
     let mut gather = Gather::new(&memory, &witness);
@@ -300,7 +300,7 @@ mod moving {
             map(&mut tables, addr, addr);
         }
         let witness = Witness {
-            memory: memory,
+            memory,
             told: RefCell::default(),
         };
         let mut gather = Gather::new(&memory, &witness);
