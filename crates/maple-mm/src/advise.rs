@@ -110,7 +110,7 @@ impl<P: PageSide> AddressSpace<P> {
                 return check_content_advice(&part.vma, advice);
             }
             MADV_GUARD_REMOVE => {
-                check_content_advice(&part.vma, advice)?;
+                check_guarded(&self.profile, &part.vma)?;
                 return self.remove_guards(&part);
             }
             MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE => {
@@ -185,7 +185,7 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     fn install_guard(&mut self, part: &Part) -> Result<(), Errno> {
-        check_guard(&part.vma)?;
+        check_guard(&self.profile, &part.vma)?;
         // LINUX: 6.18 marks a file's mapping and leaves it unwritten.
         if part.vma.is_anonymous() {
             self.prepare_anon(&part.vma)?;
@@ -304,9 +304,18 @@ pub(crate) fn can_share_equal_pages(flags: VmFlags) -> bool {
     !flags.intersects(refused)
 }
 
-fn check_guard(vma: &Vma) -> Result<(), Errno> {
-    let refused = VmFlags::SPECIAL | VmFlags::HUGETLB | VmFlags::LOCKED;
-    if vma.flags().intersects(refused) {
+fn check_guard(profile: &LinuxProfile, vma: &Vma) -> Result<(), Errno> {
+    if vma.flags().contains(VmFlags::LOCKED) {
+        return Err(Errno::EINVAL);
+    }
+    check_guarded(profile, vma)
+}
+
+/// Whether a mapping is of a kind that has guards.
+fn check_guarded(profile: &LinuxProfile, vma: &Vma) -> Result<(), Errno> {
+    let is_special = vma.flags().intersects(VmFlags::SPECIAL | VmFlags::HUGETLB);
+    let is_private = vma.is_anonymous() && vma.flags().contains(VmFlags::MAYWRITE);
+    if is_special || !is_private && !profile.file_guards.is_yes() {
         Err(Errno::EINVAL)
     } else {
         Ok(())
@@ -324,7 +333,6 @@ fn check_content_advice(vma: &Vma, advice: i32) -> Result<(), Errno> {
         MADV_DONTNEED_LOCKED => flags.contains(VmFlags::PFNMAP),
         MADV_COLD | MADV_PAGEOUT => flags.intersects(VmFlags::LOCKED | frames),
         MADV_REMOVE => return check_remove(vma),
-        MADV_GUARD_REMOVE => flags.intersects(VmFlags::SPECIAL | VmFlags::HUGETLB),
         _ => false,
     };
     if is_refused {

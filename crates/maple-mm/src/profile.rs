@@ -74,6 +74,8 @@ pub struct LinuxProfile {
     pub anon_merge: AnonMergeRule,
     /// Whether guard pages can be installed. They never keep mappings from merging.
     pub guard_pages: Configured,
+    /// Whether mappings of files and those that may never be written can have them, too.
+    pub file_guards: Configured,
     /// Whether `smaps` shows where they were installed at some time (`gu`).
     pub guard_flag: Configured,
     /// Which anonymous mappings go to 2 MiB boundaries.
@@ -109,6 +111,7 @@ impl LinuxProfile {
         name: "6.12",
         anon_merge: AnonMergeRule::NeighbourMustBeWritten,
         guard_pages: Configured::No,
+        file_guards: Configured::No,
         guard_flag: Configured::No,
         huge_placement: HugePlacement::WholeHugePages,
         mremap: MremapGeneration::SingleMapping,
@@ -123,7 +126,7 @@ impl LinuxProfile {
         memory_failure: Configured::Yes,
     };
 
-    /// Linux 6.13 to 6.15: guard pages, and advice of all kinds to oneself.
+    /// Linux 6.13 and 6.14: guard pages, and advice of all kinds to oneself.
     pub const V6_13: Self = Self {
         name: "6.13",
         guard_pages: Configured::Yes,
@@ -131,11 +134,18 @@ impl LinuxProfile {
         ..Self::V6_12
     };
 
+    /// Linux 6.15: guard pages in files and in what may never be written.
+    pub const V6_15: Self = Self {
+        name: "6.15",
+        file_guards: Configured::Yes,
+        ..Self::V6_13
+    };
+
     /// Linux 6.16: written and unwritten ranges merge either way.
     pub const V6_16: Self = Self {
         name: "6.16",
         anon_merge: AnonMergeRule::EitherSide,
-        ..Self::V6_13
+        ..Self::V6_15
     };
 
     /// Linux 6.17: several mappings move at once, and memory that may be shared merges.
@@ -155,9 +165,10 @@ impl LinuxProfile {
     };
 
     /// Each profile with the first version that behaves so, in ascending order.
-    pub const ALL: [(LinuxVersion, Self); 5] = [
+    pub const ALL: [(LinuxVersion, Self); 6] = [
         ((6, 12), Self::V6_12),
         ((6, 13), Self::V6_13),
+        ((6, 15), Self::V6_15),
         ((6, 16), Self::V6_16),
         ((6, 17), Self::V6_17),
         ((6, 18), Self::V6_18),
@@ -175,7 +186,7 @@ impl LinuxProfile {
     ///
     /// ```
     /// use maple_mm::LinuxProfile;
-    /// assert_eq!(LinuxProfile::of_version((6, 15)), LinuxProfile::V6_13);
+    /// assert_eq!(LinuxProfile::of_version((6, 14)), LinuxProfile::V6_13);
     /// assert_eq!(LinuxProfile::of_version((7, 0)), LinuxProfile::V6_18);
     /// assert_eq!(LinuxProfile::of_version((5, 10)), LinuxProfile::V6_12);
     /// ```

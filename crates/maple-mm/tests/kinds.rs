@@ -170,6 +170,23 @@ mod strict_flags {
     }
 
     #[test]
+    fn above_4g_finds_no_hole_below() {
+        let mut space = AddressSpace::empty();
+        let (start, end) = (1 << 32, space.layout().mmap_base);
+        let all = MmapRequest {
+            addr: start,
+            flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+            ..MmapRequest::anonymous(end - start, PROT_NONE)
+        };
+        space.mmap(all).unwrap();
+        let mut request = MmapRequest::anonymous(PAGE_SIZE, RW);
+        assert!(space.mmap(request.clone()).unwrap() < start);
+        request.flags |= MAP_ABOVE4G;
+        // From below, above what searches from above may give.
+        assert!(space.mmap(request).unwrap() >= end);
+    }
+
+    #[test]
     fn above_4g_moves_a_search_and_not_a_hint() {
         let mut space = AddressSpace::empty();
         let mut request = MmapRequest::anonymous(PAGE_SIZE, RW);
@@ -649,6 +666,23 @@ mod another_order {
     }
 }
 
+mod seals_of_memory {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_and_read_only_is_not_wiped_and_what_is_writable_is() {
+        for (prot, expected) in [(PROT_READ, Err(Errno::EPERM)), (RW, Ok(()))] {
+            let mut space = AddressSpace::empty();
+            map_as(&mut space, memory(0, 1, prot));
+            space.mseal(page(0), PAGE_SIZE, 0).unwrap();
+            for advice in [MADV_WIPEONFORK, MADV_DONTFORK, MADV_DONTNEED] {
+                let advised = space.madvise(page(0), PAGE_SIZE, advice);
+                assert_eq!(advised, expected, "{advice}");
+            }
+        }
+    }
+}
+
 /// Found with files of overlayfs, in every container: they were taken for those of a disk.
 mod files_below {
     use super::*;
@@ -749,6 +783,33 @@ mod files_below {
         // Too late: what was there is gone.
         assert_eq!(space.mmap(sync(MAP_PRIVATE)), Err(Errno::EOPNOTSUPP));
         assert_eq!(ranges(&space), "");
+    }
+}
+
+/// Linux 6.13 and 6.14 know guards in anonymous memory only.
+mod guards_of_files {
+    use super::*;
+
+    #[test]
+    fn files_have_them_since_6_15() {
+        for (minor, expected) in [(14, Err(Errno::EINVAL)), (15, Ok(()))] {
+            let profile = maple_mm::LinuxProfile::of_version((6, minor));
+            let setup = maple_mm::Setup {
+                profile,
+                ..maple_mm::Setup::default()
+            };
+            let mut space = AddressSpace::from_layout(setup, []).unwrap();
+            map_as(&mut space, memory(0, 1, RW));
+            map_as(
+                &mut space,
+                shared(&FileRef::new(memfd(1)).unwrap(), 1..2, RW),
+            );
+            for advice in [MADV_GUARD_INSTALL, MADV_GUARD_REMOVE] {
+                assert_eq!(space.madvise(page(0), PAGE_SIZE, advice), Ok(()));
+                let of_file = space.madvise(page(1), PAGE_SIZE, advice);
+                assert_eq!(of_file, expected, "6.{minor}: {advice}");
+            }
+        }
     }
 }
 

@@ -71,7 +71,8 @@ fn a_version_gets_the_newest_profile_that_is_not_newer() {
     let cases = [
         ((4, 19), LinuxProfile::V6_12),
         ((6, 12), LinuxProfile::V6_12),
-        ((6, 15), LinuxProfile::V6_13),
+        ((6, 14), LinuxProfile::V6_13),
+        ((6, 15), LinuxProfile::V6_15),
         ((6, 16), LinuxProfile::V6_16),
         ((6, 17), LinuxProfile::V6_17),
         ((6, 19), LinuxProfile::V6_18),

@@ -82,6 +82,8 @@ pub(crate) const fn profile_facts(profile: &LinuxProfile) -> ProfileFacts {
         profile.anon_vma_name.is_yes(),
         profile.mseal.is_yes(),
         profile.memory_failure.is_yes(),
+        // So that recordings without it are of kernels that have them.
+        !profile.file_guards.is_yes(),
     ];
     let (mut all, mut at) = (0, 0);
     while at < bits.len() {
@@ -109,6 +111,11 @@ pub(crate) fn probed_profile(base: LinuxProfile, facts: &ProfileFacts) -> LinuxP
             AnonMergeRule::NeighbourMustBeWritten
         },
         guard_pages: configured(1),
+        file_guards: if has(14) {
+            Configured::No
+        } else {
+            Configured::Yes
+        },
         guard_flag: configured(2),
         huge_placement: if has(3) {
             HugePlacement::WholeHugePages

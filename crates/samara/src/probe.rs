@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use libc::c_long;
 use maple_mm::abi::{
     MADV_GUARD_INSTALL, MADV_HUGEPAGE, MADV_HWPOISON, MADV_MERGEABLE, MADV_NORMAL, MAP_ANONYMOUS,
-    MAP_FIXED, MAP_PRIVATE, PR_SET_MEMORY_MERGE, PR_SET_THP_DISABLE, PR_SET_VMA, PROT_READ,
-    PROT_WRITE,
+    MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PR_SET_MEMORY_MERGE, PR_SET_THP_DISABLE, PR_SET_VMA,
+    PROT_READ, PROT_WRITE,
 };
 use maple_mm::{
     AnonMergeRule, Configured, HugePlacement, LinuxProfile, LinuxVersion, MergeAnyRule,
@@ -37,6 +37,7 @@ const WRITTEN: u64 = place(2);
 const MOVED: u64 = place(3);
 const MOVED_TO: u64 = place(4);
 const MERGED: u64 = place(5);
+const SHARED: u64 = place(6);
 
 /// What the calls of the child returned, negative for an error number.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +47,7 @@ struct Answers {
     huge_page: i64,
     mergeable: i64,
     guard: i64,
+    file_guard: i64,
     seal: i64,
     poison: i64,
     exception: i64,
@@ -120,6 +122,7 @@ fn profile(base: LinuxProfile, answers: &Answers, smaps: &[SmapsEntry]) -> Linux
             AnonMergeRule::NeighbourMustBeWritten
         },
         guard_pages: configured(answers.guard == 0),
+        file_guards: configured(answers.file_guard == 0),
         guard_flag: configured(has(GUARDED, "gu")),
         huge_placement: if answers.huge_places.into_iter().all(is_huge_aligned) {
             HugePlacement::WholeHugePages
@@ -186,6 +189,7 @@ fn read_answers(from: &OwnedFd) -> Option<Answers> {
         huge_page: next(),
         mergeable: next(),
         guard: next(),
+        file_guard: next(),
         seal: next(),
         poison: next(),
         exception: next(),
@@ -259,6 +263,7 @@ fn make_calls() -> Answers {
         huge_page: advise(PLAIN + PAGE, MADV_HUGEPAGE),
         mergeable: advise(PLAIN + PAGE, MADV_MERGEABLE),
         guard: install_guard(),
+        file_guard: install_shared_guard(),
         seal: call(libc::SYS_mseal, [PLAIN, 0, 0, 0, 0, 0]),
         // Of nothing: whoever may do it takes no page out of use.
         poison: call(libc::SYS_madvise, [PLAIN, 0, MADV_HWPOISON as u64, 0, 0, 0]),
@@ -278,6 +283,13 @@ fn make_calls() -> Answers {
 fn install_guard() -> i64 {
     map(GUARDED, 1, RW);
     advise(GUARDED, MADV_GUARD_INSTALL)
+}
+
+/// In shared memory, which is a file's.
+fn install_shared_guard() -> i64 {
+    let flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED;
+    call(libc::SYS_mmap, [SHARED, PAGE, RW, flags, u64::MAX, 0]);
+    advise(SHARED, MADV_GUARD_INSTALL)
 }
 
 /// Gives advice that no process may give another.
@@ -368,6 +380,7 @@ mod tests {
         let answers = Answers {
             names: refused,
             guard: refused,
+            file_guard: refused,
             moved: refused,
             exception: refused,
             own_advice: refused,
