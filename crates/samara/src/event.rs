@@ -255,6 +255,11 @@ pub(crate) enum Event {
         mm: MmId,
         addr: u64,
     },
+    /// Searches from above begin here, higher than what was there at the start told.
+    Base {
+        mm: MmId,
+        addr: u64,
+    },
     /// The break of a process that was joined: within a page it shows only when it is asked for.
     Break {
         mm: MmId,
@@ -347,6 +352,7 @@ impl fmt::Display for Event {
                 write!(f, "mm {}: capabilities {capabilities:#x}", mm.0)
             }
             Self::Write { mm, addr } => write!(f, "mm {}: write seen at {addr:#x}", mm.0),
+            Self::Base { mm, addr } => write!(f, "mm {}: search from above at {addr:#x}", mm.0),
             Self::LowBase { mm, addr } => write!(f, "mm {}: low search from {addr:#x}", mm.0),
             Self::Break { mm, addr } => write!(f, "mm {}: the break is {addr:#x}", mm.0),
             Self::MissingPage { mm, addr } => {

@@ -306,9 +306,10 @@ struct Bases {
 /// the address space), lowered by a random number of pages. But the first thing handed out ends
 /// exactly there: the interpreter of a dynamic program, the vdso of a static one, a static-PIE
 /// program itself. (If that one is aligned to more than a page it ends lower, and then the vdso,
-/// which comes next, takes the room above it and ends there.) So the top is the end of the highest
-/// mapping within the window the random number allows; a program linked or loaded elsewhere
-/// (`0x400000`, two thirds up) lies outside.
+/// which comes next, takes the room above it and ends there; where it does not fit there, the top
+/// is learned from the first thing that is placed above all others.) So the top is the end of the
+/// highest mapping within the window the random number allows; a program linked or loaded
+/// elsewhere (`0x400000`, two thirds up) lies outside.
 ///
 /// The base of the bottom-up region uses the same random number, which the top gives away.
 fn bases(smaps: &[SmapsEntry], limits: &MemoryLimits, persona: u32) -> Bases {
@@ -336,7 +337,7 @@ fn bases(smaps: &[SmapsEntry], limits: &MemoryLimits, persona: u32) -> Bases {
     }
     let randomized = persona & ADDR_NO_RANDOMIZE == 0
         && procfs::sysctl("kernel/randomize_va_space").is_none_or(|value| value != 0);
-    let highest = TASK_SIZE - stack_gap(limits.stack, randomized);
+    let highest = highest_base(limits.stack, randomized);
     let bits = procfs::sysctl("vm/mmap_rnd_bits").unwrap_or(28).min(32);
     let lowest = highest.saturating_sub(PAGE << bits);
     let in_window = |end: &u64| (lowest..=highest + PAGE).contains(end);
@@ -354,6 +355,12 @@ fn bases(smaps: &[SmapsEntry], limits: &MemoryLimits, persona: u32) -> Bases {
         legacy: third + random,
         direction: Direction::TopDown,
     }
+}
+
+/// The end of the top-down region if the random number is 0.
+fn highest_base(stack_limit: u64, randomized: bool) -> u64 {
+    // The largest gap is no whole number of pages; what is left is rounded up.
+    (TASK_SIZE - stack_gap(stack_limit, randomized)).next_multiple_of(PAGE)
 }
 
 /// The bytes kept free for the stack above the top-down region.
@@ -408,6 +415,17 @@ mod tests {
         fn page_offset(&self, _: MmId, _: &MapLine) -> Option<u64> {
             None
         }
+    }
+
+    #[test]
+    fn the_highest_base_is_a_whole_page_whatever_the_stack_may_be() {
+        for stack in [0, 8 << 20, (1 << 40) + 1, u64::MAX] {
+            for randomized in [true, false] {
+                assert_eq!(highest_base(stack, randomized) % PAGE, 0, "{stack:#x}");
+            }
+        }
+        // A sixth of the address space, rounded up.
+        assert_eq!(highest_base(u64::MAX, true), 0x1555_5555_6000);
     }
 
     #[test]

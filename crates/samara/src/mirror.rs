@@ -103,6 +103,18 @@ impl Mirror {
                 };
                 space.set_layout(layout);
             }
+            Event::Base { mm, addr } => {
+                let space = &mut self.mirrored_mut(*mm)?.space;
+                let layout = space.layout();
+                // Both are drawn with one number.
+                let higher = addr.saturating_sub(layout.mmap_base);
+                let layout = maple_mm::Layout {
+                    mmap_base: *addr,
+                    legacy_base: layout.legacy_base.saturating_sub(higher),
+                    ..layout.clone()
+                };
+                space.set_layout(layout);
+            }
             Event::Break { mm, addr } => {
                 let space = &mut self.mirrored_mut(*mm)?.space;
                 let layout = maple_mm::Layout {
@@ -301,6 +313,12 @@ impl Mirror {
         let mut space = self.space(mm)?.snapshot();
         space.learn_low_base(&request, result);
         Some(space.layout().low_base)
+    }
+
+    /// Where searches from above must begin if `call` was given `start` by one, and the model believes
+    /// that they begin lower.
+    pub(crate) fn base_above(&self, mm: MmId, call: &Call, start: u64) -> Option<u64> {
+        end_above(self.space(mm)?.layout(), call, start)
     }
 
     /// Carries a call out on the model: what it returns, negative for an error number.
@@ -731,4 +749,63 @@ fn name_again(space: &mut AddressSpace, vma: &VmaFacts) -> Result<()> {
     space
         .name_anonymous(vma.start, len, Some(name.as_bytes()))
         .map_err(|error| anyhow!("a mapping cannot be named: {error}"))
+}
+
+/// The end of what `call` was given at `start` by a search from above, if it lies above where
+/// searches begin by this layout.
+fn end_above(layout: &maple_mm::Layout, call: &Call, start: u64) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    const LEAST_GAP: u64 = 128 << 20;
+    let has = |flags: u64, flag: i32| flags & u64::from(flag.cast_unsigned()) != 0;
+    let len = match *call {
+        Call::Mmap {
+            addr, len, flags, ..
+        } if addr != start && !has(flags, libc::MAP_FIXED | libc::MAP_32BIT) => len,
+        Call::Mremap {
+            addr,
+            new_len,
+            flags,
+            ..
+        } if addr != start && !has(flags, libc::MREMAP_FIXED) => new_len,
+        _ => return None,
+    };
+    let end = start.checked_add(len.checked_next_multiple_of(PAGE)?)?;
+    let is_above = layout.direction == maple_mm::Direction::TopDown
+        && (layout.mmap_base + 1..=layout.task_size - LEAST_GAP).contains(&end);
+    is_above.then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(addr: u64, flags: i32) -> Call {
+        Call::Mmap {
+            addr,
+            len: 0x1800,
+            prot: 0,
+            flags: u64::from(flags.cast_unsigned()),
+            offset: 0,
+            file: CallFile::Anonymous,
+        }
+    }
+
+    /// Once, a static program that ended a page below the base hid it.
+    #[test]
+    fn what_lies_above_the_base_shows_that_it_is_higher() {
+        let base = 0x7f00_0000_0000;
+        let layout = maple_mm::Layout {
+            mmap_base: base,
+            ..maple_mm::Layout::default()
+        };
+        let end = |call: &Call, start| end_above(&layout, call, start);
+        let plain = mapped(0, libc::MAP_PRIVATE);
+        assert_eq!(end(&plain, base - 0x1000), Some(base + 0x1000));
+        assert_eq!(end(&plain, base - 0x2000), None);
+        // What was asked for there tells nothing.
+        assert_eq!(end(&mapped(base, libc::MAP_PRIVATE), base), None);
+        assert_eq!(end(&mapped(0x1000, libc::MAP_FIXED), base), None);
+        // Too near to the end of the address space for any stack.
+        assert_eq!(end(&plain, layout.task_size - 0x2000), None);
+    }
 }

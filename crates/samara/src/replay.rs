@@ -122,7 +122,10 @@ impl Replay {
             Event::NotModelled { name, .. } => verdict.count_not_modelled(name),
             Event::Write { .. } => verdict.learned.writes += 1,
             Event::File(_) | Event::SharedInode { .. } => verdict.learned.files += 1,
-            Event::Limits { .. } | Event::Capabilities { .. } | Event::LowBase { .. } => {
+            Event::Limits { .. }
+            | Event::Capabilities { .. }
+            | Event::LowBase { .. }
+            | Event::Base { .. } => {
                 verdict.learned.limits += 1;
             }
             Event::Break { .. } => verdict.learned.history += 1,
@@ -224,6 +227,7 @@ fn space_of(event: &Event) -> Option<MmId> {
         Event::Limits { mm, .. }
         | Event::Capabilities { mm, .. }
         | Event::LowBase { mm, .. }
+        | Event::Base { mm, .. }
         | Event::Break { mm, .. }
         | Event::MissingPage { mm, .. }
         | Event::Write { mm, .. }

@@ -136,10 +136,18 @@ impl Session {
     /// 1 GiB. The result tells as much of it as can be told.
     pub(super) fn learn_low_base(&mut self, mm: MmId, call: &Call, result: i64) {
         const HIGHEST: u64 = 0x4200_0000;
+        const PAGE: u64 = 4096;
+        self.learn_base(mm, call, result);
         let Call::Mmap { flags, .. } = *call else {
             return;
         };
         let low = flags & libc::MAP_32BIT as u64 != 0 && flags & libc::MAP_FIXED as u64 == 0;
+        // The highest start leaves the least room.
+        if low && result == -i64::from(libc::ENOMEM) {
+            self.verdict.learned.limits += 1;
+            let addr = HIGHEST - PAGE;
+            self.learn(&Event::LowBase { mm, addr });
+        }
         let Some(result) = address(result).filter(|_| low) else {
             return;
         };
@@ -147,6 +155,18 @@ impl Session {
             self.verdict.learned.limits += 1;
             let addr = base.min(HIGHEST);
             self.learn(&Event::LowBase { mm, addr });
+        }
+    }
+
+    /// Where searches from above begin shows only in what was placed there: at the start nothing may
+    /// lie there, or not any more. What is placed higher than the model thought possible ends there.
+    fn learn_base(&mut self, mm: MmId, call: &Call, result: i64) {
+        let Some(start) = address(result) else {
+            return;
+        };
+        if let Some(addr) = self.mirror.base_above(mm, call, start) {
+            self.verdict.learned.limits += 1;
+            self.learn(&Event::Base { mm, addr });
         }
     }
 

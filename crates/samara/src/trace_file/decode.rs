@@ -188,6 +188,10 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             addr: source.number()?,
         },
+        17 => Event::Base {
+            mm: mm(source)?,
+            addr: source.number()?,
+        },
         15 => Event::Break {
             mm: mm(source)?,
             addr: source.number()?,

@@ -76,6 +76,10 @@ impl<W: Write> Writer<W> {
                 sink.byte(13);
                 sink.numbers(&[mm.0.into(), *addr]);
             }
+            Event::Base { mm, addr } => {
+                sink.byte(17);
+                sink.numbers(&[mm.0.into(), *addr]);
+            }
             Event::Break { mm, addr } => {
                 sink.byte(15);
                 sink.numbers(&[mm.0.into(), *addr]);

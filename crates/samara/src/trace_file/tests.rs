@@ -267,6 +267,10 @@ fn sample() -> Vec<Event> {
             mm,
             addr: 0x4000_1000,
         },
+        Event::Base {
+            mm,
+            addr: 0x7fff_0000_1000,
+        },
         Event::Break {
             mm,
             addr: 0x5555_0000_1001,
