@@ -36,6 +36,37 @@ impl Row {
     }
 }
 
+impl Row {
+    /// The key in the segment's name, which stays when the segment is removed: then the table says
+    /// 0, but whoever has it attached shows the name.
+    fn named_key(&self, tid: Tid) -> Option<u32> {
+        /// `SHM_DEST`: it ends with its last attach.
+        const REMOVED: u32 = 0o1000;
+        if self.key != 0 || self.mode & REMOVED == 0 {
+            return Some(self.key);
+        }
+        let of_task = |tid: Tid| {
+            let maps = procfs::read(tid, "maps").ok()?;
+            maps.lines().find_map(|line| self.key_in(line))
+        };
+        of_task(tid).or_else(|| {
+            let tasks = fs::read_dir("/proc").ok()?.flatten();
+            let mut tids = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+            tids.find_map(of_task)
+        })
+    }
+
+    /// The key, if a line of `maps` is about this segment.
+    fn key_in(&self, line: &str) -> Option<u32> {
+        let (facts, name) = line.split_once("/SYSV")?;
+        let inode = facts.split_ascii_whitespace().nth(4)?;
+        let is_ours = inode.parse() == Ok(self.id);
+        u32::from_str_radix(name.get(..8)?, 16)
+            .ok()
+            .filter(|_| is_ours)
+    }
+}
+
 /// What the kernel asks of whoever attaches a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asker {
@@ -101,11 +132,14 @@ pub(crate) fn segment(tid: Tid, id: i32) -> Result<CallSegment, &'static str> {
     Ok(match u64::try_from(id) {
         Ok(id) => match rows.iter().find(|row| row.id == id) {
             Some(row) => {
+                let key = row
+                    .named_key(tid)
+                    .ok_or("shmat of a removed segment whose name could not be found")?;
                 let status = procfs::read(tid, "status").map_err(|_| unreadable)?;
                 let asker = Asker::parse(&status).ok_or(unreadable)?;
                 CallSegment::Known(SegmentFacts {
                     id: row.id,
-                    key: row.key,
+                    key,
                     bytes: row.bytes,
                     permitted: asker.permitted(row),
                 })
