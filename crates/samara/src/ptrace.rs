@@ -34,8 +34,9 @@ pub(crate) enum Stop {
     OtherCall,
     /// After a call, with its result; `None` if the thread was killed meanwhile.
     Exit(Option<i64>),
-    /// A fork, vfork or clone has made the task of this id.
-    NewTask(Tid),
+    /// A fork, vfork or clone has made the task of this id; `None` if the thread was killed before
+    /// it could be asked.
+    NewTask(Option<Tid>),
     /// The thread runs a new program; it was known under this id before.
     Exec(Tid),
     /// About to end, its memory still there.
@@ -445,15 +446,19 @@ fn decode(tid: Tid, status: i32) -> Stop {
         return Stop::Killed(libc::WTERMSIG(status));
     }
     let signal = libc::WSTOPSIG(status);
-    let message = || ptrace::getevent(Pid::from_raw(tid)).unwrap_or(0);
+    let message = || {
+        ptrace::getevent(Pid::from_raw(tid))
+            .ok()
+            .map(|id| id as Tid)
+    };
     match status >> 16 {
         0 if signal == libc::SIGTRAP | 0x80 => call_stop(tid),
         0 => Stop::Signal(signal),
         libc::PTRACE_EVENT_SECCOMP => call_stop(tid),
         libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
-            Stop::NewTask(message() as Tid)
+            Stop::NewTask(message())
         }
-        libc::PTRACE_EVENT_EXEC => Stop::Exec(message() as Tid),
+        libc::PTRACE_EVENT_EXEC => Stop::Exec(message().unwrap_or(tid)),
         libc::PTRACE_EVENT_EXIT => Stop::Ending,
         _ => Stop::Group(signal),
     }

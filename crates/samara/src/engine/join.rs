@@ -130,7 +130,7 @@ impl<W: Watcher> Engine<W> {
                 ptrace::resume(tid, self.onward, 0);
             }
             Stop::NewTask(child) => {
-                self.made_before.insert(child);
+                self.made_before.extend(child);
                 ptrace::resume(tid, self.onward, 0);
             }
             Stop::OtherCall => ptrace::resume(tid, self.onward, 0),

@@ -211,7 +211,9 @@ impl<W: Watcher> Engine<W> {
             Stop::Entry(tag, registers) => self.entry(tid, tag, registers),
             Stop::Exit(result) => self.exit(tid, result),
             Stop::OtherCall => ptrace::resume(tid, self.onward, 0),
-            Stop::NewTask(child) => self.new_task(tid, child),
+            Stop::NewTask(Some(child)) => self.new_task(tid, child),
+            // What it has made is known when it ends.
+            Stop::NewTask(None) => ptrace::resume(tid, self.onward, 0),
             Stop::Exec(former) => self.exec(tid, former),
             Stop::Ending => self.ending(tid),
             Stop::Group(signal) => self.group(tid, signal),
