@@ -24,7 +24,12 @@ impl Place {
             directory.path().join("program"),
             directory.path().join("tmp"),
         );
-        fs::copy(env!("CARGO_BIN_EXE_samara"), &program).expect("a copy");
+        // Not by this process: a child that another test forks meanwhile would have the copy open
+        // for writing, and what is open so is not run.
+        let copied = Command::new("cp")
+            .args([Path::new(env!("CARGO_BIN_EXE_samara")), &program])
+            .status();
+        assert!(copied.expect("there is cp").success());
         fs::create_dir(&temporary).expect("a directory");
         for (path, mode) in [
             (directory.path(), 0o755),
