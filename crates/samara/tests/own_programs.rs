@@ -65,10 +65,10 @@ const PROGRAMS: &[Program] = &[
     ("locks", locks),
     ("limits", limits),
     ("refusals", refusals),
-    ("low_memory", low_memory),
-    ("low_memory_by_luck", low_memory_by_luck),
-    ("pipes_run_nothing", pipes_run_nothing),
-    ("removed_segments", removed_segments),
+    ("low_memory", kinds::low_memory),
+    ("low_memory_by_luck", kinds::low_memory_by_luck),
+    ("pipes_run_nothing", kinds::pipes_run_nothing),
+    ("removed_segments", kinds::removed_segments),
     ("huge", kinds::huge),
     ("huge_reads", kinds::huge_reads),
     (
@@ -681,56 +681,6 @@ fn refusals() {
     protect(base, 8 * PAGE, PROT_READ);
     protect(page(base, 2), PAGE, PROT_READ);
     unsafe { libc::syscall(libc::SYS_pkey_mprotect, base, PAGE, RW, -1) };
-}
-
-fn low_memory() {
-    // The last is placed on a multiple of 2 MiB.
-    for pages in [1, 3, 16, 512] {
-        let at = map(pages * PAGE, RW, ANON | libc::MAP_32BIT);
-        write(at);
-    }
-}
-
-/// The kernel draws a start for each call: some have room above them, some have none. Once, only
-/// addresses told of it.
-fn low_memory_by_luck() {
-    const LOW: usize = 0x4000_0000;
-    let all = ptr::without_provenance_mut(LOW);
-    unsafe {
-        let flags = ANON | libc::MAP_FIXED_NOREPLACE | MAP_NORESERVE;
-        let taken = libc::mmap(all, LOW, PROT_NONE, flags, -1, 0);
-        assert_eq!(taken.addr(), LOW);
-        libc::munmap(ptr::without_provenance_mut(LOW + 0x0100_0000), PAGE);
-    }
-    for _ in 0..12 {
-        let at = map(PAGE, PROT_READ, ANON | libc::MAP_32BIT);
-        if at.addr() != usize::MAX {
-            unmap(at, PAGE);
-        }
-    }
-}
-
-/// Once, the model said `ENODEV` of what the kernel refuses with `EPERM` before that.
-fn pipes_run_nothing() {
-    let mut ends = [0; 2];
-    unsafe {
-        assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
-    }
-    for prot in [PROT_READ, PROT_EXEC] {
-        map_file(ends[0], PAGE, prot, MAP_PRIVATE, 0);
-    }
-}
-
-/// Once, a segment that was removed and is still attached was attached again under another name.
-fn removed_segments() {
-    unsafe {
-        let key = 0x7a00_0000 | libc::getpid();
-        let id = libc::shmget(key, PAGE, libc::IPC_CREAT | 0o600);
-        assert!(id >= 0);
-        libc::shmat(id, ptr::null(), 0);
-        libc::shmctl(id, libc::IPC_RMID, ptr::null_mut());
-        libc::shmat(id, ptr::null(), 0);
-    }
 }
 
 /// Once, the end of one thread's `setrlimit` was taken for the end of another's call.

@@ -4,7 +4,8 @@ use std::os::fd::AsRawFd;
 use std::{fs, ptr};
 
 use libc::{
-    MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, c_int,
+    MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE,
+    PROT_READ, c_int,
 };
 
 use super::{
@@ -347,5 +348,55 @@ pub(super) fn a_mask_longer_than_a_page_is_refused() {
         for bits in [PAGE_OF_BITS + 2, 1 << 40, 0] {
             bind(mask, bits);
         }
+    }
+}
+
+pub(super) fn low_memory() {
+    // The last is placed on a multiple of 2 MiB.
+    for pages in [1, 3, 16, 512] {
+        let at = map(pages * PAGE, RW, ANON | libc::MAP_32BIT);
+        write(at);
+    }
+}
+
+/// The kernel draws a start for each call: some have room above them, some have none. Once, only
+/// addresses told of it.
+pub(super) fn low_memory_by_luck() {
+    const LOW: usize = 0x4000_0000;
+    let all = ptr::without_provenance_mut(LOW);
+    unsafe {
+        let flags = ANON | libc::MAP_FIXED_NOREPLACE | MAP_NORESERVE;
+        let taken = libc::mmap(all, LOW, PROT_NONE, flags, -1, 0);
+        assert_eq!(taken.addr(), LOW);
+        libc::munmap(ptr::without_provenance_mut(LOW + 0x0100_0000), PAGE);
+    }
+    for _ in 0..12 {
+        let at = map(PAGE, PROT_READ, ANON | libc::MAP_32BIT);
+        if at.addr() != usize::MAX {
+            unmap(at, PAGE);
+        }
+    }
+}
+
+/// Once, the model said `ENODEV` of what the kernel refuses with `EPERM` before that.
+pub(super) fn pipes_run_nothing() {
+    let mut ends = [0; 2];
+    unsafe {
+        assert_eq!(libc::pipe(ends.as_mut_ptr()), 0);
+    }
+    for prot in [PROT_READ, PROT_EXEC] {
+        map_file(ends[0], PAGE, prot, MAP_PRIVATE, 0);
+    }
+}
+
+/// Once, a segment that was removed and is still attached was attached again under another name.
+pub(super) fn removed_segments() {
+    unsafe {
+        let key = 0x7a00_0000 | libc::getpid();
+        let id = libc::shmget(key, PAGE, libc::IPC_CREAT | 0o600);
+        assert!(id >= 0);
+        libc::shmat(id, ptr::null(), 0);
+        libc::shmctl(id, libc::IPC_RMID, ptr::null_mut());
+        libc::shmat(id, ptr::null(), 0);
     }
 }
