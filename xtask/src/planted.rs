@@ -7,6 +7,8 @@ use crate::programs::path_of;
 use crate::run::{command, run, succeed, target};
 use std::fmt::Write as _;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// A mistake by its name, a program that meets the rule, and the call that must be named.
 struct Mistake {
@@ -95,46 +97,76 @@ fn tortured(built: &Built) -> Checked {
     let listed = run(&mut command(&built.samara, &["torture", "--plant", "list"]))?;
     let none = ["torture", "--seed", "1", "--calls", "20000"];
     succeed(&mut command(&built.samara, &none))?;
-    let trace = path_of(&target().join("planted.trace"));
-    let mut table = String::new();
-    for line in listed.stdout.lines() {
+    let mistakes: Vec<_> = listed.stdout.lines().collect();
+    let rows = two_at_a_time(&mistakes, |line| {
         let (name, rule) = line.split_once(' ').ok_or("a mistake without a rule")?;
-        let arguments = [
-            "torture",
-            "--plant",
-            name,
-            "--seed",
-            "1",
-            "--seconds",
-            PATIENCE,
-            "--save",
-            &trace,
-        ];
-        let ran = run(&mut command(&built.samara, &arguments))?;
-        if ran.status.code() != Some(1) {
-            return Err(format!(
-                "{name} ({rule}) is not found in {PATIENCE} seconds"
-            ));
-        }
-        // What was kept is what the kernel did: only the mistaken model says something else.
-        let replays = [(&["--plant", name][..], 1), (&[], 0)];
-        for (plant, expected) in replays {
-            let arguments = [&["replay", &trace], plant].concat();
-            let replayed = run(&mut command(&built.samara, &arguments))?;
-            if replayed.status.code() != Some(expected) {
-                return Err(format!("{name}: the trace kept does not show it"));
-            }
-        }
-        let row = |title: &str| row_of(&ran.stderr, title).to_owned();
-        let (found, time) = (row("verdict"), row("time"));
-        let _ = writeln!(table, "{name:<18} {rule:<10} {time:>7}  {found}");
-    }
-    print!("{table}");
-    let found = table.lines().count();
-    if found < 25 {
+        found_by_torture(built, name, rule)
+    })?;
+    print!("{}", rows.concat());
+    if rows.len() < 25 {
+        let found = rows.len();
         return Err(format!("there are only {found} mistakes to plant"));
     }
     Ok(Outcome::Passed)
+}
+
+/// What `find` returns for each item, in their order, or the first error.
+fn two_at_a_time<I: Sync, T: Send>(
+    items: &[I],
+    find: impl Fn(&I) -> Result<T, String> + Sync,
+) -> Result<Vec<T>, String> {
+    let next = AtomicUsize::new(0);
+    let (next, find) = (&next, &find);
+    let take = || {
+        let at = || next.fetch_add(1, Ordering::Relaxed);
+        let taken = std::iter::repeat_with(at).map_while(|at| Some((at, items.get(at)?)));
+        taken
+            .map(|(at, item)| Ok((at, find(item)?)))
+            .collect::<Result<Vec<_>, String>>()
+    };
+    let both = thread::scope(|scope| {
+        let other = scope.spawn(take);
+        [take(), other.join().expect("no check panics")]
+    });
+    let [first, second] = both;
+    let mut all = first?;
+    all.extend(second?);
+    all.sort_by_key(|(at, _)| *at);
+    Ok(all.into_iter().map(|(_, found)| found).collect())
+}
+
+/// A line that says how long it took, and what was found.
+fn found_by_torture(built: &Built, name: &str, rule: &str) -> Result<String, String> {
+    let trace = path_of(&target().join(format!("planted-{name}.trace")));
+    let arguments = [
+        "torture",
+        "--plant",
+        name,
+        "--seed",
+        "1",
+        "--seconds",
+        PATIENCE,
+        "--save",
+        &trace,
+    ];
+    let ran = run(&mut command(&built.samara, &arguments))?;
+    if ran.status.code() != Some(1) {
+        return Err(format!(
+            "{name} ({rule}) is not found in {PATIENCE} seconds"
+        ));
+    }
+    // What was kept is what the kernel did: only the mistaken model says something else.
+    let replays = [(&["--plant", name][..], 1), (&[], 0)];
+    for (plant, expected) in replays {
+        let arguments = [&["replay", &trace], plant].concat();
+        let replayed = run(&mut command(&built.samara, &arguments))?;
+        if replayed.status.code() != Some(expected) {
+            return Err(format!("{name}: the trace kept does not show it"));
+        }
+    }
+    let row = |title: &str| row_of(&ran.stderr, title).to_owned();
+    let (found, time) = (row("verdict"), row("time"));
+    Ok(format!("{name:<18} {rule:<10} {time:>7}  {found}\n"))
 }
 
 /// What a verdict says behind a title.
