@@ -34,9 +34,7 @@ impl Row {
             groups: [number(8)?, number(10)?],
         })
     }
-}
 
-impl Row {
     /// The key in the segment's name, which stays when the segment is removed: then the table says
     /// 0, but whoever has it attached shows the name.
     fn named_key(&self, tid: Tid) -> Option<u32> {

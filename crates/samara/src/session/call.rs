@@ -131,6 +131,7 @@ impl Session {
             if self.learn_writes(mm, &near) {
                 self.note_race(mm);
             }
+            self.learn_base(mm, &call, result);
             self.learn_low_base(mm, &call, result);
             self.learn_break(mm, &call, result);
             predicted = self.mirror.call(mm, &call).unwrap_or(predicted);

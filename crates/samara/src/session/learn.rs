@@ -137,7 +137,6 @@ impl Session {
     pub(super) fn learn_low_base(&mut self, mm: MmId, call: &Call, result: i64) {
         const HIGHEST: u64 = 0x4200_0000;
         const PAGE: u64 = 4096;
-        self.learn_base(mm, call, result);
         let Call::Mmap { flags, .. } = *call else {
             return;
         };
@@ -160,7 +159,7 @@ impl Session {
 
     /// Where searches from above begin shows only in what was placed there: at the start nothing may
     /// lie there, or not any more. What is placed higher than the model thought possible ends there.
-    fn learn_base(&mut self, mm: MmId, call: &Call, result: i64) {
+    pub(super) fn learn_base(&mut self, mm: MmId, call: &Call, result: i64) {
         let Some(start) = address(result) else {
             return;
         };
