@@ -262,7 +262,9 @@ impl Writer<'_> {
                         flags: MREMAP_MAYMOVE | MREMAP_FIXED,
                         new_addr: to,
                     };
-                    space.mremap(move_to(addr, ELSEWHERE)).is_ok()
+                    // What a refusal left there would come back into holes of this range.
+                    space.munmap(ELSEWHERE, PAGES * PAGE_SIZE).is_ok()
+                        && space.mremap(move_to(addr, ELSEWHERE)).is_ok()
                         && space.mremap(move_to(ELSEWHERE, addr)).is_ok()
                 }
                 _ => {
