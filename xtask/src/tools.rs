@@ -17,7 +17,8 @@ pub(crate) fn valgrind() -> Checked {
     if !works(Command::new("valgrind").arg("--version")) {
         return Ok(Outcome::Skipped("valgrind is not installed".to_owned()));
     }
-    let mut arguments = vec!["test", "-p", "maple-tree"];
+    // With the features that all tests were built with.
+    let mut arguments = vec!["test", "--workspace", "--all-features"];
     arguments.extend(WATCHED.iter().flat_map(|name| ["--test", name]));
     let mut tests = command(env!("CARGO"), &arguments);
     succeed(tests.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", VALGRIND))?;
