@@ -70,6 +70,10 @@ impl<P: PageSide> PageSide for Counted<P> {
         (**self).huge_memory(object)
     }
 
+    fn relax(&self, spins: u32) {
+        (**self).relax(spins);
+    }
+
     fn usage(&self) -> Usage {
         (**self).usage()
     }

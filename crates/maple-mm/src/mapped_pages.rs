@@ -414,6 +414,10 @@ where
         FilePagesRef::new(file).map(Some)
     }
 
+    fn relax(&self, spins: u32) {
+        self.tables.memory().relax(spins);
+    }
+
     fn usage(&self) -> Usage {
         let noted = self.peak_resident.load(Ordering::Relaxed);
         Usage {

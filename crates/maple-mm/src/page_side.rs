@@ -94,6 +94,14 @@ pub trait PageSide: Sized + fmt::Debug {
     /// What is in use.
     fn usage(&self) -> Usage;
 
+    /// Waits a little for who changes mappings; asked again until there is a moment between two
+    /// calls, and told how often it was before. With pages, as their memory does it
+    /// ([`PhysMemory::relax`](crate::paging::PhysMemory::relax)).
+    fn relax(&self, spins: u32) {
+        let _ = spins;
+        core::hint::spin_loop();
+    }
+
     /// Waits until all is free that was taken out and that others may have been on the way to.
     /// Not to be called by who is on the way to something.
     fn barrier(&self) {}

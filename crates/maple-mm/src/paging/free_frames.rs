@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use lock_api::{Mutex, RawMutex};
 
 use super::buddy::{Buddy, History};
+use super::near;
 
 /// The longest run: 32 frames, a block of the buddies'. What is noted for them fills eight lines
 /// of the cache, which no other thread's frames share.
@@ -108,16 +109,10 @@ impl<R: RawMutex> FreeFrames<R> {
         }
     }
 
-    /// The magazine of the thread that asks: where its stack is tells it from others, nearly
-    /// always.
+    /// The magazine of the thread that asks.
     fn nearest(&self) -> Option<&Magazine> {
-        let here = 0_u8;
-        // Kernels' stacks are 16 KiB and more.
-        let stack = core::ptr::from_ref(&here).addr() as u64 >> 14;
-        // The golden ratio keeps stacks apart that lie side by side.
-        let spread = stack.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let index = (spread * self.magazines.len() as u64) >> 32;
-        self.magazines.get(index as usize).map(|found| &found.0)
+        let index = near::one_of(self.magazines.len(), near::stack());
+        self.magazines.get(index).map(|found| &found.0)
     }
 
     /// Refills a magazine from which nothing is left to take, and takes the first frame.

@@ -43,7 +43,7 @@ impl<'t, A: Arch, M: PhysMemory, C: Company<M>> Iterator for Leaves<'t, A, M, C>
             self.left.start = addresses.end;
             if place.level == 0 {
                 let table = region::<A>(addr, 1);
-                if place.table.tally().is_empty() {
+                if place.table.tally(&self.tables.memory).is_empty() {
                     self.left.start = table.end;
                 } else if addresses.end < table.end {
                     self.current = Some(place);

@@ -260,7 +260,7 @@ impl<M: PhysMemory, R> Batch<M, R> {
         explicit: &mut u64,
     ) -> Step {
         let table = Table::at(&self.memory, addr);
-        let next = table.info.tally();
+        let next = table.info(&self.memory).tally();
         let first = sync::load(next, Ordering::Relaxed) as usize;
         for index in first..A::ENTRIES {
             let entry = table.entry::<A>(index, level);

@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::arch::{Arch, Entry, Leaf};
 use super::company::Kind;
-use super::memory::PhysMemory;
+use super::memory::{FrameInfo, PhysMemory};
 use super::sync;
 use super::table::{self, Table};
 use super::tally::{Class, DEAD, LOCKED, Tally};
@@ -31,14 +31,16 @@ use super::tally::{Class, DEAD, LOCKED, Tally};
 /// A table that is locked until this goes away.
 pub(super) struct Held<'m, C: Kind> {
     table: Table<'m>,
+    info: &'m FrameInfo,
     /// What the word will be: what is counted, and whether the table is dead.
     word: u64,
     company: PhantomData<fn() -> C>,
 }
 
 impl<'m, C: Kind> Held<'m, C> {
-    pub(super) fn lock<M: PhysMemory>(memory: &M, table: Table<'m>) -> Self {
-        let word = table.info.tally();
+    pub(super) fn lock<M: PhysMemory>(memory: &'m M, table: Table<'m>) -> Self {
+        let info = table.info(memory);
+        let word = info.tally();
         // Debug builds find out who locks what it holds even where nobody else could.
         let word = if C::BESIDE || cfg!(debug_assertions) {
             acquire::<C, M>(memory, word)
@@ -48,6 +50,7 @@ impl<'m, C: Kind> Held<'m, C> {
         };
         Self {
             table,
+            info,
             word,
             company: PhantomData,
         }
@@ -133,7 +136,7 @@ impl<C: Kind> Drop for Held<'_, C> {
     fn drop(&mut self) {
         // ORDERING: `Release` pairs with the `Acquire` in `acquire`: who locks the table next sees
         // its entries, and all that was done before they changed.
-        sync::store(self.table.info.tally(), self.word, Ordering::Release);
+        sync::store(self.info.tally(), self.word, Ordering::Release);
     }
 }
 

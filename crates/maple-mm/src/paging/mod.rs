@@ -74,6 +74,7 @@ mod iter;
 mod limbo;
 mod lock;
 mod memory;
+mod near;
 mod path;
 mod protect;
 mod reserve;

@@ -102,12 +102,12 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             };
             let child = Table::at(&self.memory, child);
             if writable == Writable::Yes {
-                debug_assert_eq!(child.info.count(), 1, "PT1");
+                debug_assert_eq!(child.info(&self.memory).count(), 1, "PT1");
                 place = place.below::<A>(child, addr);
                 continue;
             }
             self.claim((place, child), addr, gather)?;
-            if C::BESIDE && place.table.is_dead() {
+            if C::BESIDE && place.table.is_dead(&self.memory) {
                 place = self.top(addr);
             }
         }
@@ -124,7 +124,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         addr: u64,
         gather: &mut Gather<'_, A, M, F, C>,
     ) -> Result<(), OutOfFrames> {
-        if child.info.count() == 1 {
+        if child.info(&self.memory).count() == 1 {
             self.permit(place, child);
             return Ok(());
         }
@@ -153,7 +153,9 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     fn permit(&self, place: Place<'_>, child: Table<'_>) {
         let mut held = self.hold(place.table);
         let forbidden = Entry::Table(child.addr, Writable::No);
-        if held.entry::<A>(place.index, place.level) == forbidden && child.info.count() == 1 {
+        if held.entry::<A>(place.index, place.level) == forbidden
+            && child.info(&self.memory).count() == 1
+        {
             // INVARIANT: PT1: only this address space could raise the count.
             let allowed = Entry::Table(child.addr, Writable::Yes);
             held.replace::<A>(place.index, place.level, allowed);
@@ -171,7 +173,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             let child = Table::at(&self.memory, child);
             if writable == Writable::Yes {
                 place = place.below::<A>(child, addr);
-            } else if child.info.count() > 1 {
+            } else if child.info(&self.memory).count() > 1 {
                 break;
             } else {
                 self.permit(place, child);
@@ -214,7 +216,8 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             // Relaxed: the new table becomes reachable by a `Release` later.
             sync::store(to, raw, Ordering::Relaxed);
         }
-        old.tally().store(new.info.tally());
+        let counted = old.tally(&self.memory);
+        counted.store(new.info(&self.memory).tally());
     }
 
     /// Counts what an entry of a shared table leads to once more, and takes the right to write
@@ -390,7 +393,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             table::store::<A>(word, 0, Entry::Leaf(Leaf { frame, ..huge }));
         }
         if let Some(class) = Class::of(Entry::Leaf(huge)) {
-            Tally::of_class(class, A::ENTRIES).store(small.info.tally());
+            Tally::of_class(class, A::ENTRIES).store(small.info(&self.memory).tally());
         }
     }
 }

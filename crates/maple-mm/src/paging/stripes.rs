@@ -29,6 +29,7 @@ use super::arch::Arch;
 use super::company::{Beside, State};
 use super::limbo::{Retired, Waiting};
 use super::memory::{OutOfFrames, PhysAddr, PhysMemory};
+use super::near;
 use super::sync::{self, broken};
 use super::tally::{Class, Counters};
 use crate::counted::Counted;
@@ -67,11 +68,11 @@ impl<R> Crowd<R> {
         }
     }
 
-    const fn stripe(&self, block: u64) -> &Stripe {
-        // The highest bits of a product that all bits of the block go into: threads that are some
-        // power of two apart, as the arenas of `malloc` are, do not meet.
-        let hash = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        &self.stripes[(hash >> (u64::BITS - STRIPES.ilog2())) as usize]
+    fn stripe(&self, block: u64) -> &Stripe {
+        // By thread as well as by block: two in one block seldom meet, and two that meet in one
+        // seldom do so in the next.
+        let place = near::spread(block).rotate_left(u64::BITS / 2) ^ near::stack();
+        &self.stripes[near::one_of(STRIPES, place)]
     }
 }
 

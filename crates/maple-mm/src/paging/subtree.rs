@@ -83,7 +83,7 @@ impl<'m, A: Arch, M: PhysMemory> Iterator for Tables<'m, A, M> {
 /// No processor knows of the table any more.
 pub(super) fn release<A: Arch, M: PhysMemory>(memory: &M, addr: PhysAddr, level: usize) -> u64 {
     let table = Table::at(memory, addr);
-    if table.info.release() == Remaining::Some {
+    if table.info(memory).release() == Remaining::Some {
         return 0;
     }
     let mut explicit = 0;
@@ -115,7 +115,7 @@ fn release_entries<'m, A: Arch, M: PhysMemory>(
     (step, level): (&mut Step<'m>, usize),
     explicit: &mut u64,
 ) -> Option<Table<'m>> {
-    if step.table.tally().is_empty() {
+    if step.table.tally(memory).is_empty() {
         return None;
     }
     while step.next < A::ENTRIES {
@@ -129,7 +129,7 @@ fn release_entries<'m, A: Arch, M: PhysMemory>(
             Entry::Leaf(leaf) => *explicit += release_leaf(memory, leaf),
             Entry::Table(child, _) => {
                 let child = Table::at(memory, child);
-                if child.info.release() == Remaining::None {
+                if child.info(memory).release() == Remaining::None {
                     return Some(child);
                 }
             }

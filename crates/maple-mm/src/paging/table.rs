@@ -12,7 +12,6 @@ use super::tally::{DEAD, Tally};
 pub(super) struct Table<'m> {
     pub(super) addr: PhysAddr,
     pub(super) words: &'m Words,
-    pub(super) info: &'m FrameInfo,
 }
 
 impl<'m> Table<'m> {
@@ -20,12 +19,19 @@ impl<'m> Table<'m> {
         Self {
             addr,
             words: memory.words(addr),
-            info: memory.info(addr),
         }
     }
 
-    pub(super) fn tally(self) -> Tally {
-        Tally::load(self.info.tally())
+    /// What is noted for its frame.
+    ///
+    /// PERF: who only goes by does not ask: it may lie in a line of the cache with what is noted
+    /// for a table that others lock.
+    pub(super) fn info<M: PhysMemory>(self, memory: &'m M) -> &'m FrameInfo {
+        memory.info(self.addr)
+    }
+
+    pub(super) fn tally<M: PhysMemory>(self, memory: &M) -> Tally {
+        Tally::load(memory.info(self.addr).tally())
     }
 
     pub(super) fn entry<A: Arch>(self, index: usize, level: usize) -> Entry {
@@ -33,9 +39,9 @@ impl<'m> Table<'m> {
     }
 
     /// Whether the table was taken out, as far as who does not hold it can tell.
-    pub(super) fn is_dead(self) -> bool {
+    pub(super) fn is_dead<M: PhysMemory>(self, memory: &M) -> bool {
         // Relaxed: who must be sure holds the table.
-        sync::load(self.info.tally(), Ordering::Relaxed) & DEAD != 0
+        sync::load(memory.info(self.addr).tally(), Ordering::Relaxed) & DEAD != 0
     }
 }
 

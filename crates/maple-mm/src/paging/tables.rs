@@ -351,7 +351,10 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         let Entry::Table(table, _) = place.entry::<A>() else {
             return;
         };
-        if !Table::at(&self.memory, table).tally().is_empty() {
+        if !Table::at(&self.memory, table)
+            .tally(&self.memory)
+            .is_empty()
+        {
             return;
         }
         if gather.reserve(&self.company).is_err() || !self.unlink(place, table) {
@@ -371,7 +374,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
         }
         let table = Table::at(&self.memory, table);
         // One with other owners does not change, and lives on as theirs.
-        let mut child = (table.info.count() == 1).then(|| self.hold(table));
+        let mut child = (table.info(&self.memory).count() == 1).then(|| self.hold(table));
         if let Some(child) = &mut child {
             if !child.tally().is_empty() {
                 return false;

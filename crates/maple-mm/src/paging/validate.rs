@@ -101,7 +101,7 @@ impl<A: Arch, M: PhysMemory> Census<'_, A, M> {
             } else {
                 A::ENTRIES
             };
-            if table.is_dead() {
+            if table.is_dead(self.memory) {
                 return Err(violated("TL1", table.addr));
             }
             for index in 0..entries {
@@ -114,7 +114,7 @@ impl<A: Arch, M: PhysMemory> Census<'_, A, M> {
                 }
             }
             let counted = Tally::counted::<A>(&table.words[..], level);
-            if !is_root && counted != table.tally() {
+            if !is_root && counted != table.tally(self.memory) {
                 return Err(violated("PT4", table.addr));
             }
         }
@@ -207,7 +207,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
             for (table, level) in Tables::<A, M>::below(&self.memory, child, level - 1) {
                 sums.add::<A>(Class::Table, level + 1, 1);
                 for class in Class::ALL.into_iter().skip(1) {
-                    sums.add::<A>(class, level, table.tally().count(class));
+                    sums.add::<A>(class, level, table.tally(&self.memory).count(class));
                 }
             }
         }

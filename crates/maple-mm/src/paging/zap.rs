@@ -273,7 +273,7 @@ impl<A: Arch, M: PhysMemory, C: Company<M>> PageTables<A, M, C> {
     /// Takes what a table of `level` holds, and those below it, off `counters`, and these tables.
     fn forget(&self, counters: &Counters, (table, level): (PhysAddr, usize)) {
         for (table, level) in Tables::<A, M>::below(&self.memory, table, level) {
-            counters.remove_table::<A>(table.tally(), level);
+            counters.remove_table::<A>(table.tally(&self.memory), level);
         }
     }
 

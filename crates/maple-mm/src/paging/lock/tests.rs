@@ -206,7 +206,7 @@ fn who_finds_a_table_dead_begins_anew() {
     let old = tables.find(0, 0);
     // The table is not free before the batch is.
     tables.vacate(tables.find(0, 1), 0, &mut gather);
-    assert!(old.table.is_dead());
+    assert!(old.table.is_dead(&memory));
     assert_eq!(tables.find(0, 0).level, 1);
     let attributes = Attributes::new(PageKind::Special, USER - LeafFlags::WRITE);
     let frame = memory.zero_page();
@@ -269,7 +269,7 @@ fn what_is_held_is_not_counted() {
     let tables = tables(&memory);
     map(&tables, 0, 1).expect("memory");
     let held = tables.hold(lowest(&tables));
-    assert_eq!(lowest(&tables).tally(), held.tally());
+    assert_eq!(lowest(&tables).tally(&memory), held.tally());
     assert!(!held.is_dead());
     check(&[&tables]);
 }
