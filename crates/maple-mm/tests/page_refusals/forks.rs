@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use maple_mm::paging::PhysMemory;
-use maple_mm::{Errno, ForkPlan};
+use maple_mm::{Errno, ForkPlan, PageStrategy};
 
 use crate::allocator::{Refuse, live, refusing};
 use crate::build::{Build, Ground, huge, inherited, many, mixed, plain};
@@ -170,8 +170,17 @@ pub(crate) fn fork_all(name: &str, build: Build, care: Care) {
 }
 
 pub(crate) fn fork_each<O: Caller>(name: &str, build: Build<O>, care: Care) {
+    fork_by(plans(), name, build, care);
+}
+
+fn fork_by<O: Caller>(
+    plans: impl Iterator<Item = ForkPlan>,
+    name: &str,
+    build: Build<O>,
+    care: Care,
+) {
     let mut all = Points::default();
-    for plan in plans() {
+    for plan in plans {
         let ground = Ground::new();
         let alive = live();
         let mut trial = Trial::new(build(ground), plan);
@@ -212,7 +221,19 @@ fn forks_of_huge_pages_survive_every_refusal_and_cancel() {
     fork_all("huge", huge, Care::Full);
 }
 
+/// They take the longest of all, so there are two for the processors to share.
+fn fork_many(pages: PageStrategy) {
+    let plans = plans().filter(|plan| plan.pages == pages);
+    let build: Build = many;
+    fork_by(plans, "many", build, Care::Quick { seed: 0x5eed });
+}
+
 #[test]
-fn forks_of_many_mappings_survive_every_refusal_and_cancel() {
-    fork_all("many", many, Care::Quick { seed: 0x5eed });
+fn forks_of_many_mappings_survive_every_refusal_and_cancel_where_pages_are_copied() {
+    fork_many(PageStrategy::Copy);
+}
+
+#[test]
+fn forks_of_many_mappings_survive_every_refusal_and_cancel_where_tables_are_shared() {
+    fork_many(PageStrategy::Share);
 }
