@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 
+use crate::decode;
 use crate::engine::Member;
 use crate::kernel;
 use crate::launch;
@@ -21,6 +24,11 @@ pub(crate) struct Seized {
     pub(crate) shown: String,
 }
 
+/// How long is waited for a task that ends or runs another program.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const BUSY: &str = "it ends, or runs another program, just now; try again";
+
 /// Seizes all tasks that use the address space of the process `pid`: its threads, and other
 /// processes that share its memory. They are let go when this process ends, however that is.
 ///
@@ -35,11 +43,9 @@ pub(crate) fn seize(pid: Tid) -> Result<Seized> {
     if leader == std::process::id() as Tid {
         bail!("process {pid} is samara itself");
     }
-    let has_memory = |tid: Tid| {
-        let status = procfs::read(tid, "status").unwrap_or_default();
-        field(&status, "VmSize:").is_some()
-    };
-    if field(&status, "VmSize:").is_none() {
+    // While another thread runs another program, the first has ended for a moment.
+    let is_settled = || has_memory(leader) || procfs::tasks(leader).len() < 2;
+    if !(soon(is_settled) && has_memory(leader)) {
         if procfs::tasks(leader).into_iter().any(has_memory) {
             bail!(
                 "the first thread of process {pid} ({name}) has ended while others run on; samara \
@@ -68,6 +74,29 @@ pub(crate) fn seize(pid: Tid) -> Result<Seized> {
     })
 }
 
+fn has_memory(tid: Tid) -> bool {
+    let status = procfs::read(tid, "status").unwrap_or_default();
+    field(&status, "VmSize:").is_some()
+}
+
+/// Waits until it is so, for a while: whether it is.
+fn soon(is_so: impl Fn() -> bool) -> bool {
+    let begin = Instant::now();
+    while !is_so() {
+        if begin.elapsed() > PATIENCE {
+            return false;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Whether a task is about to run another program, which waits for its threads to end.
+fn runs_another(tid: Tid) -> bool {
+    let call = procfs::read(tid, "syscall").unwrap_or_default();
+    procfs::parse_call(&call).is_some_and(|call| decode::is_exec(&call))
+}
+
 /// Whether a task shares the memory of `leader`, and which process it belongs to.
 pub(crate) fn member(leader: Tid, tid: Tid) -> Option<Member> {
     let process = procfs::process_of(tid)?;
@@ -83,6 +112,11 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
             if !seen.insert(tid) {
                 continue;
             }
+            // LINUX: seizing it waits until it is done, and it waits for the threads that were
+            // seized already, whose ends wait for us.
+            if !soon(|| !runs_another(tid)) {
+                bail!(BUSY);
+            }
             match ptrace::seize(tid) {
                 Ok(()) => members.push(Member { tid, process }),
                 // Gone, or made by a task that is seized, and so seized itself.
@@ -90,6 +124,9 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
                 Err(Errno::EPERM) if procfs::is_traced_by_us(tid) => {
                     members.push(Member { tid, process });
                 }
+                // LINUX: what is about to end has given its memory back, and cannot be seized.
+                Err(Errno::EPERM) if tid == leader && !has_memory(tid) => bail!(BUSY),
+                Err(Errno::EPERM) if kernel::same_memory(leader, tid) == Ok(false) => {}
                 Err(error) => bail!(refused(error)),
             }
         }

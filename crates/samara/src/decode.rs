@@ -313,6 +313,14 @@ pub(crate) fn waits_for_child(tid: Tid, call: &Registers) -> bool {
     flags & libc::CLONE_VFORK as u64 != 0
 }
 
+/// Whether a call runs another program.
+pub(crate) const fn is_exec(call: &Registers) -> bool {
+    matches!(
+        call.number.cast_signed(),
+        libc::SYS_execve | libc::SYS_execveat
+    )
+}
+
 fn clone_request(flags: u64) -> Request {
     if flags & libc::CLONE_UNTRACED as u64 != 0 {
         // The child gets the filter, but nobody who lets its calls through.

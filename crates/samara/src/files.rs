@@ -238,13 +238,30 @@ impl From<FileClass> for Nature {
     }
 }
 
-fn classify(stat: &FileStat, descriptor: &OwnedFd) -> Nature {
+/// What a character device is to mappings; `None` for other files.
+fn class_of_device(stat: &FileStat) -> Option<FileClass> {
     const ZERO: (u32, u32) = (1, 5);
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    (kind == SFlag::S_IFCHR).then(|| {
+        if (major(stat.st_rdev), minor(stat.st_rdev)) == ZERO {
+            FileClass::DevZero
+        } else {
+            FileClass::Device
+        }
+    })
+}
+
+/// Whether a line is of a System V segment, and not of a file that is called so.
+fn is_segment(line: &MapLine) -> bool {
+    line.name.starts_with("/SYSV") && line.device.0 == 0 && line.name.ends_with(" (deleted)")
+}
+
+fn classify(stat: &FileStat, descriptor: &OwnedFd) -> Nature {
+    if let Some(class) = class_of_device(stat) {
+        return class.into();
+    }
     match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
         SFlag::S_IFREG => regular(descriptor),
-        SFlag::S_IFCHR if (major(stat.st_rdev), minor(stat.st_rdev)) == ZERO => {
-            FileClass::DevZero.into()
-        }
         SFlag::S_IFDIR | SFlag::S_IFIFO => FileClass::Unmappable.into(),
         // Some sockets can be mapped, some not: each kind has its own rules.
         _ => FileClass::Device.into(),
@@ -310,8 +327,14 @@ fn seals_of(descriptor: &OwnedFd) -> u8 {
 }
 
 fn nature_of_line(line: &MapLine, link: &Path) -> Nature {
-    if line.name.starts_with("/SYSV") {
+    if is_segment(line) {
         return FileClass::SystemV(segments::length(line.inode).unwrap_or(0)).into();
+    }
+    // Also if its file system is one in memory, as that of devices is.
+    let paths = [link, Path::new(&line.name)];
+    let stat = paths.into_iter().find_map(|path| stat::stat(path).ok());
+    if let Some(class) = stat.and_then(|stat| class_of_device(&stat)) {
+        return class.into();
     }
     // The kernel's own way to it, if we may, as the name may be another file's meanwhile.
     match open_regular(link).or_else(|| open_regular(Path::new(&line.name))) {
@@ -373,7 +396,9 @@ fn access_of(flags: OFlag, descriptor: &OwnedFd) -> u8 {
     let mut bits = match flags & OFlag::O_ACCMODE {
         OFlag::O_WRONLY => access::WRITABLE,
         OFlag::O_RDWR => access::READABLE | access::WRITABLE,
-        _ => access::READABLE,
+        OFlag::O_RDONLY => access::READABLE,
+        // 3: for `ioctl` alone.
+        _ => 0,
     };
     bits |= seals_of(descriptor);
     let is_no_exec = fstatvfs(descriptor).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
@@ -417,6 +442,20 @@ mod tests {
         assert!(matches!(
             table.identify(us, copy.as_raw_fd()),
             Identified::New(_)
+        ));
+    }
+
+    #[test]
+    fn a_file_with_the_name_of_a_segment_is_none() {
+        let is_one = |line| is_segment(&MapLine::parse(line).unwrap());
+        assert!(is_one(
+            "1000-2000 rw-s 00000000 00:01 7                          /SYSV0000002a (deleted)"
+        ));
+        assert!(!is_one(
+            "1000-2000 rw-s 00000000 fe:00 7                          /SYSV0000002a"
+        ));
+        assert!(!is_one(
+            "1000-2000 rw-s 00000000 fe:00 7                          /SYSV0000002a (deleted)"
         ));
     }
 }

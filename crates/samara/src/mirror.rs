@@ -756,17 +756,20 @@ fn name_again(space: &mut AddressSpace, vma: &VmaFacts) -> Result<()> {
 fn end_above(layout: &maple_mm::Layout, call: &Call, start: u64) -> Option<u64> {
     const PAGE: u64 = 4096;
     const LEAST_GAP: u64 = 128 << 20;
+    // Hints of explicitly huge mappings are rounded otherwise.
+    const CHOSEN: i32 = libc::MAP_FIXED | libc::MAP_32BIT | libc::MAP_HUGETLB;
     let has = |flags: u64, flag: i32| flags & u64::from(flag.cast_unsigned()) != 0;
     let len = match *call {
         Call::Mmap {
             addr, len, flags, ..
-        } if addr != start && !has(flags, libc::MAP_FIXED | libc::MAP_32BIT) => len,
+        } if addr & !(PAGE - 1) != start && !has(flags, CHOSEN) => len,
         Call::Mremap {
             addr,
             new_len,
             flags,
+            new_addr,
             ..
-        } if addr != start && !has(flags, libc::MREMAP_FIXED) => new_len,
+        } if addr != start && new_addr != start && !has(flags, libc::MREMAP_FIXED) => new_len,
         _ => return None,
     };
     let end = start.checked_add(len.checked_next_multiple_of(PAGE)?)?;

@@ -42,6 +42,7 @@ const PROGRAMS: &[Program] = &[
     ("waiting", waiting),
     (SELDOM_CALLS, a_parent_in_vfork),
     ("files_of_before", files_of_before),
+    ("devices_of_before", devices_of_before),
     (FIRST_THREAD_GONE, first_thread_gone),
 ];
 
@@ -316,6 +317,25 @@ fn files_of_before() {
             assert_eq!(libc::remap_file_pages(at, PAGE, 0, page, 0), 0);
         }
         assert_eq!(libc::madvise(sealed, PAGE, libc::MADV_REMOVE), -1);
+    });
+}
+
+/// What was mapped of `/dev/zero`, to keep, is memory like any other.
+fn devices_of_before() {
+    let zero = fs::File::open("/dev/zero").expect("a device");
+    let map = |prot: c_int, fd: c_int, flags: c_int| unsafe {
+        let at = libc::mmap(ptr::null_mut(), 8 * PAGE, prot, flags, fd, 0);
+        assert_ne!(at, libc::MAP_FAILED);
+        at
+    };
+    let here = map(PROT_READ, zero.as_raw_fd(), MAP_PRIVATE);
+    let there = map(PROT_NONE, -1, MAP_PRIVATE | MAP_ANONYMOUS);
+    ready();
+    until_over(|| unsafe {
+        let fixed = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        for (from, to) in [(here, there), (there, here)] {
+            assert_eq!(libc::mremap(from, 4 * PAGE, 4 * PAGE, fixed, to), to);
+        }
     });
 }
 

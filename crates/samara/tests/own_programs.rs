@@ -49,6 +49,7 @@ const PROGRAMS: &[Program] = &[
     ("droppable", kinds::droppable),
     ("append_only_files", kinds::append_only_files),
     ("sealed_files", kinds::sealed_files),
+    ("files_for_ioctl_alone", kinds::files_for_ioctl_alone),
     ("segments", kinds::segments),
     ("another_order", kinds::another_order),
     ("watched", kinds::watched),

@@ -189,6 +189,11 @@ impl Task {
 /// Whether a task waits for its `vfork` child: it cannot be stopped, and does nothing until the child
 /// has ended or runs another program.
 fn waits_for_child(tid: Tid) -> bool {
+    let status = procfs::read(tid, "status").unwrap_or_default();
+    // Before it has said that the child is there it runs, or stands to say so.
+    if !procfs::field(&status, "State:").is_some_and(|state| state.starts_with('D')) {
+        return false;
+    }
     let call = procfs::read(tid, "syscall").unwrap_or_default();
     procfs::parse_call(&call).is_some_and(|call| decode::waits_for_child(tid, &call))
 }

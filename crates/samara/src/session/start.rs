@@ -96,7 +96,11 @@ impl Session {
         let Some(space) = space.filter(|space| space.tid == left.tid) else {
             return;
         };
-        for &tid in others {
+        // Whose exec is under way may have other memory by now, and not have said so.
+        let (leave, stay): (Vec<Tid>, Vec<Tid>) = others
+            .iter()
+            .partition(|tid| self.leaving.contains_key(tid));
+        for &tid in stay.iter().chain(&leave) {
             if let Ok(handles) = Handles::open(tid)
                 && observe::is_in_sight(&handles)
             {

@@ -75,6 +75,24 @@ pub(super) fn append_only_files() {
     fs::remove_file(&path).expect("it is ours");
 }
 
+/// The fourth way to open a file lets one neither read nor write it, nor map it.
+pub(super) fn files_for_ioctl_alone() {
+    let path = std::env::temp_dir().join(format!("samara-ioctl-{}", std::process::id()));
+    fs::write(&path, vec![1; 4 * PAGE]).expect("a temporary file");
+    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("no nul in it");
+    let file = unsafe { libc::open(name.as_ptr(), libc::O_ACCMODE) };
+    assert!(file >= 0, "it opens");
+    for (prot, flags) in [
+        (PROT_NONE, MAP_PRIVATE),
+        (PROT_READ, MAP_PRIVATE),
+        (PROT_READ, MAP_SHARED),
+        (RW, MAP_SHARED),
+    ] {
+        map_file(file, 2 * PAGE, prot, flags, 0);
+    }
+    fs::remove_file(&path).expect("it is ours");
+}
+
 pub(super) fn sealed_files() {
     let memory = unsafe { libc::memfd_create(c"seals".as_ptr(), libc::MFD_ALLOW_SEALING) };
     unsafe { libc::ftruncate(memory, 64 * PAGE as i64) };
