@@ -299,8 +299,13 @@ pub(crate) fn abort_in_words() {
 extern "C" fn say_and_end(_: c_int) {
     const WORDS: &str = "samara: it cannot go on; where memory ran out, raise the limits of data \
                          and addresses (`ulimit -d`, `ulimit -v`), or ask for less at a time\n";
-    // SAFETY: `WORDS` is so many bytes that live for ever.
-    unsafe { libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len()) };
+    end_with(WORDS);
+}
+
+/// Ends us in words and with status 2, from a handler.
+fn end_with(words: &'static str) -> ! {
+    // SAFETY: `words` is so many bytes that live for ever.
+    unsafe { libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len()) };
     // SAFETY: `_exit` ends the process without running anything of ours.
     unsafe { libc::_exit(2) }
 }
@@ -365,7 +370,33 @@ extern "C" fn note_own_request(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void
 
 /// A wait that had begun just before the alarm gets another one.
 extern "C" fn note_alarm(_: c_int) {
+    const WORDS: &str = "samara: the process runs another program just now; try again\n";
+    if IS_SEIZING.load(Ordering::Relaxed) {
+        end_with(WORDS);
+    }
     wake_in_a_second();
+}
+
+/// Whether we are in [`seizing`].
+static IS_SEIZING: AtomicBool = AtomicBool::new(false);
+
+/// Seizes, and ends us in words and with status 2 where that takes ten seconds, or one after a
+/// request to end.
+///
+/// LINUX: to seize a task that runs another program is to wait until it does. It waits for the
+/// other threads to end, and those that were seized wait for us; who waits to seize gets to its
+/// handlers, and nowhere else. When we end they are let go.
+pub(crate) fn seizing<T>(seize: impl FnOnce() -> T) -> T {
+    const MOST: u32 = 10;
+    IS_SEIZING.store(true, Ordering::Relaxed);
+    nix::unistd::alarm::set(MOST);
+    let seized = seize();
+    IS_SEIZING.store(false, Ordering::Relaxed);
+    nix::unistd::alarm::cancel();
+    if is_asked_to_let_go() {
+        wake_in_a_second();
+    }
+    seized
 }
 
 static IS_ASKED_TO_LET_GO: AtomicBool = AtomicBool::new(false);

@@ -68,7 +68,7 @@ fn start(args: &TraceArgs, record: Option<OutputFile>) -> Result<(Verdict, Resul
 fn join(pid: Tid, record: Option<OutputFile>) -> Result<(Verdict, Result<()>)> {
     ptrace::raise_file_limit();
     ptrace::take_requests_for_us();
-    let seized = attach::seize(pid)?;
+    let seized = ptrace::seizing(|| attach::seize(pid))?;
     let leader = seized.leader;
     let recorder = record.map(Recorder::new).unwrap_or_default();
     let session = Session::new(seized.shown, recorder, Progress::new())?;

@@ -162,7 +162,7 @@ impl Session {
             },
             seen,
         );
-        self.learn_races(mm, &near);
+        self.learn_races(mm, &call, &near);
         let mirror = &self.mirror;
         self.files.retain(|id| mirror.is_mapped(id));
     }

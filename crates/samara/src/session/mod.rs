@@ -49,6 +49,8 @@ struct Space {
     past: Past,
     /// Where neighbours were written, nobody knows which first: ends exclusive.
     unordered: Vec<(u64, u64)>,
+    /// Where a call may have taken away the only page that a thread wrote meanwhile.
+    unwitnessed: Vec<(u64, u64)>,
     /// What may change it unseen.
     unseen: Option<Unseen>,
 }

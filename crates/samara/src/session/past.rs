@@ -11,7 +11,8 @@
 //! Nobody sees either whether a thread wrote just before or just after another's call did its work:
 //! the kernel is asked before the call and when it is over. Both may have left the same mappings,
 //! and lead to others later. Where that was so, the same is not called a divergence but counted as
-//! not modelled.
+//! not modelled. Where the call took the only written page away, there is not even that to see: what
+//! is left of the mapping is remembered, and only a border there counted so.
 
 use super::call::Compared;
 use super::{Ranges, Session, address};
@@ -43,10 +44,36 @@ impl Session {
 
     /// Asks what was written while a call was under way, where others could write. When they did is
     /// not known, and the model takes it for later.
-    pub(super) fn learn_races(&mut self, mm: MmId, near: &Ranges) {
-        if self.has_company() && self.learn_writes(mm, near) {
+    pub(super) fn learn_races(&mut self, mm: MmId, call: &Call, near: &Ranges) {
+        if !self.has_company() {
+            return;
+        }
+        if self.learn_writes(mm, near) {
             self.note_race(mm);
         }
+        self.note_unwitnessed(mm, call, near);
+    }
+
+    /// Remembers what a call left of mappings that seem unwritten, if it took pages away: it may
+    /// have taken the only one that was written after the kernel was asked, but not the anon_vma
+    /// that the mapping got by that.
+    fn note_unwitnessed(&mut self, mm: MmId, call: &Call, near: &Ranges) {
+        /// Older ones are forgotten.
+        const MOST: usize = 64;
+        let Ranges::Near(near) = near else {
+            return;
+        };
+        if !takes_pages(call) {
+            return;
+        }
+        let left = self.mirror.unwritten_near(mm, near);
+        let Some(space) = self.spaces.get_mut(&mm) else {
+            return;
+        };
+        space.unwitnessed.retain(|range| !left.contains(range));
+        space.unwitnessed.extend(left);
+        let surplus = space.unwitnessed.len().saturating_sub(MOST);
+        space.unwitnessed.drain(..surplus);
     }
 
     /// Remembers where neighbours, of `candidates` in ascending order, were first written between
@@ -161,7 +188,34 @@ impl Session {
             self.verdict.comparisons += 1;
             self.verdict.learned.orders += 1;
             self.resync(place);
+            return true;
+        }
+        let is_unwitnessed = |&(start, end): &(u64, u64)| {
+            let mut unwitnessed = space.unwitnessed.iter();
+            unwitnessed.any(|range| start < range.1 && range.0 < end)
+        };
+        let is_explained = divided
+            .iter()
+            .all(|range| is_unordered(range) || is_unwitnessed(range));
+        if is_explained {
+            space.unwitnessed.extend(divided);
+            self.verdict.comparisons += 1;
+            self.pass_over(place, RACED);
         }
         is_explained
+    }
+}
+
+/// Whether a call can take away pages that were written while it was under way.
+const fn takes_pages(call: &Call) -> bool {
+    match *call {
+        Call::Munmap { .. } | Call::Mremap { .. } | Call::Brk { .. } => true,
+        Call::Mmap { flags, .. } => flags & libc::MAP_FIXED as u64 != 0,
+        Call::Shmat { flags, .. } => flags & libc::SHM_REMAP as u64 != 0,
+        Call::Madvise { advice, .. } => !matches!(
+            advice,
+            libc::MADV_NORMAL | libc::MADV_RANDOM | libc::MADV_SEQUENTIAL | libc::MADV_WILLNEED
+        ),
+        _ => false,
     }
 }

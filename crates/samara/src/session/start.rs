@@ -83,6 +83,7 @@ impl Session {
                 lines_left: LINES_AT_ONCE,
                 past: Past::Known,
                 unordered: Vec::new(),
+                unwitnessed: Vec::new(),
                 unseen: None,
             },
         );
@@ -121,6 +122,7 @@ impl Session {
             layout,
             past,
             unordered,
+            unwitnessed,
             unseen,
             ..
         } = space;
@@ -139,6 +141,7 @@ impl Session {
             if let Some(space) = self.spaces.get_mut(&mm) {
                 space.past = past;
                 space.unordered = unordered;
+                space.unwitnessed = unwitnessed;
                 space.unseen = unseen;
             }
             Ok(())
@@ -186,7 +189,7 @@ impl Session {
             .get(&place.mm)
             .context("the parent is not mirrored")?;
         let (layout, past, unordered) = (space.layout, space.past, space.unordered.clone());
-        let unseen = space.unseen;
+        let (unwitnessed, unseen) = (space.unwitnessed.clone(), space.unseen);
         let handles = Handles::open(child.tid)?;
         self.mirror.fork(place.mm, child.mm)?;
         let space = Space {
@@ -197,6 +200,7 @@ impl Session {
             lines_left: LINES_AT_ONCE,
             past,
             unordered,
+            unwitnessed,
             unseen,
         };
         self.spaces.insert(child.mm, space);

@@ -75,6 +75,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         "writes_beside_calls_are_counted_where_they_matter",
         writes_beside_calls_are_counted_where_they_matter,
     ),
+    (
+        "writes_whose_page_a_call_takes_away_are_counted",
+        writes_whose_page_a_call_takes_away_are_counted,
+    ),
 ];
 
 const KILLED_AS_THEY_BEGIN: &str = "programs_are_killed_as_they_begin";
@@ -631,7 +635,8 @@ pub(super) fn is_expected(name: &str, passed_over: &str) -> bool {
             passed_over.starts_with("seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER) 1, what a seccomp ")
         }
         "secret_memory" if secret() => passed_over == "mmap of a memfd_secret file 1",
-        "writes_beside_calls_are_counted_where_they_matter" => {
+        "writes_beside_calls_are_counted_where_they_matter"
+        | "writes_whose_page_a_call_takes_away_are_counted" => {
             let count =
                 passed_over.strip_prefix("a thread that wrote while another was in a call ");
             passed_over == "none" || count.is_some_and(|count| count.parse::<u32>().is_ok())
@@ -689,4 +694,43 @@ pub(super) fn secret_memory() {
     unsafe { libc::ftruncate(file, 8 * PAGE as i64) };
     super::map_file(file, 8 * PAGE, RW, libc::MAP_SHARED, 0);
     map(2 * PAGE, RW, ANON);
+}
+
+/// A write that falls between the tracer's look and the work of a call that takes its page away is
+/// seen by nobody, but the mapping joins others by it later, or not.
+pub(super) fn writes_whose_page_a_call_takes_away_are_counted() {
+    const ROUNDS: i32 = 300;
+    let (turn, done) = (&AtomicI32::new(0), &AtomicI32::new(0));
+    let room = map(32 * PAGE, PROT_NONE, ANON);
+    let at = |number: usize| page(room, number);
+    let written = at(12).addr();
+    let wait = |word: &AtomicI32, round: i32| {
+        while word.load(Ordering::Acquire) != round {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for round in 1..=ROUNDS {
+                wait(turn, round);
+                for _ in 0..round * 7919 % 60_000 {
+                    std::hint::spin_loop();
+                }
+                write(std::ptr::with_exposed_provenance_mut(written));
+                done.store(round, Ordering::Release);
+            }
+        });
+        at(12).expose_provenance();
+        for round in 1..=ROUNDS {
+            map_at(at(0), 4 * PAGE, RW);
+            write(at(0));
+            map_at(at(6), 10 * PAGE, RW);
+            turn.store(round, Ordering::Release);
+            advise(at(12), PAGE, libc::MADV_DONTNEED);
+            wait(done, round);
+            advise(at(12), PAGE, libc::MADV_DONTNEED);
+            map_at(at(4), 2 * PAGE, RW);
+            map_at(at(0), 16 * PAGE, PROT_NONE);
+        }
+    });
 }
