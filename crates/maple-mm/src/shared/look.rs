@@ -21,8 +21,9 @@ use crate::paging::sync::broken;
 ///
 /// PERF: who maps waits for who has the lock, and for its time slice if that is over. Beside one
 /// who maps and unmaps without a pause 54 % of moments took it with 8 attempts, 3 % with 1000, and
-/// the longest wait was 13 ms; with 10,000 none did.
-const ATTEMPTS: u32 = 10_000;
+/// the longest wait was 13 ms; with 10,000 one did in a minute, whose mapper had been off its
+/// processor for milliseconds.
+const ATTEMPTS: u32 = 100_000;
 
 /// How often a buffer is checked that is refused beside calls.
 const CHECKS: u32 = 8;
@@ -150,7 +151,7 @@ where
     ///
     /// # Complexity
     ///
-    /// O(1). It waits for the lock if it met nothing but calls ten thousand times, and waited between
+    /// O(1). It waits for the lock if it met nothing but calls 100,000 times, and waited between
     /// as [`PageSide::relax`] has it.
     ///
     /// # Examples
