@@ -117,7 +117,7 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
             if !soon(|| !runs_another(tid)) {
                 bail!(BUSY);
             }
-            match seize_task(tid, members.is_empty()) {
+            match seize_task(tid) {
                 Ok(()) => members.push(Member { tid, process }),
                 // Gone, or made by a task that is seized, and so seized itself.
                 Err(Errno::ESRCH) => {}
@@ -126,8 +126,10 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
                 }
                 // LINUX: what is about to end has given its memory back, and cannot be seized.
                 Err(Errno::EPERM) if kernel::same_memory(leader, tid) == Ok(false) => {}
-                // It is not that we may not: others were seized.
-                Err(Errno::EPERM) if !members.is_empty() || !has_memory(tid) => bail!(BUSY),
+                Err(Errno::EPERM) if !has_memory(tid) => bail!(BUSY),
+                Err(Errno::EPERM) if procfs::is_traced(tid) => {
+                    bail!("its task {tid} is traced already, by another");
+                }
                 Err(error) => bail!(refused(error)),
             }
         }
@@ -135,14 +137,14 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
     Ok(members.len() > before)
 }
 
-/// Seizes a task. The first may end at this moment, or take the place of one that does, which is
-/// no reason to refuse it.
-fn seize_task(tid: Tid, is_first: bool) -> nix::Result<()> {
+/// Seizes a task. It may end at this moment, or take the place of one that does, which is no
+/// reason to refuse it.
+fn seize_task(tid: Tid) -> nix::Result<()> {
     const MOMENT: Duration = Duration::from_millis(100);
     let begin = Instant::now();
     loop {
         match ptrace::seize(tid) {
-            Err(Errno::EPERM) if is_first && begin.elapsed() < MOMENT => {
+            Err(Errno::EPERM) if !procfs::is_traced(tid) && begin.elapsed() < MOMENT => {
                 sleep(Duration::from_millis(5));
             }
             done => return done,

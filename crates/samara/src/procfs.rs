@@ -249,6 +249,12 @@ pub(crate) fn is_traced_by_us(tid: Tid) -> bool {
     number(&status, "TracerPid:") == Some(std::process::id() as Tid)
 }
 
+/// Whether anybody traces a task.
+pub(crate) fn is_traced(tid: Tid) -> bool {
+    let status = read(tid, "status").unwrap_or_default();
+    number(&status, "TracerPid:").is_some_and(|tracer| tracer != 0)
+}
+
 /// The threads of a process; none if it is gone.
 pub(crate) fn tasks(process: Tid) -> Vec<Tid> {
     let entries = fs::read_dir(path(process, "task"));

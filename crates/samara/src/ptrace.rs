@@ -390,6 +390,9 @@ pub(crate) fn seizing<T>(seize: impl FnOnce() -> T) -> T {
     const MOST: u32 = 10;
     IS_SEIZING.store(true, Ordering::Relaxed);
     nix::unistd::alarm::set(MOST);
+    if is_asked_to_let_go() {
+        wake_in_a_second();
+    }
     let seized = seize();
     IS_SEIZING.store(false, Ordering::Relaxed);
     nix::unistd::alarm::cancel();

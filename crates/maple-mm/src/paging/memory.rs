@@ -386,7 +386,8 @@ pub trait PhysMemory: Sync {
     }
 
     /// Waits a little for a thread that holds a table, which it does for some hundred
-    /// instructions; asked again until it lets go, and told how often it was before.
+    /// instructions, or for one that changes mappings, which may take longer; asked again until it
+    /// lets go, and told how often it was before.
     ///
     /// A program with more threads than processors yields its own after a while; a kernel, which
     /// holds nothing while it is preempted, need not.

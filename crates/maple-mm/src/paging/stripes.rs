@@ -45,7 +45,8 @@ const CLOSED: u32 = 1;
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Stripe {
-    /// Each wraps: a page may be counted in here and off elsewhere, once it moved.
+    /// Each wraps: a page may be counted in here and off elsewhere, by another thread or once it
+    /// moved.
     counters: Counters,
     inside: AtomicU32,
 }
@@ -97,8 +98,8 @@ where
         &self.stripe(block).counters
     }
 
-    /// Exact while nobody changes anything. Else what is counted off may be seen before it was
-    /// counted in, so a sum below zero is none.
+    /// Exact while nobody changes anything. Else it may be wrong by as many pages as come and go
+    /// meanwhile; a sum below zero is none.
     fn sum(&self, class: Class) -> u64 {
         let counted = self.stripes.iter().map(|stripe| stripe.counters.get(class));
         let sum = counted.fold(0, u64::wrapping_add);

@@ -17,7 +17,7 @@ use crate::paging::sync::broken;
 
 /// How often a moment is looked for before the lock is taken. Calls that follow each other closely
 /// leave short ones between them; what takes long is a call whose thread has no processor, and
-/// [`PageSide::relax`] gives it one.
+/// [`PageSide::relax`] gives it one where the memory's does (an arena's by `with_relax`).
 ///
 /// PERF: who maps waits for who has the lock, and for its time slice if that is over. Beside one
 /// who maps and unmaps without a pause 54 % of moments took it with 8 attempts, 3 % with 1000, and

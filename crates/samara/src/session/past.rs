@@ -63,7 +63,8 @@ impl Session {
         let Ranges::Near(near) = near else {
             return;
         };
-        if !takes_pages(call) {
+        // Who waits in `vfork` writes nothing.
+        if self.verdict.threads == 0 || !takes_pages(call) {
             return;
         }
         let left = self.mirror.unwritten_near(mm, near);
@@ -208,13 +209,15 @@ impl Session {
 
 /// Whether a call can take away pages that were written while it was under way.
 const fn takes_pages(call: &Call) -> bool {
+    const DONTNEED_LOCKED: i32 = 24;
+    const GUARD_INSTALL: i32 = 102;
     match *call {
         Call::Munmap { .. } | Call::Mremap { .. } | Call::Brk { .. } => true,
         Call::Mmap { flags, .. } => flags & libc::MAP_FIXED as u64 != 0,
         Call::Shmat { flags, .. } => flags & libc::SHM_REMAP as u64 != 0,
-        Call::Madvise { advice, .. } => !matches!(
+        Call::Madvise { advice, .. } => matches!(
             advice,
-            libc::MADV_NORMAL | libc::MADV_RANDOM | libc::MADV_SEQUENTIAL | libc::MADV_WILLNEED
+            libc::MADV_DONTNEED | libc::MADV_FREE | DONTNEED_LOCKED | GUARD_INSTALL
         ),
         _ => false,
     }
