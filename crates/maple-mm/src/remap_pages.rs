@@ -78,7 +78,7 @@ impl<P: PageSide> AddressSpace<P> {
         let (flags, file) = self.remapped_file(start, end).ok_or(Errno::EINVAL)?;
         if flags.contains(VmFlags::HUGETLB) {
             let room = file.max_bytes().saturating_sub(size) / PAGE_SIZE;
-            return self.remap_huge(start..end, request.page_offset, room);
+            return self.remap_huge(start..end, (request.page_offset, flags), room);
         }
         let locked = if flags.contains(VmFlags::LOCKED) {
             MAP_LOCKED
@@ -120,7 +120,12 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     /// `room` is the last offset that the file reaches from, in pages.
-    fn remap_huge(&mut self, range: Range<u64>, page_offset: u64, room: u64) -> Result<(), Errno> {
+    fn remap_huge(
+        &mut self,
+        range: Range<u64>,
+        (page_offset, flags): (u64, VmFlags),
+        room: u64,
+    ) -> Result<(), Errno> {
         let (start, size) = (range.start, range.end - range.start);
         if !(start | size).is_multiple_of(HUGE_PAGE_SIZE) {
             return Err(Errno::EINVAL);
@@ -134,6 +139,9 @@ impl<P: PageSide> AddressSpace<P> {
         if page_offset > room {
             return Err(Errno::EOVERFLOW);
         }
+        let is_run = self.read_implies_exec() && flags.contains(VmFlags::READ);
+        let flags = if is_run { flags | VmFlags::EXEC } else { flags };
+        self.check_exec_gain(flags, flags)?;
         // What comes takes the place of as much, but the limit may have been lowered.
         if !self.may_expand(VmFlags::SHARED, 0) {
             return Err(Errno::ENOMEM);

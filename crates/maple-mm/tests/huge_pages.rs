@@ -634,6 +634,30 @@ fn an_offset_beyond_the_file_and_a_lowered_limit_refuse_before_anything_is_unmap
 }
 
 #[test]
+fn an_exec_right_that_may_not_be_gained_refuses_before_anything_is_unmapped() {
+    let mut space = space_with(0);
+    let request = MmapRequest {
+        addr: at(0),
+        flags: MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE | MAP_HUGETLB,
+        ..MmapRequest::anonymous(H, RW)
+    };
+    space.mmap(request).unwrap();
+    space.personality(READ_IMPLIES_EXEC.into());
+    let before = state(&space);
+    let remap = RemapPages {
+        start: at(0),
+        size: H,
+        prot: 0,
+        page_offset: 1,
+        flags: 0,
+    };
+    let (option, bits) = (PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN);
+    assert_eq!(space.prctl(option, [bits.into(), 0, 0, 0]), Ok(0));
+    assert_eq!(space.remap_file_pages(remap), Err(Errno::EACCES));
+    assert_eq!(state(&space), before);
+}
+
+#[test]
 fn the_last_pages_of_the_largest_file_are_placed_as_huge_ones() {
     let mut space = space_with(0);
     let offset = (i64::MAX as u64 >> 12) - 1;
