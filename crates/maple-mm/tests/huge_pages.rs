@@ -652,7 +652,7 @@ fn an_exec_right_that_may_not_be_gained_refuses_before_anything_is_unmapped() {
         flags: 0,
     };
     let (option, bits) = (PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN);
-    assert_eq!(space.prctl(option, [bits.into(), 0, 0, 0]), Ok(0));
+    assert_eq!(space.prctl(option, [bits, 0, 0, 0]), Ok(0));
     assert_eq!(space.remap_file_pages(remap), Err(Errno::EACCES));
     assert_eq!(state(&space), before);
 }
