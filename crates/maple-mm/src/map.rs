@@ -365,13 +365,20 @@ impl<P: PageSide> AddressSpace<P> {
         }
     }
 
+    /// The right to execute, where `READ_IMPLIES_EXEC` gives it to what is mapped.
+    pub(crate) fn implied_exec(&self, flags: VmFlags, file: Option<&FileRef>) -> VmFlags {
+        let may_run = file.is_none_or(|file| !file.access.contains(FileAccess::NO_EXEC));
+        if self.read_implies_exec() && flags.contains(VmFlags::READ) && may_run {
+            VmFlags::EXEC
+        } else {
+            VmFlags::empty()
+        }
+    }
+
     fn initial_flags(&self, request: &MmapRequest, file: Option<&FileRef>) -> VmFlags {
         let mut flags =
             VmFlags::from_protection(request.prot) | VmFlags::MAY_ACCESS | self.default_flags;
-        let may_run = file.is_none_or(|file| !file.access.contains(FileAccess::NO_EXEC));
-        if self.read_implies_exec() && flags.contains(VmFlags::READ) && may_run {
-            flags |= VmFlags::EXEC;
-        }
+        flags |= self.implied_exec(flags, file);
         let has = |flag| request.flags & flag != 0;
         flags.set(VmFlags::GROWSDOWN, has(MAP_GROWSDOWN));
         flags.set(VmFlags::SYNC, has(MAP_SYNC));

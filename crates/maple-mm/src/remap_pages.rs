@@ -77,6 +77,7 @@ impl<P: PageSide> AddressSpace<P> {
         }
         let (flags, file) = self.remapped_file(start, end).ok_or(Errno::EINVAL)?;
         if flags.contains(VmFlags::HUGETLB) {
+            let flags = flags | self.implied_exec(flags, Some(&file));
             let room = file.max_bytes().saturating_sub(size) / PAGE_SIZE;
             return self.remap_huge(start..end, (request.page_offset, flags), room);
         }
@@ -139,8 +140,6 @@ impl<P: PageSide> AddressSpace<P> {
         if page_offset > room {
             return Err(Errno::EOVERFLOW);
         }
-        let is_run = self.read_implies_exec() && flags.contains(VmFlags::READ);
-        let flags = if is_run { flags | VmFlags::EXEC } else { flags };
         self.check_exec_gain(flags, flags)?;
         // What comes takes the place of as much, but the limit may have been lowered.
         if !self.may_expand(VmFlags::SHARED, 0) {
