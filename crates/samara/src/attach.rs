@@ -56,7 +56,7 @@ pub(crate) fn seize(pid: Tid) -> Result<Seized> {
             "process {pid} ({name}) has no memory of its own: it is a kernel thread, or has ended"
         );
     }
-    if let Some(tracer) = number(&status, "TracerPid:").filter(|&tracer| tracer != 0) {
+    if let Some(tracer) = procfs::tracer(pid) {
         bail!("process {pid} ({name}) is traced already, by process {tracer}");
     }
     launch::check_machine(&procfs::path(leader, "exe"))
@@ -127,10 +127,10 @@ fn seize_new(leader: Tid, seen: &mut BTreeSet<Tid>, members: &mut Vec<Member>) -
                 // LINUX: what is about to end has given its memory back, and cannot be seized.
                 Err(Errno::EPERM) if kernel::same_memory(leader, tid) == Ok(false) => {}
                 Err(Errno::EPERM) if !has_memory(tid) => bail!(BUSY),
-                Err(Errno::EPERM) if procfs::is_traced(tid) => {
-                    bail!("its task {tid} is traced already, by another");
-                }
-                Err(error) => bail!(refused(error)),
+                Err(error) => match procfs::tracer(tid) {
+                    Some(tracer) => bail!("its task {tid} is traced already, by process {tracer}"),
+                    None => bail!(refused(error)),
+                },
             }
         }
     }
@@ -144,7 +144,7 @@ fn seize_task(tid: Tid) -> nix::Result<()> {
     let begin = Instant::now();
     loop {
         match ptrace::seize(tid) {
-            Err(Errno::EPERM) if !procfs::is_traced(tid) && begin.elapsed() < MOMENT => {
+            Err(Errno::EPERM) if procfs::tracer(tid).is_none() && begin.elapsed() < MOMENT => {
                 sleep(Duration::from_millis(5));
             }
             done => return done,

@@ -243,16 +243,15 @@ pub(crate) fn process_of(tid: Tid) -> Option<Tid> {
     number(&read(tid, "status").ok()?, "Tgid:")
 }
 
-/// Whether we trace a task.
-pub(crate) fn is_traced_by_us(tid: Tid) -> bool {
+/// Who traces a task; `None` if nobody does.
+pub(crate) fn tracer(tid: Tid) -> Option<Tid> {
     let status = read(tid, "status").unwrap_or_default();
-    number(&status, "TracerPid:") == Some(std::process::id() as Tid)
+    number(&status, "TracerPid:").filter(|&tracer| tracer != 0)
 }
 
-/// Whether anybody traces a task.
-pub(crate) fn is_traced(tid: Tid) -> bool {
-    let status = read(tid, "status").unwrap_or_default();
-    number(&status, "TracerPid:").is_some_and(|tracer| tracer != 0)
+/// Whether we trace a task.
+pub(crate) fn is_traced_by_us(tid: Tid) -> bool {
+    tracer(tid) == Some(std::process::id() as Tid)
 }
 
 /// The threads of a process; none if it is gone.

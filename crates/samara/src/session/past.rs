@@ -14,6 +14,8 @@
 //! not modelled. Where the call took the only written page away, there is not even that to see: what
 //! is left of the mapping is remembered, and only a border there counted so.
 
+use maple_mm::abi::{MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE, MADV_GUARD_INSTALL};
+
 use super::call::Compared;
 use super::{Ranges, Session, address};
 use crate::call::Call;
@@ -209,15 +211,13 @@ impl Session {
 
 /// Whether a call can take away pages that were written while it was under way.
 const fn takes_pages(call: &Call) -> bool {
-    const DONTNEED_LOCKED: i32 = 24;
-    const GUARD_INSTALL: i32 = 102;
     match *call {
         Call::Munmap { .. } | Call::Mremap { .. } | Call::Brk { .. } => true,
         Call::Mmap { flags, .. } => flags & libc::MAP_FIXED as u64 != 0,
         Call::Shmat { flags, .. } => flags & libc::SHM_REMAP as u64 != 0,
         Call::Madvise { advice, .. } => matches!(
             advice,
-            libc::MADV_DONTNEED | libc::MADV_FREE | DONTNEED_LOCKED | GUARD_INSTALL
+            MADV_DONTNEED | MADV_FREE | MADV_DONTNEED_LOCKED | MADV_GUARD_INSTALL
         ),
         _ => false,
     }
