@@ -7,30 +7,32 @@ use crate::run::{command, succeed};
 /// The tree and page tables under loom, with small nodes: a few entries make a tree of two levels
 /// then. Each model says how many orders it went through; what is broken on purpose does not.
 pub(crate) fn loom() -> Checked {
-    for package in ["maple-tree", "maple-mm"] {
-        counted(&["loom", "small_nodes"], package, "loom")?;
-    }
-    Ok(Outcome::Passed)
+    counted(&["loom", "small_nodes"], EVERYTHING, "loom")
 }
 
 /// The tree under shuttle, at both sizes of nodes, and shared address spaces with small ones: each
 /// test says how many orders it went through.
 pub(crate) fn shuttle() -> Checked {
-    for cfgs in [&["shuttle"][..], &["shuttle", "small_nodes"]] {
-        counted(cfgs, "maple-tree", "shuttle")?;
-    }
-    counted(&["shuttle", "small_nodes"], "maple-mm", "shuttle")?;
-    Ok(Outcome::Passed)
+    counted(&["shuttle", "small_nodes"], EVERYTHING, "shuttle")?;
+    counted(
+        &["shuttle"],
+        &["--workspace", "--exclude", "maple-mm"],
+        "shuttle",
+    )
 }
+
+/// The packages that have such a test are found among these; so all share what they depend on.
+const EVERYTHING: &[&str] = &["--workspace"];
 
 /// Tests that say how many orders they went through, and those of what is broken on purpose: their
 /// panics are shown only if one of them fails.
-fn counted(cfgs: &[&str], package: &str, name: &str) -> Result<(), String> {
+fn counted(cfgs: &[&str], packages: &[&str], name: &str) -> Checked {
+    let test = [&["test", "--all-features", "--test", name], packages].concat();
     for which in [&["--nocapture", "--skip", "planted::"][..], &["planted::"]] {
-        let arguments = [&tests_of(package, name)[..], &["--"], which].concat();
-        succeed(&mut with_cfgs(cfgs, &arguments))?;
+        let arguments = [&test[..], &["--"], which].concat();
+        succeed(&mut with_cfgs(cfgs, &arguments)?)?;
     }
-    Ok(())
+    Ok(Outcome::Passed)
 }
 
 /// A million entries and ten million writes beside readers, in release mode.
@@ -50,16 +52,4 @@ pub(crate) fn million() -> Checked {
     ];
     succeed(&mut command(env!("CARGO"), &arguments))?;
     Ok(Outcome::Passed)
-}
-
-fn tests_of<'a>(package: &'a str, name: &'a str) -> [&'a str; 7] {
-    [
-        "test",
-        "-p",
-        package,
-        "--features",
-        "maple-tree/rcu",
-        "--test",
-        name,
-    ]
 }

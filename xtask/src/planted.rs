@@ -1,7 +1,7 @@
 //! Plants one mistake after another in the model and expects `samara trace`, `samara torture` or
 //! `samara stress` to find each.
 
-use crate::cargo::with_cfg;
+use crate::cargo::with_cfgs;
 use crate::ci::{Checked, Outcome};
 use crate::programs::path_of;
 use crate::run::{command, run, succeed, target};
@@ -34,6 +34,12 @@ const MISTAKES: &[Mistake] = &[
         call: "munmap(",
     },
 ];
+
+/// What compiles the mistakes in.
+const CFGS: &[&str] = &["planted_mistakes"];
+
+/// With the features that all tests are built with, so that dependencies are shared.
+const TESTS: [&str; 3] = ["test", "--workspace", "--all-features"];
 
 /// The tracer, and the test binary that holds the programs to trace.
 struct Built {
@@ -179,27 +185,15 @@ fn row_of<'a>(verdict: &'a str, title: &str) -> &'a str {
 
 /// The test that `maple-mm` has of its planted mistakes.
 fn models_own_test() -> Checked {
-    let arguments = ["test", "--package=maple-mm", "--test=planted"];
-    let ran = run(&mut with_cfg("planted_mistakes", &arguments))?;
-    if !ran.status.success() {
-        return Err(format!(
-            "maple-mm's test of planted mistakes ended with {}",
-            ran.status
-        ));
-    }
+    let arguments = [&TESTS[..], &["--test=planted"]].concat();
+    succeed(&mut with_cfgs(CFGS, &arguments)?)?;
     Ok(Outcome::Passed)
 }
 
 /// Builds with the mistakes that can be planted, and asks cargo where the binaries are.
 fn build() -> Result<Built, String> {
-    let arguments = [
-        "test",
-        "--package=samara",
-        "--test=own_programs",
-        "--no-run",
-        "--message-format=json",
-    ];
-    let mut cargo = with_cfg("planted_mistakes", &arguments);
+    let own = ["--test=own_programs", "--no-run", "--message-format=json"];
+    let mut cargo = with_cfgs(CFGS, &[&TESTS[..], &own].concat())?;
     let built = cargo
         .stderr(Stdio::inherit())
         .output()

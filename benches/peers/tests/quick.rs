@@ -18,9 +18,9 @@ fn every_row_of_a_quick_run_has_a_number_of_ours() {
     let path = json
         .to_str()
         .expect("a temporary directory has a name in UTF-8");
-    let (text, succeeded) = peers(&["--quick", "--n", "1,50", "--turn", "20", "--json", path]);
+    let (text, succeeded) = peers(&["--quick", "--n", "1,20", "--turn", "20", "--json", path]);
     assert!(succeeded, "{text}");
-    assert!(text.contains("N = 50, points data, aged"), "{text}");
+    assert!(text.contains("N = 20, points data, aged"), "{text}");
 
     let document = std::fs::read_to_string(&json).expect("the file was written");
     std::fs::remove_file(&json).expect("the file is ours");

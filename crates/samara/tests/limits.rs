@@ -115,7 +115,7 @@ const TORTURE: &[&str] = &["torture", "--seed", "3", "--calls", "1000"];
 fn torture_says_which_limit_is_too_small_and_what_to_do() {
     let place = Place::new();
     for (before, words) in [
-        ("ulimit -d 300", "`ulimit -d`"),
+        ("ulimit -d 700", "`ulimit -d`"),
         ("ulimit -d 3000", "`ulimit -d`"),
         ("ulimit -s 64", "`ulimit -s 256`"),
         ("ulimit -n 4", "`ulimit -n`"),
@@ -134,12 +134,12 @@ fn other_commands_say_so_too() {
     let trace = &["trace", "--", "true"][..];
     let spawn = &["spawn", "--vmas", "21", "--seconds", "0.001", "--kernel"][..];
     for (before, arguments, words) in [
-        ("ulimit -d 300", trace, "`ulimit -d`"),
+        ("ulimit -d 700", trace, "`ulimit -d`"),
         ("ulimit -s 64", trace, "`ulimit -s 256`"),
         ("ulimit -n 4", trace, "`ulimit -n`"),
-        ("ulimit -d 300", &["replay"], "`ulimit -d`"),
+        ("ulimit -d 700", &["replay"], "`ulimit -d`"),
         ("ulimit -s 64", &["replay"], "`ulimit -s 256`"),
-        ("ulimit -d 300", spawn, "`ulimit -d`"),
+        ("ulimit -d 700", spawn, "`ulimit -d`"),
         ("ulimit -s 64", spawn, "`ulimit -s 256`"),
         ("ulimit -n 4", spawn, "`ulimit -n`"),
     ] {
