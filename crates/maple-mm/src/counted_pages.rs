@@ -74,6 +74,10 @@ impl<P: PageSide> PageSide for Counted<P> {
         (**self).relax(spins);
     }
 
+    fn is_guarded(&self, addr: u64) -> bool {
+        (**self).is_guarded(addr)
+    }
+
     fn usage(&self) -> Usage {
         (**self).usage()
     }

@@ -136,7 +136,9 @@ impl<P: PageSide> AddressSpace<P> {
         if !allows(vma.flags(), access) {
             return Err(Fault::NotAllowed);
         }
-        if access == Access::Write || self.huge_rules().reads_own_page(&vma, addr..addr + 1) {
+        let is_written =
+            access == Access::Write || self.huge_rules().reads_own_page(&vma, addr..addr + 1);
+        if is_written && !self.is_guarded(&vma, page_floor(addr)) {
             self.prepare_anon(&vma).map_err(|_| Fault::OutOfMemory)?;
         }
         if self.lacks_huge_pages(&vma) {
@@ -179,8 +181,8 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Fault::Bus);
         }
         if !P::HAS_PAGES {
-            let is_missing = |page: &u64| range.contains(page);
-            return match self.missing_page.filter(is_missing) {
+            let mut missing = self.missing_pages().iter();
+            return match missing.find(|&page| range.contains(page)) {
                 Some(_) => Err(Fault::Bus),
                 None => Ok(()),
             };
@@ -196,6 +198,14 @@ impl<P: PageSide> AddressSpace<P> {
             self.touch_page(vma, (addr, access), huge)?;
         }
         Ok(())
+    }
+
+    /// Whether a guard stands at the page `addr` of `vma`.
+    ///
+    /// LINUX: it is noticed before anything is prepared for a written page.
+    fn is_guarded(&self, vma: &Vma, addr: u64) -> bool {
+        vma.flags().contains(VmFlags::MAYBE_GUARD)
+            && (self.pages.is_guarded(addr) || self.missing_pages().contains(&addr))
     }
 
     /// When an access brings a huge page in.
@@ -327,10 +337,7 @@ impl<P: PageSide> AddressSpace<P> {
     ) -> Result<(), Errno> {
         let is_written =
             access == Access::Write || self.huge_rules().reads_own_page(vma, range.clone());
-        // LINUX: a guard is noticed before anything is prepared.
-        let is_guarded =
-            vma.flags().contains(VmFlags::MAYBE_GUARD) && self.missing_page == Some(range.start);
-        if is_written && !is_guarded {
+        if is_written && !self.is_guarded(vma, range.start) {
             self.prepare_anon(vma)?;
         }
         Ok(self.bring_in(vma, range, access)?)

@@ -460,7 +460,7 @@ impl<P: PageSide> AddressSpace<P> {
             // What was moved and is wiped keeps its old offset.
             offsets: Offsets::MayBeStale,
             peak_vm: tally.statistics.total_vm,
-            missing_page: None,
+            missing_pages: None,
             pages,
         })
     }

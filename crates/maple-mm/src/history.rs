@@ -1,5 +1,6 @@
 //! Which private memory was written: learned from calls, from outside, or from an older model.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::anon::{Anon, AnonId, AnonOrigin, Local};
@@ -135,9 +136,9 @@ impl<P: PageSide> AddressSpace<P> {
         self.stray_locked = stray;
     }
 
-    /// Says that the page at `addr` cannot be brought in (a guard, or beyond the end of a file), or
-    /// with `None` that every page can: what is known from outside where there are no pages. What
-    /// locks or populates stops there.
+    /// Says that the pages at these addresses cannot be brought in (a guard, or beyond the end of a
+    /// file), or with `None` that every page can: what is known from outside where there are no
+    /// pages. What locks or populates stops there, each mapping's part at the first of them in it.
     ///
     /// # Examples
     ///
@@ -145,13 +146,20 @@ impl<P: PageSide> AddressSpace<P> {
     /// use maple_mm::{AddressSpace, Errno, MmapRequest, abi::PROT_READ};
     /// let mut space = AddressSpace::empty();
     /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
-    /// space.set_missing_page(Some(addr + 4096));
+    /// space.set_missing_pages(Some([addr + 4096].into()));
+    /// assert_eq!(space.missing_pages(), [addr + 4096]);
     /// assert_eq!(space.mlock(addr, 8192), Err(Errno::ENOMEM));
     /// // LINUX: locked it is.
     /// assert_eq!(space.statistics().locked_vm, 2);
     /// ```
-    pub const fn set_missing_page(&mut self, addr: Option<u64>) {
-        self.missing_page = addr;
+    pub fn set_missing_pages(&mut self, addrs: Option<Arc<[u64]>>) {
+        self.missing_pages = addrs;
+    }
+
+    /// The pages that cannot be brought in, as far as it was told.
+    #[must_use]
+    pub fn missing_pages(&self) -> &[u64] {
+        self.missing_pages.as_deref().unwrap_or_default()
     }
 
     /// Marks every private mapping that overlaps `range` as written: what is known from outside

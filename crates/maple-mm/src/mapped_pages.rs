@@ -418,6 +418,10 @@ where
         self.tables.memory().relax(spins);
     }
 
+    fn is_guarded(&self, addr: u64) -> bool {
+        self.tables.entry(addr).is_some_and(|page| page.is_guard())
+    }
+
     fn usage(&self) -> Usage {
         let noted = self.peak_resident.load(Ordering::Relaxed);
         Usage {

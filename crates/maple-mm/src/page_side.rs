@@ -68,6 +68,9 @@ pub trait PageSide: Sized + fmt::Debug {
     /// explicitly huge page of which there is none left. Nothing has changed.
     fn touch(&self, touch: &Touch<'_>) -> Result<Touched, Fault>;
 
+    /// Whether a guard stands at `addr` (`MADV_GUARD_INSTALL`).
+    fn is_guarded(&self, addr: u64) -> bool;
+
     /// The page side of a forked child.
     ///
     /// # Errors
@@ -277,6 +280,10 @@ impl PageSide for NoPages {
 
     fn touch(&self, _: &Touch<'_>) -> Result<Touched, Fault> {
         Ok(Touched::Ready)
+    }
+
+    fn is_guarded(&self, _: u64) -> bool {
+        false
     }
 
     fn fork(&self, _: Inheritance<'_>) -> Result<Self, Errno> {

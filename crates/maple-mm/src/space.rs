@@ -74,8 +74,8 @@ pub struct AddressSpace<P: PageSide = NoPages> {
     pub(crate) offsets: Offsets,
     /// The most `total_vm` ever was.
     pub(crate) peak_vm: u64,
-    /// A page that cannot be brought in, as an onlooker knows.
-    pub(crate) missing_page: Option<u64>,
+    /// Pages that cannot be brought in, as an onlooker knows.
+    pub(crate) missing_pages: Option<Arc<[u64]>>,
     pub(crate) pages: P,
 }
 
@@ -199,7 +199,7 @@ impl AddressSpace {
             stray_locked: self.stray_locked,
             offsets: self.offsets,
             peak_vm: self.peak_vm,
-            missing_page: self.missing_page,
+            missing_pages: self.missing_pages.clone(),
             pages: NoPages,
         };
         copy.open_all();
@@ -249,7 +249,7 @@ impl<P: PageSide> AddressSpace<P> {
             stray_locked: 0,
             offsets: Offsets::Own,
             peak_vm: 0,
-            missing_page: None,
+            missing_pages: None,
             pages,
         }
     }

@@ -5,7 +5,9 @@
 mod common;
 
 use common::{file, flags, map, map_as, memory, of_file, page, ranges, write};
-use maple_mm::{AddressSpace, FileAccess, LinuxProfile, MremapRequest, Setup, VmFlags, abi::*};
+use maple_mm::{
+    AddressSpace, FileAccess, LinuxProfile, MmapRequest, MremapRequest, Setup, VmFlags, abi::*,
+};
 
 const RW: u64 = PROT_READ | PROT_WRITE;
 
@@ -216,6 +218,33 @@ mod changed_ranges {
         assert!(flags(&space, 3).contains(VmFlags::MAYBE_GUARD));
         protect(&mut space, 0, 1, PROT_READ);
         assert!(flags(&space, 0).contains(VmFlags::MAYBE_GUARD | VmFlags::ACCOUNT));
+    }
+
+    /// The guards are known from outside, as a tracer knows them.
+    #[test]
+    fn what_begins_with_a_guard_is_not_prepared_by_what_passes_over_it() {
+        for (known, expected) in [(&[page(0), page(2)][..], "0-4"), (&[], "0-2 2-4")] {
+            let mut space = AddressSpace::empty();
+            let request = of_file(&file(1, FileAccess::READ), 0..4, 0);
+            map_as(
+                &mut space,
+                MmapRequest {
+                    prot: RW,
+                    ..request
+                },
+            );
+            space
+                .madvise(page(0), 4 * PAGE_SIZE, MADV_GUARD_INSTALL)
+                .unwrap();
+            space
+                .madvise(page(0), 2 * PAGE_SIZE, MADV_DONTDUMP)
+                .unwrap();
+            space.set_missing_pages(Some(known.into()));
+            space.mlockall(MCL_CURRENT).unwrap();
+            space.set_missing_pages(None);
+            space.madvise(page(0), 2 * PAGE_SIZE, MADV_DODUMP).unwrap();
+            assert_eq!(ranges(&space), expected);
+        }
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl Mirror {
             }
             Event::MissingPage { mm, addr } => {
                 let space = &mut self.mirrored_mut(*mm)?.space;
-                space.set_missing_page(Some(*addr));
+                let known = space.missing_pages().iter().chain([addr]).copied();
+                space.set_missing_pages(Some(known.collect()));
             }
             Event::Write { mm, addr } => self.write(*mm, *addr)?,
             Event::SharedInode { mm, addr, facts } => self.shared_inode(*mm, *addr, facts)?,
@@ -326,7 +327,7 @@ impl Mirror {
         let result = self.carry_out(mm, call);
         if let Some(mirrored) = self.spaces.get_mut(&mm) {
             // It was known for this call.
-            mirrored.space.set_missing_page(None);
+            mirrored.space.set_missing_pages(None);
         }
         result
     }

@@ -5,8 +5,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 use anyhow::Result;
-use maple_mm::Access;
+use maple_mm::abi::PAGE_SIZE;
+use maple_mm::{Access, AddressSpace, VmFlags, VmaRef};
 
+use crate::call::Call;
 use crate::facts::Handles;
 use crate::kernel::{self, AnonymousPage, KernelMapping};
 use crate::procfs::{self, MapLine};
@@ -125,6 +127,27 @@ pub(crate) fn is_guarded(handles: &Handles, (start, end): (u64, u64)) -> bool {
         at = end;
     }
     false
+}
+
+/// Before a call that brings pages in and does not say where it could not: the guards at which
+/// private memory of files begins for it, which is not prepared to be written then.
+pub(crate) fn guards_met(handles: &Handles, space: &AddressSpace, call: &Call) -> Vec<u64> {
+    let ranges = match call {
+        Call::Mlockall { .. } => vec![(0, u64::MAX)],
+        Call::Mprotect { .. } | Call::PkeyMprotect { .. } => call.ranges(None),
+        _ => return Vec::new(),
+    };
+    let may_begin = |vma: &&VmaRef| {
+        let kind = VmFlags::MAYBE_GUARD | VmFlags::SHARED;
+        vma.flags() & kind == VmFlags::MAYBE_GUARD && !vma.anon().is_faulted()
+    };
+    let beginnings = ranges.into_iter().flat_map(|(start, end)| {
+        let parts = space.vmas_in(start..end).filter(may_begin);
+        parts.map(move |vma| vma.start().max(start))
+    });
+    beginnings
+        .filter(|&addr| is_guarded(handles, (addr, addr + PAGE_SIZE)))
+        .collect()
 }
 
 fn is_unknown_request(error: &std::io::Error) -> bool {

@@ -73,6 +73,10 @@ impl PageSide for Handle {
         self.0.touch(touch)
     }
 
+    fn is_guarded(&self, addr: u64) -> bool {
+        self.0.is_guarded(addr)
+    }
+
     fn fork(&self, inheritance: Inheritance<'_>) -> Result<Self, Errno> {
         self.0.fork(inheritance).map(|side| Self(Arc::new(side)))
     }

@@ -3,7 +3,7 @@
 use crate::common::paged::{
     REGULAR, Space, check, contents, frames, get, opened, plans, set, space,
 };
-use crate::common::{map, map_as, of_file, page};
+use crate::common::{map, map_as, of_file, page, ranges};
 use maple_mm::paging::PhysMemory;
 use maple_mm::{Access, Errno, Fault, MmapRequest, MremapRequest, abi::*, truncate};
 
@@ -172,6 +172,39 @@ fn a_file_that_ends_leaves_its_guards() {
     let faults = [0, 1].map(|index| space.fault(page(index), Access::Read));
     assert_eq!(faults, [Err(Fault::Bus), Err(Fault::NotMapped)]);
     check(&[&space]);
+}
+
+/// Written pages of one's own would keep the halves apart.
+#[test]
+fn what_begins_with_a_guard_is_not_prepared_by_what_meets_it() {
+    let meet: [fn(&mut Space); 3] = [
+        |space| assert_eq!(space.mlockall(MCL_CURRENT), Ok(())),
+        |space| assert_eq!(space.fault(page(2), Access::Write), Err(Fault::NotMapped)),
+        |space| {
+            let populate = |first| space.madvise(page(first), PAGE_SIZE, MADV_POPULATE_WRITE);
+            assert_eq!([0, 2].map(populate), [Err(Errno::EFAULT); 2]);
+        },
+    ];
+    for meet in meet {
+        let memory = frames(128);
+        let file = opened(1, REGULAR, &contents(&memory, 4, 100));
+        let mut space = space(&memory);
+        let request = of_file(&file, 0..4, 0);
+        map_as(
+            &mut space,
+            MmapRequest {
+                prot: RW,
+                ..request
+            },
+        );
+        assert_eq!(guard(&mut space, 0, 4), Ok(()));
+        assert_eq!(space.madvise(page(0), 2 * PAGE_SIZE, MADV_DONTDUMP), Ok(()));
+        meet(&mut space);
+        assert_eq!(space.madvise(page(0), 2 * PAGE_SIZE, MADV_DODUMP), Ok(()));
+        assert!(!space.vma_at(page(0)).unwrap().anon().is_faulted());
+        assert_eq!(ranges(&space), "0-4");
+        check(&[&space]);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::any::type_name;
 use std::error::Error;
 use std::fmt::Debug;
 use std::num::{NonZeroI8, NonZeroU64};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::rc::{self, Rc};
 use std::sync::Arc;
 use testkit::{FailingNodes, assert_holds, range};
@@ -187,6 +187,7 @@ fn values_of_every_size_can_be_stored() {
     keeps(-0.5_f32);
     keeps(u64::MAX);
     keeps(Some(Rc::new(String::from("text"))));
+    keeps(None::<Rc<String>>);
 }
 
 #[test]
@@ -208,8 +209,8 @@ fn words_of_the_standard_library_are_entries() {
     plain(&"text");
     plain(None::<&String>);
     plain(rc::Weak::<String>::new());
-    plain(&raw const place);
-    plain(&raw mut place);
+    plain(ptr::from_ref(&place));
+    plain(ptr::from_mut(&mut place));
     pointer(Box::new(7));
     pointer(None::<Box<u8>>);
     pointer(Rc::new(7));
@@ -226,5 +227,4 @@ fn pointers_that_keep_nothing_alive_can_be_stored() {
     tree.remove(range(5, 9)).unwrap();
     assert_eq!(Arc::weak_count(&shared), 2);
     assert_eq!(tree.get(4).unwrap().upgrade(), Some(shared));
-    drop(tree);
 }

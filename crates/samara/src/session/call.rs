@@ -72,6 +72,7 @@ impl Session {
         self.learn_rights(place, &call);
         self.learn_personality(place, &call);
         self.learn_closed(place.mm);
+        self.learn_guards(place.mm, &call);
         if self.will_compare_all(place.mm) {
             // Those that decide nothing show, too.
             self.learn_stacks(place.mm, &Ranges::All);

@@ -185,6 +185,16 @@ impl Session {
         observe::first_missing_page(handles, &self.mirror.brought_in(mm, call))
     }
 
+    /// Tells the model of the guards that a call will meet without a word of it.
+    pub(super) fn learn_guards(&mut self, mm: MmId, call: &Call) {
+        let (Some(model), Some(space)) = (self.mirror.space(mm), self.spaces.get(&mm)) else {
+            return;
+        };
+        for addr in observe::guards_met(&space.handles, model, call) {
+            self.learn(&Event::MissingPage { mm, addr });
+        }
+    }
+
     /// Reads again what all others were promised, where that counts: before a call, for the
     /// kernel's sum has the call in it later.
     pub(super) fn learn_promises(&mut self) {

@@ -3,12 +3,15 @@
 use std::fs::File;
 
 use anyhow::{Context, Result};
+use maple_mm::AddressSpace;
 
+use crate::call::Call;
 use crate::compare;
 use crate::engine::MmId;
 use crate::event::Counters;
 use crate::facts::Handles;
 use crate::mirror::Mirror;
+use crate::observe;
 use crate::procfs;
 use crate::ptrace::Tid;
 use crate::verdict::{LinePair, differing_lines};
@@ -58,6 +61,11 @@ impl Eyes {
             smaps: open("smaps")?,
             status: open("status")?,
         })
+    }
+
+    /// The guards that a call will meet without a word of it; `space` is the model of the process.
+    pub(crate) fn guards_met(&self, space: &AddressSpace, call: &Call) -> Vec<u64> {
+        observe::guards_met(&self.handles, space, call)
     }
 
     /// Looks, and gives where the model of the process shows something else.

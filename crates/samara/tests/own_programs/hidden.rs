@@ -24,6 +24,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         locks_stop_at_a_page_that_cannot_be_had,
     ),
     (
+        "what_passes_over_a_guard_prepares_nothing",
+        what_passes_over_a_guard_prepares_nothing,
+    ),
+    (
         "what_a_refused_call_splits_was_written",
         what_a_refused_call_splits_was_written,
     ),
@@ -545,6 +549,38 @@ pub(super) fn locks_stop_at_a_page_that_cannot_be_had() {
     lock(at, 4, libc::MLOCK_ONFAULT);
     unsafe { libc::mlockall(libc::MCL_CURRENT) };
     unsafe { libc::munlockall() };
+}
+
+/// What begins with a guard is not prepared to be written by a call that goes on with the next
+/// mapping: both halves merge, whatever lay between them then.
+pub(super) fn what_passes_over_a_guard_prepares_nothing() {
+    let memory = unsafe { libc::memfd_create(c"halves".as_ptr(), 0) };
+    unsafe { libc::ftruncate(memory, 16 * PAGE as i64) };
+    let lock_all = || unsafe { libc::mlockall(libc::MCL_CURRENT) };
+    let bring_in: [&dyn Fn(*mut u8); 2] = [&|_| _ = lock_all(), &|halves| {
+        protect(halves, 8 * PAGE, PROT_READ);
+        lock_all();
+        protect(halves, 8 * PAGE, RW);
+    }];
+    // A guard that both begin with, and one further in, before which something is written.
+    for guards in [0..8, 3..5] {
+        for bring_in in bring_in {
+            in_child(|| {
+                let room = map(16 * PAGE, PROT_NONE, ANON);
+                let halves = page(room, 4);
+                let flags = MAP_PRIVATE | MAP_FIXED;
+                unsafe { libc::mmap(halves.cast(), 8 * PAGE, RW, flags, memory, 0) };
+                advise(
+                    page(halves, guards.start),
+                    guards.len() * PAGE,
+                    GUARD_INSTALL,
+                );
+                advise(halves, 4 * PAGE, MADV_DONTDUMP);
+                bring_in(halves);
+                advise(halves, 4 * PAGE, MADV_DODUMP);
+            });
+        }
+    }
 }
 
 /// What a refused call was to replace is split all the same, and both parts were written before.

@@ -299,6 +299,9 @@ impl Life {
         if is_others || !guard::allows(space, &self.grounds, &call) {
             return Ok(Outcome::Skipped);
         }
+        for addr in self.sides[index].eyes.guards_met(space, &call) {
+            self.learn(&Event::MissingPage { mm, addr })?;
+        }
         let result = self.kernel(index, raw)?;
         // A model that breaks its own promises shall not end the run.
         let predicted = catch_unwind(AssertUnwindSafe(|| self.mirror.call(mm, &call)));
