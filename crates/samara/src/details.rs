@@ -41,6 +41,14 @@ pub(crate) fn digest(smaps: &str, status: &str) -> String {
     text
 }
 
+/// The range of the mapping that a line of a [`digest`] is of; `None` of a counter.
+pub(crate) fn range_of(line: &str) -> Option<(u64, u64)> {
+    let (start, rest) = line.split_once('-')?;
+    let end = rest.split(' ').next()?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some((number(start)?, number(end)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +67,8 @@ VmFlags: rd wr mr mw me ac
         let status = "Name:\tx\nVmPeak:\t      12 kB\nVmPin:\t       4 kB\nVmRSS:\t       4 kB\n";
         let expected = "00100000-00103000 12 4 4 rd wr mr mw me ac\nVmPeak: 12 kB\n";
         assert_eq!(digest(smaps, status), expected);
+        let ranges: Vec<_> = expected.lines().map(range_of).collect();
+        assert_eq!(ranges, [Some((0x10_0000, 0x10_3000)), None]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::call::Compared;
 use super::{Ranges, Session, address};
 use crate::call::Call;
 use crate::compare::{self, Comparison};
+use crate::details;
 use crate::engine::{MmId, Place};
 use crate::event::Event;
 
@@ -123,9 +124,23 @@ impl Session {
     /// Says whether that was so.
     pub(super) fn learn_promised(&mut self, place: Place, kernel: &str, model: &str) -> bool {
         let without = |text: &str| text.replace(" ac", "");
-        let is_explained = self.past(place.mm) != Past::Known && without(kernel) == without(model);
-        if is_explained {
+        if without(kernel) != without(model) {
+            return false;
+        }
+        if self.past(place.mm) != Past::Known {
             self.follow(place);
+            return true;
+        }
+        let Some(space) = self.spaces.get(&place.mm) else {
+            return false;
+        };
+        let pairs = kernel.lines().zip(model.lines());
+        let mut differing = pairs.filter_map(|(line, other)| (line != other).then_some(line));
+        let is_explained = differing.all(|line| {
+            details::range_of(line).is_some_and(|range| overlaps(&space.unwitnessed, range))
+        });
+        if is_explained {
+            self.pass_over(place, RACED);
         }
         is_explained
     }
@@ -180,10 +195,7 @@ impl Session {
         let Some(space) = self.spaces.get_mut(&mm) else {
             return false;
         };
-        let is_unordered = |&(start, end): &(u64, u64)| {
-            let mut unordered = space.unordered.iter();
-            unordered.any(|range| start < range.1 && range.0 < end)
-        };
+        let is_unordered = |range: &(u64, u64)| overlaps(&space.unordered, *range);
         let is_explained = divided.iter().all(is_unordered);
         if is_explained {
             // What it was joined with hangs on the same.
@@ -193,10 +205,7 @@ impl Session {
             self.resync(place);
             return true;
         }
-        let is_unwitnessed = |&(start, end): &(u64, u64)| {
-            let mut unwitnessed = space.unwitnessed.iter();
-            unwitnessed.any(|range| start < range.1 && range.0 < end)
-        };
+        let is_unwitnessed = |range: &(u64, u64)| overlaps(&space.unwitnessed, *range);
         let is_explained = divided
             .iter()
             .all(|range| is_unordered(range) || is_unwitnessed(range));
@@ -207,6 +216,11 @@ impl Session {
         }
         is_explained
     }
+}
+
+/// Whether one of `ranges` has something of `start..end`.
+fn overlaps(ranges: &[(u64, u64)], (start, end): (u64, u64)) -> bool {
+    ranges.iter().any(|range| start < range.1 && range.0 < end)
 }
 
 /// Whether a call can take away pages that were written while it was under way.

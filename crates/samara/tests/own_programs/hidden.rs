@@ -83,6 +83,10 @@ pub(super) const PROGRAMS: &[Program] = &[
         "writes_whose_page_a_call_takes_away_are_counted",
         writes_whose_page_a_call_takes_away_are_counted,
     ),
+    (
+        "promises_of_writes_that_nobody_saw_are_counted",
+        promises_of_writes_that_nobody_saw_are_counted,
+    ),
 ];
 
 const KILLED_AS_THEY_BEGIN: &str = "programs_are_killed_as_they_begin";
@@ -672,7 +676,8 @@ pub(super) fn is_expected(name: &str, passed_over: &str) -> bool {
         }
         "secret_memory" if secret() => passed_over == "mmap of a memfd_secret file 1",
         "writes_beside_calls_are_counted_where_they_matter"
-        | "writes_whose_page_a_call_takes_away_are_counted" => {
+        | "writes_whose_page_a_call_takes_away_are_counted"
+        | "promises_of_writes_that_nobody_saw_are_counted" => {
             let count =
                 passed_over.strip_prefix("a thread that wrote while another was in a call ");
             passed_over == "none" || count.is_some_and(|count| count.parse::<u32>().is_ok())
@@ -767,6 +772,42 @@ pub(super) fn writes_whose_page_a_call_takes_away_are_counted() {
             advise(at(12), PAGE, libc::MADV_DONTNEED);
             map_at(at(4), 2 * PAGE, RW);
             map_at(at(0), 16 * PAGE, PROT_NONE);
+        }
+    });
+}
+
+/// Nor does anybody see by such a write whether memory that may not be written any more is still
+/// promised: `smaps` tells at the end.
+pub(super) fn promises_of_writes_that_nobody_saw_are_counted() {
+    const ROUNDS: usize = 60;
+    let (turn, done) = (&AtomicI32::new(0), &AtomicI32::new(0));
+    let room = map(2 * ROUNDS * PAGE, PROT_NONE, ANON);
+    let wait = |word: &AtomicI32, round: i32| {
+        while word.load(Ordering::Acquire) != round {
+            std::hint::spin_loop();
+        }
+    };
+    let first = room.expose_provenance();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for round in 1..ROUNDS {
+                wait(turn, round as i32);
+                for _ in 0..round * 7919 % 60_000 {
+                    std::hint::spin_loop();
+                }
+                write(std::ptr::with_exposed_provenance_mut(
+                    first + 2 * round * PAGE,
+                ));
+                done.store(round as i32, Ordering::Release);
+            }
+        });
+        for round in 1..ROUNDS {
+            let at = map_at(page(room, 2 * round), PAGE, RW);
+            turn.store(round as i32, Ordering::Release);
+            advise(at, PAGE, libc::MADV_DONTNEED);
+            wait(done, round as i32);
+            advise(at, PAGE, libc::MADV_DONTNEED);
+            protect(at, PAGE, PROT_READ);
         }
     });
 }
