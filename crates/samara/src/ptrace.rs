@@ -370,9 +370,10 @@ extern "C" fn note_own_request(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void
 
 /// A wait that had begun just before the alarm gets another one.
 extern "C" fn note_alarm(_: c_int) {
-    const WORDS: &str = "samara: the process runs another program just now; try again\n";
+    const BUSY: &str = "samara: the process runs another program just now; try again\n";
+    const ASKED: &str = "samara: asked to end before the process was joined\n";
     if IS_SEIZING.load(Ordering::Relaxed) {
-        end_with(WORDS);
+        end_with(if is_asked_to_let_go() { ASKED } else { BUSY });
     }
     wake_in_a_second();
 }
