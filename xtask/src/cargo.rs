@@ -105,12 +105,12 @@ fn wrapper(name: &str, cfgs: &[&str]) -> Result<PathBuf, String> {
     let path = directory.join(name);
     let flags: Vec<String> = cfgs.iter().map(|cfg| format!("--cfg {cfg}")).collect();
     let script = format!("#!/bin/sh\nexec \"$@\" {}\n", flags.join(" "));
-    if fs::read_to_string(&path).is_ok_and(|text| text == script) {
-        return Ok(path);
-    }
-    let written = fs::create_dir_all(directory)
-        .and_then(|()| fs::write(&path, script))
-        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
-    written.map_err(|error| format!("{}: {error}", path.display()))?;
+    let is_there = fs::read_to_string(&path).is_ok_and(|text| text == script);
+    let written = match is_there {
+        true => Ok(()),
+        false => fs::create_dir_all(directory).and_then(|()| fs::write(&path, script)),
+    };
+    let made = written.and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)));
+    made.map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(path)
 }

@@ -26,9 +26,10 @@ pub(crate) fn top() -> &'static Path {
         .expect("xtask lies in the repository")
 }
 
-/// Where cargo builds.
+/// Where cargo builds: all that runs it here runs it at the top.
 pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from)
+    let named = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    top().join(named)
 }
 
 /// A command that runs at the top of the repository.

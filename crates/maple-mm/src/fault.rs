@@ -181,8 +181,7 @@ impl<P: PageSide> AddressSpace<P> {
             return Err(Fault::Bus);
         }
         if !P::HAS_PAGES {
-            let mut missing = self.missing_pages().iter();
-            return match missing.find(|&page| range.contains(page)) {
+            return match self.missing_page(range) {
                 Some(_) => Err(Fault::Bus),
                 None => Ok(()),
             };
@@ -204,8 +203,9 @@ impl<P: PageSide> AddressSpace<P> {
     ///
     /// LINUX: it is noticed before anything is prepared for a written page.
     fn is_guarded(&self, vma: &Vma, addr: u64) -> bool {
+        let missing = || self.missing_page(addr..addr + PAGE_SIZE);
         vma.flags().contains(VmFlags::MAYBE_GUARD)
-            && (self.pages.is_guarded(addr) || self.missing_pages().contains(&addr))
+            && (self.pages.is_guarded(addr) || missing().is_some_and(|page| page.is_guard))
     }
 
     /// When an access brings a huge page in.

@@ -13,6 +13,17 @@ use crate::page_side::PageSide;
 use crate::space::{AddressSpace, Offsets};
 use crate::vma::{Content, Vma};
 
+/// A page that cannot be brought in, as an onlooker knows: [`AddressSpace::set_missing_pages`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MissingPage {
+    /// Where it would be, a page boundary.
+    pub addr: u64,
+    /// Whether a guard stands there. Otherwise the file ends before it, or nobody answers for it.
+    ///
+    /// LINUX: a guard is noticed before anything is prepared for a written page, the rest after.
+    pub is_guard: bool,
+}
+
 impl<P: PageSide> AddressSpace<P> {
     /// Takes over from `older`, a model of the same address space some calls ago, what `/proc`
     /// does not tell: the anon_vma chains and offsets of private memory that was there already,
@@ -136,30 +147,31 @@ impl<P: PageSide> AddressSpace<P> {
         self.stray_locked = stray;
     }
 
-    /// Says that the pages at these addresses cannot be brought in (a guard, or beyond the end of a
-    /// file), or with `None` that every page can: what is known from outside where there are no
-    /// pages. What locks or populates stops there, each mapping's part at the first of them in it.
+    /// Says that these pages, in ascending order, cannot be brought in, or with `None` that every
+    /// page can: what is known from outside where there are no pages. What locks or populates stops
+    /// there, each mapping's part at the first of them in it.
     ///
     /// # Examples
     ///
     /// ```
-    /// use maple_mm::{AddressSpace, Errno, MmapRequest, abi::PROT_READ};
+    /// use maple_mm::{AddressSpace, Errno, MissingPage, MmapRequest, abi::PROT_READ};
     /// let mut space = AddressSpace::empty();
     /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
-    /// space.set_missing_pages(Some([addr + 4096].into()));
-    /// assert_eq!(space.missing_pages(), [addr + 4096]);
+    /// let missing = MissingPage { addr: addr + 4096, is_guard: true };
+    /// space.set_missing_pages(Some([missing].into()));
     /// assert_eq!(space.mlock(addr, 8192), Err(Errno::ENOMEM));
     /// // LINUX: locked it is.
     /// assert_eq!(space.statistics().locked_vm, 2);
     /// ```
-    pub fn set_missing_pages(&mut self, addrs: Option<Arc<[u64]>>) {
-        self.missing_pages = addrs;
+    pub fn set_missing_pages(&mut self, pages: Option<Arc<[MissingPage]>>) {
+        self.missing_pages = pages;
     }
 
-    /// The pages that cannot be brought in, as far as it was told.
-    #[must_use]
-    pub fn missing_pages(&self) -> &[u64] {
-        self.missing_pages.as_deref().unwrap_or_default()
+    /// The first page of `range` that cannot be brought in, as far as it was told.
+    pub(crate) fn missing_page(&self, range: Range<u64>) -> Option<MissingPage> {
+        let all = self.missing_pages.as_deref()?;
+        let first = all.partition_point(|page| page.addr < range.start);
+        all.get(first).copied().filter(|page| page.addr < range.end)
     }
 
     /// Marks every private mapping that overlaps `range` as written: what is known from outside

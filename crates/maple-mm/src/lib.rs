@@ -114,6 +114,7 @@ pub use file_pages::{BusError, FilePages, FilePagesRef};
 pub use flags::{UnknownMnemonic, VmFlags};
 pub use fork::{ForkPlan, ForkStrategy};
 pub use guest::{GuestMemory, Unfinished};
+pub use history::MissingPage;
 pub use hooks::MappingHooks;
 pub use huge_file::HugeObject;
 pub use huge_pages::{HugePages, HugeSource};

@@ -11,6 +11,7 @@ use crate::anon::{Anon, AnonOrigin};
 use crate::errno::Errno;
 use crate::file::{Backing, FileId, FileRef};
 use crate::flags::VmFlags;
+use crate::history::MissingPage;
 use crate::huge_pages::OwnPromises;
 use crate::layout::{Capabilities, Layout, LayoutError, Limits, VmaSpec};
 use crate::memory::{TreeNodes, VmaRef};
@@ -75,7 +76,7 @@ pub struct AddressSpace<P: PageSide = NoPages> {
     /// The most `total_vm` ever was.
     pub(crate) peak_vm: u64,
     /// Pages that cannot be brought in, as an onlooker knows.
-    pub(crate) missing_pages: Option<Arc<[u64]>>,
+    pub(crate) missing_pages: Option<Arc<[MissingPage]>>,
     pub(crate) pages: P,
 }
 

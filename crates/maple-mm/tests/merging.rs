@@ -6,7 +6,8 @@ mod common;
 
 use common::{file, flags, map, map_as, memory, of_file, page, ranges, write};
 use maple_mm::{
-    AddressSpace, FileAccess, LinuxProfile, MmapRequest, MremapRequest, Setup, VmFlags, abi::*,
+    AddressSpace, FileAccess, LinuxProfile, MissingPage, MmapRequest, MremapRequest, Setup,
+    VmFlags, abi::*,
 };
 
 const RW: u64 = PROT_READ | PROT_WRITE;
@@ -223,7 +224,11 @@ mod changed_ranges {
     /// The guards are known from outside, as a tracer knows them.
     #[test]
     fn what_begins_with_a_guard_is_not_prepared_by_what_passes_over_it() {
-        for (known, expected) in [(&[page(0), page(2)][..], "0-4"), (&[], "0-2 2-4")] {
+        let both = |is_guard| [0, 2].map(|at| (page(at), is_guard));
+        let missing = |(addr, is_guard)| MissingPage { addr, is_guard };
+        // Where a file ends is noticed later.
+        for (is_guard, expected) in [(true, "0-4"), (false, "0-2 2-4")] {
+            let known = both(is_guard).map(missing);
             let mut space = AddressSpace::empty();
             let request = of_file(&file(1, FileAccess::READ), 0..4, 0);
             map_as(

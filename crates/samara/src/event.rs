@@ -265,11 +265,12 @@ pub(crate) enum Event {
         mm: MmId,
         addr: u64,
     },
-    /// The next call cannot bring the page at `addr` in: it is a guard, or lies beyond the end of a
-    /// file.
+    /// The next call cannot bring the page at `addr` in: a guard stands there, or it lies beyond the
+    /// end of a file, or nobody answers for it.
     MissingPage {
         mm: MmId,
         addr: u64,
+        is_guard: bool,
     },
     /// The shared anonymous mapping at `addr` has this inode.
     SharedInode {
@@ -355,8 +356,9 @@ impl fmt::Display for Event {
             Self::Base { mm, addr } => write!(f, "mm {}: search from above at {addr:#x}", mm.0),
             Self::LowBase { mm, addr } => write!(f, "mm {}: low search from {addr:#x}", mm.0),
             Self::Break { mm, addr } => write!(f, "mm {}: the break is {addr:#x}", mm.0),
-            Self::MissingPage { mm, addr } => {
-                write!(f, "mm {}: no page can be had at {addr:#x}", mm.0)
+            Self::MissingPage { mm, addr, is_guard } => {
+                let why = if *is_guard { "; a guard" } else { "" };
+                write!(f, "mm {}: no page can be had at {addr:#x}{why}", mm.0)
             }
             Self::SharedInode { mm, addr, facts } => {
                 write!(

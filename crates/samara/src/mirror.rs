@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use maple_mm::{
     Access, AddressSpace, Backing, BindRequest, File, FileId, FileRef, KeyedProtection,
-    LinuxProfile, MmapFile, MmapRequest, MremapRequest, Process, RemapPages, System, VmFlags,
-    VmaRef,
+    LinuxProfile, MissingPage, MmapFile, MmapRequest, MremapRequest, Process, RemapPages, System,
+    VmFlags, VmaRef,
 };
 
 use crate::call::{Call, CallFile, Touch};
@@ -32,6 +32,8 @@ struct Mirrored {
     space: AddressSpace,
     limits: MemoryLimits,
     capabilities: u64,
+    /// What the next call cannot bring in.
+    missing: Vec<MissingPage>,
 }
 
 /// Where it comes from which reads prepare memory for writing (those that bring huge pages in).
@@ -123,10 +125,10 @@ impl Mirror {
                 };
                 space.set_layout(layout);
             }
-            Event::MissingPage { mm, addr } => {
-                let space = &mut self.mirrored_mut(*mm)?.space;
-                let known = space.missing_pages().iter().chain([addr]).copied();
-                space.set_missing_pages(Some(known.collect()));
+            Event::MissingPage { mm, addr, is_guard } => {
+                let (addr, is_guard) = (*addr, *is_guard);
+                let missing = &mut self.mirrored_mut(*mm)?.missing;
+                missing.push(MissingPage { addr, is_guard });
             }
             Event::Write { mm, addr } => self.write(*mm, *addr)?,
             Event::SharedInode { mm, addr, facts } => self.shared_inode(*mm, *addr, facts)?,
@@ -256,6 +258,7 @@ impl Mirror {
             space,
             limits,
             capabilities,
+            missing: Vec::new(),
         };
         self.spaces.insert(facts.mm, Box::new(mirrored));
         Ok(())
@@ -324,9 +327,14 @@ impl Mirror {
 
     /// Carries a call out on the model: what it returns, negative for an error number.
     pub(crate) fn call(&mut self, mm: MmId, call: &Call) -> Option<i64> {
+        let mirrored = self.spaces.get_mut(&mm)?;
+        // It was known for this call.
+        let mut missing = std::mem::take(&mut mirrored.missing);
+        missing.sort_unstable();
+        let missing = Some(missing).filter(|missing| !missing.is_empty());
+        mirrored.space.set_missing_pages(missing.map(Arc::from));
         let result = self.carry_out(mm, call);
         if let Some(mirrored) = self.spaces.get_mut(&mm) {
-            // It was known for this call.
             mirrored.space.set_missing_pages(None);
         }
         result
@@ -469,6 +477,7 @@ impl Mirror {
             space,
             limits,
             capabilities,
+            missing: Vec::new(),
         };
         self.spaces.insert(child, Box::new(mirrored));
         Ok(())
@@ -481,6 +490,7 @@ impl Mirror {
             space: mirrored.space.snapshot(),
             limits: mirrored.limits,
             capabilities: mirrored.capabilities,
+            missing: mirrored.missing.clone(),
         })))
     }
 

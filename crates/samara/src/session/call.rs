@@ -109,9 +109,9 @@ impl Session {
             predicted,
             actual: result,
         };
-        if let Some(addr) = self.missing_page(mm, &call, results) {
+        if let Some(missing) = self.missing_page(mm, &call, results) {
             self.mirror.replace(mm, before);
-            self.learn(&Event::MissingPage { mm, addr });
+            self.learn(&missing);
             let Some(again) = self.mirror.save(mm) else {
                 return;
             };
@@ -207,13 +207,20 @@ impl Session {
         ) else {
             return;
         };
-        let Some(model) = self.mirror.details(place.mm).filter(|_| is_idle) else {
+        let Some(mut model) = self.mirror.details(place.mm).filter(|_| is_idle) else {
             return;
         };
         if smaps.is_empty() {
             return;
         }
         let kernel = details::digest(&smaps, &status);
+        // What is no longer watched shows even where nothing merges.
+        if kernel != model
+            && self.learn_closed(place.mm)
+            && let Some(again) = self.mirror.details(place.mm)
+        {
+            model = again;
+        }
         if kernel != model && !observe::has_memory(place.tid) {
             // It was killed meanwhile.
             return;

@@ -8,6 +8,7 @@ use crate::event::{Event, FileFacts, ProcessFacts, SystemFacts};
 use crate::facts;
 use crate::mirror::Mirror;
 use crate::observe;
+use maple_mm::abi::PAGE_SIZE;
 
 impl Session {
     /// Asks which of the mappings that can decide a call were written, and tells the model of
@@ -170,7 +171,7 @@ impl Session {
     }
 
     /// Where a call that has failed for want of a page did not find it.
-    pub(super) fn missing_page(&self, mm: MmId, call: &Call, results: Results) -> Option<u64> {
+    pub(super) fn missing_page(&self, mm: MmId, call: &Call, results: Results) -> Option<Event> {
         let errno = |errno: i32| results.actual == -i64::from(errno);
         let is_refused = match call {
             Call::Mlock { .. } | Call::Mlock2 { .. } => errno(libc::ENOMEM),
@@ -182,7 +183,9 @@ impl Session {
             return None;
         }
         let handles = &self.spaces.get(&mm)?.handles;
-        observe::first_missing_page(handles, &self.mirror.brought_in(mm, call))
+        let addr = observe::first_missing_page(handles, &self.mirror.brought_in(mm, call))?;
+        let is_guard = observe::is_guarded(handles, (addr, addr + PAGE_SIZE));
+        Some(Event::MissingPage { mm, addr, is_guard })
     }
 
     /// Tells the model of the guards that a call will meet without a word of it.
@@ -191,7 +194,8 @@ impl Session {
             return;
         };
         for addr in observe::guards_met(&space.handles, model, call) {
-            self.learn(&Event::MissingPage { mm, addr });
+            let is_guard = true;
+            self.learn(&Event::MissingPage { mm, addr, is_guard });
         }
     }
 

@@ -196,9 +196,10 @@ pub(super) fn event(source: &mut Source<'_>, states: &mut States) -> Wired<Event
             mm: mm(source)?,
             addr: source.number()?,
         },
-        16 => Event::MissingPage {
+        kind @ (16 | 18) => Event::MissingPage {
             mm: mm(source)?,
             addr: source.number()?,
+            is_guard: kind == 18,
         },
         40 => Event::Process {
             mm: mm(source)?,

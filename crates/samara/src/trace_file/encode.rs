@@ -84,8 +84,8 @@ impl<W: Write> Writer<W> {
                 sink.byte(15);
                 sink.numbers(&[mm.0.into(), *addr]);
             }
-            Event::MissingPage { mm, addr } => {
-                sink.byte(16);
+            Event::MissingPage { mm, addr, is_guard } => {
+                sink.byte(if *is_guard { 18 } else { 16 });
                 sink.numbers(&[mm.0.into(), *addr]);
             }
             Event::SharedInode { mm, addr, facts } => {

@@ -278,6 +278,12 @@ fn sample() -> Vec<Event> {
         Event::MissingPage {
             mm,
             addr: 0x5555_0000_2000,
+            is_guard: false,
+        },
+        Event::MissingPage {
+            mm,
+            addr: 0x5555_0000_3000,
+            is_guard: true,
         },
         Event::SharedInode {
             mm,

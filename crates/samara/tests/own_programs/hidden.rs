@@ -28,6 +28,14 @@ pub(super) const PROGRAMS: &[Program] = &[
         what_passes_over_a_guard_prepares_nothing,
     ),
     (
+        "the_end_of_a_file_is_no_guard",
+        the_end_of_a_file_is_no_guard,
+    ),
+    (
+        "a_watch_that_ends_shows_where_nothing_merges",
+        a_watch_that_ends_shows_where_nothing_merges,
+    ),
+    (
         "what_a_refused_call_splits_was_written",
         what_a_refused_call_splits_was_written,
     ),
@@ -585,6 +593,33 @@ pub(super) fn what_passes_over_a_guard_prepares_nothing() {
             });
         }
     }
+}
+
+/// The end of a file is noticed after memory was prepared to be written, a guard before: what was
+/// prepared apart stays apart.
+pub(super) fn the_end_of_a_file_is_no_guard() {
+    let memory = unsafe { libc::memfd_create(c"empty".as_ptr(), 0) };
+    let room = map(8 * PAGE, PROT_NONE, ANON);
+    let halves = page(room, 2);
+    let flags = MAP_PRIVATE | MAP_FIXED;
+    unsafe { libc::mmap(halves.cast(), 4 * PAGE, RW, flags, memory, 0) };
+    advise(page(halves, 1), PAGE, GUARD_INSTALL);
+    advise(page(halves, 2), 2 * PAGE, MADV_DONTDUMP);
+    advise(halves, PAGE, libc::MADV_POPULATE_WRITE);
+    advise(page(halves, 2), PAGE, libc::MADV_POPULATE_WRITE);
+    advise(page(halves, 2), 2 * PAGE, MADV_DODUMP);
+}
+
+/// A userfaultfd that is closed last of all shows in `smaps` only.
+pub(super) fn a_watch_that_ends_shows_where_nothing_merges() {
+    const MISSING: u64 = 1;
+    let memory = unsafe { libc::memfd_create(c"watched".as_ptr(), 0) };
+    unsafe { libc::ftruncate(memory, 2 * PAGE as i64) };
+    let at = super::map_file(memory, 2 * PAGE, RW, libc::MAP_SHARED, 0);
+    let watcher = userfaultfd(0);
+    let mut watch = [at.addr() as u64, 2 * PAGE as u64, MISSING, 0];
+    unsafe { libc::ioctl(watcher, WATCH, watch.as_mut_ptr()) };
+    unsafe { libc::close(watcher) };
 }
 
 /// What a refused call was to replace is split all the same, and both parts were written before.

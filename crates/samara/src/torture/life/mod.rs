@@ -300,7 +300,8 @@ impl Life {
             return Ok(Outcome::Skipped);
         }
         for addr in self.sides[index].eyes.guards_met(space, &call) {
-            self.learn(&Event::MissingPage { mm, addr })?;
+            let is_guard = true;
+            self.learn(&Event::MissingPage { mm, addr, is_guard })?;
         }
         let result = self.kernel(index, raw)?;
         // A model that breaks its own promises shall not end the run.
