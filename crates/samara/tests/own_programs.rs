@@ -37,6 +37,8 @@ mod common;
 mod hidden;
 #[path = "own_programs/kinds.rs"]
 mod kinds;
+#[path = "own_programs/missing.rs"]
+mod missing;
 
 type Program = (&'static str, fn());
 
@@ -86,7 +88,8 @@ const PROGRAMS: &[Program] = &[
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next().unwrap_or_default();
-    let programs = || PROGRAMS.iter().chain(hidden::PROGRAMS);
+    let all = [PROGRAMS, hidden::PROGRAMS, missing::PROGRAMS];
+    let programs = || all.into_iter().flatten();
     if let Some((_, program)) = programs().find(|(name, _)| *name == first) {
         program();
         return ExitCode::SUCCESS;
