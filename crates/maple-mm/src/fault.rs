@@ -141,11 +141,8 @@ impl<P: PageSide> AddressSpace<P> {
         if is_written && !self.is_guarded(&vma, page_floor(addr)) {
             self.prepare_anon(&vma).map_err(|_| Fault::OutOfMemory)?;
         }
-        if self.lacks_huge_pages(&vma) {
-            return Err(Fault::Bus);
-        }
-        let huge = self.huge_rules().wants(&vma);
-        self.touch_page(&vma, (addr, access), huge)
+        let page = page_floor(addr);
+        self.bring_in(&vma, page..page + PAGE_SIZE, access)
     }
 
     fn touch_page(
@@ -182,8 +179,8 @@ impl<P: PageSide> AddressSpace<P> {
         }
         if !P::HAS_PAGES {
             return match self.missing_page(range) {
-                Some(_) => Err(Fault::Bus),
-                None => Ok(()),
+                Some(_) if !planted!(MissingPage) => Err(Fault::Bus),
+                _ => Ok(()),
             };
         }
         let huge = self.huge_rules().wants(vma);
@@ -205,6 +202,7 @@ impl<P: PageSide> AddressSpace<P> {
     fn is_guarded(&self, vma: &Vma, addr: u64) -> bool {
         let missing = || self.missing_page(addr..addr + PAGE_SIZE);
         vma.flags().contains(VmFlags::MAYBE_GUARD)
+            && !planted!(GuardAnon)
             && (self.pages.is_guarded(addr) || missing().is_some_and(|page| page.is_guard))
     }
 

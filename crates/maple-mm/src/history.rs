@@ -148,8 +148,8 @@ impl<P: PageSide> AddressSpace<P> {
     }
 
     /// Says that these pages, in ascending order, cannot be brought in, or with `None` that every
-    /// page can: what is known from outside where there are no pages. What locks or populates stops
-    /// there, each mapping's part at the first of them in it.
+    /// page can: what is known from outside where there are no pages. What touches, locks or
+    /// populates stops there, each mapping's part at the first of them in it.
     ///
     /// # Examples
     ///

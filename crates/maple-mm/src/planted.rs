@@ -69,6 +69,8 @@ mistakes! {
     MergeHeap, "merge-heap", Merge;
     /// The mark of guards is lost in a merge.
     MergeGuard, "merge-guard", Merge;
+    /// What begins with a guard is prepared for written pages all the same.
+    GuardAnon, "guard-anon", Merge;
 
     /// Searches leave one page free above what they find.
     GapRule, "gap", Placement;
@@ -129,6 +131,8 @@ mistakes! {
     SyncBusy, "errno-msync", Errno;
     /// `MADV_DONTNEED` does not mind locked memory.
     DontNeedLocked, "errno-dontneed", Errno;
+    /// Whoever locks what cannot be had is not told.
+    MissingPage, "errno-missing", Errno;
 
     /// Writable code counts as code.
     CountCode, "count-code", Counter;

@@ -117,16 +117,29 @@ pub(crate) fn first_missing_page(
     })
 }
 
-/// Whether there is a guard in `start..end` (`MADV_GUARD_INSTALL`).
-pub(crate) fn is_guarded(handles: &Handles, (start, end): (u64, u64)) -> bool {
+/// The first page of a range that is neither there nor swapped out, nor has a marker in its place.
+pub(crate) fn first_absent_page(handles: &Handles, range: (u64, u64)) -> Option<u64> {
+    first_in_table(handles, range, |entry| {
+        !entry.is_present() && !entry.is_swapped()
+    })
+}
+
+/// Whether there is a guard in a range.
+pub(crate) fn is_guarded(handles: &Handles, range: (u64, u64)) -> bool {
+    first_guard(handles, range).is_some()
+}
+
+/// The first guard of `start..end` (`MADV_GUARD_INSTALL`).
+pub(crate) fn first_guard(handles: &Handles, (start, end): (u64, u64)) -> Option<u64> {
     let mut at = start;
     while let Ok(Some((start, end))) = kernel::first_swapped_pages(&handles.pagemap, at, end) {
-        if first_in_table(handles, (start, end), Entry::is_guard).is_some() {
-            return true;
+        let found = first_in_table(handles, (start, end), Entry::is_guard);
+        if found.is_some() {
+            return found;
         }
         at = end;
     }
-    false
+    None
 }
 
 /// Before a call that brings pages in and does not say where it could not: the guards at which
@@ -175,23 +188,27 @@ impl Entry {
         self.has(63)
     }
 
+    const fn is_swapped(self) -> bool {
+        self.has(62)
+    }
+
     const fn is_watched(self) -> bool {
         self.has(57)
     }
 
     const fn is_guard(self) -> bool {
-        self.has(62) && self.has(58)
+        self.is_swapped() && self.has(58)
     }
 
     /// What is watched and swapped out at once looks as a marker to who may not see frames.
     const fn is_watch(self) -> bool {
         let frame = self.0 & Self::FRAME;
-        self.has(62) && self.is_watched() && (frame == 0 || frame & 31 == Self::MARKER)
+        self.is_swapped() && self.is_watched() && (frame == 0 || frame & 31 == Self::MARKER)
     }
 
     const fn is_private(self) -> bool {
         let is_marker = self.is_guard() || self.is_watch();
-        (self.is_present() || self.has(62)) && !self.has(61) && !is_marker
+        (self.is_present() || self.is_swapped()) && !self.has(61) && !is_marker
     }
 }
 

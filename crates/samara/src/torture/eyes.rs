@@ -68,6 +68,16 @@ impl Eyes {
         observe::guards_met(&self.handles, space, call)
     }
 
+    /// The first guard of a range.
+    pub(crate) fn first_guard(&self, range: (u64, u64)) -> Option<u64> {
+        observe::first_guard(&self.handles, range)
+    }
+
+    /// The first page of a range that was never brought in.
+    pub(crate) fn first_absent_page(&self, range: (u64, u64)) -> Option<u64> {
+        observe::first_absent_page(&self.handles, range)
+    }
+
     /// Looks, and gives where the model of the process shows something else.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! Which calls are not made: those that would harm the executor, that take too much memory, or
-//! whose outcome depends on single pages.
+//! that depend on pages that cannot be seen.
 
 use std::collections::HashMap;
 
-use maple_mm::{AddressSpace, AdvisedRange, Backing, FileId, FileKind, VmFlags, Vma, abi::*};
+use maple_mm::{AddressSpace, Backing, FileId, VmFlags, Vma, VmaRef, abi::*};
 
-use super::target::{FILE_LEN, PROTECTED};
+use super::missing;
+use super::target::PROTECTED;
 use crate::call::Call;
 use crate::process_call::ProcessCall;
 
@@ -33,10 +34,7 @@ pub(crate) fn allows_filling(space: &AddressSpace, grounds: &Grounds, pages: u64
 
 /// Whether `call` may be made in an address space that stands like `space`.
 pub(crate) fn allows(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
-    is_harmless(call)
-        && is_affordable(space, grounds, call)
-        && !depends_on_pages(space, grounds, call)
-        && !waits_for_watcher(space, call)
+    is_harmless(call) && is_affordable(space, grounds, call) && !depends_on_pages(space, call)
 }
 
 /// Whether the call keeps away from the executor's own pages.
@@ -106,108 +104,66 @@ fn mapped_in(space: &AddressSpace, addr: u64, len: u64) -> u64 {
     space.vmas_in(addr..end).map(|vma| within(vma)).sum()
 }
 
-/// Whether the outcome depends on single pages, which the model does not have here: bringing in
-/// pages stops at the end of a file and at guard pages.
-fn depends_on_pages(space: &AddressSpace, grounds: &Grounds, call: &Call) -> bool {
-    let (addr, len) = match *call {
-        // The kernel's copy routines refuse the first page.
-        Call::Touch { addr, .. } if addr < PAGE => return true,
-        Call::Touch { addr, .. } => (addr, 1),
-        Call::Mlock { addr, len } | Call::Mlock2 { addr, len, .. } => (addr, len),
-        Call::Madvise {
-            addr,
-            len,
-            advice: MADV_POPULATE_READ | MADV_POPULATE_WRITE,
-        } => (addr, len),
-        Call::Process(ProcessCall::Advise { ranges, advice }) if brings_in(advice) => {
-            let has_odd = |range: &AdvisedRange| has_odd_range(space, grounds, *range);
-            return ranges.as_slice().iter().any(has_odd);
-        }
-        _ => return false,
+/// Whether the call touches pages of which nobody knows whether they can be had.
+fn depends_on_pages(space: &AddressSpace, call: &Call) -> bool {
+    // What is watched can be had if its object has it already.
+    let watched = VmFlags::UFFD_MISSING | VmFlags::UFFD_MINOR;
+    let is_unknown = |vma: &VmaRef| match vma.backing() {
+        Backing::Special(_) => true,
+        _ => vma.flags().intersects(watched) && !vma.is_anonymous(),
     };
-    has_odd_range(space, grounds, AdvisedRange { addr, len })
+    let touched = missing::touched(call);
+    // The kernel's copy routines refuse the first page.
+    matches!(call, Call::Touch { addr, .. } if *addr < PAGE)
+        || touched
+            .into_iter()
+            .any(|(start, end)| space.vmas_in(start..end).any(is_unknown))
 }
 
 const fn brings_in(advice: i32) -> bool {
     matches!(advice, MADV_POPULATE_READ | MADV_POPULATE_WRITE)
 }
 
-/// Whether some pages of a range may be there and others not.
-fn has_odd_range(space: &AddressSpace, grounds: &Grounds, range: AdvisedRange) -> bool {
-    let AdvisedRange { addr, len } = range;
-    // One page more on both sides, for rounding.
-    let range = addr.saturating_sub(PAGE)..addr.saturating_add(len).saturating_add(PAGE);
-    space.vmas_in(range).any(|vma| has_odd_pages(vma, grounds))
-}
-
-/// Whether the call brings pages in while somebody is to be told of missing ones, who never answers.
-fn waits_for_watcher(space: &AddressSpace, call: &Call) -> bool {
-    let may_wait = match *call {
-        Call::Madvise { advice, .. } | Call::Process(ProcessCall::Advise { advice, .. }) => {
-            brings_in(advice)
-        }
-        Call::Touch { .. }
-        | Call::Mlock { .. }
-        | Call::Mlock2 { .. }
-        | Call::Mlockall { .. }
-        | Call::Mremap { .. } => true,
-        _ => false,
-    };
-    let waits = VmFlags::UFFD_MISSING | VmFlags::UFFD_MINOR;
-    may_wait && space.vmas().any(|vma| vma.flags().intersects(waits))
-}
-
-/// Whether some pages of a mapping may be there and others not.
-fn has_odd_pages(vma: &Vma, grounds: &Grounds) -> bool {
-    let end_offset = vma.page_offset() + (vma.end() - vma.start()) / PAGE;
-    vma.flags().contains(VmFlags::MAYBE_GUARD)
-        || match vma.backing() {
-            Backing::Anonymous => false,
-            Backing::File(file) => {
-                let pages = match file.kind {
-                    FileKind::SystemV { bytes } => Some(bytes.div_ceil(PAGE)),
-                    _ => grounds.objects.get(&file.id).copied(),
-                };
-                end_offset > pages.unwrap_or(FILE_LEN / PAGE)
-            }
-            Backing::Special(_) => true,
-        }
-}
-
 #[cfg(test)]
 mod tests {
-    use maple_mm::{MmapRequest, UserfaultFeatures, Userfaultfd};
+    use maple_mm::{AdvisedRange, MmapRequest, UserfaultFeatures, Userfaultfd};
 
     use super::*;
-    use crate::process_call::Ranges;
+    use crate::process_call::{ProcessCall, Ranges};
 
     #[test]
-    fn what_nobody_answers_for_is_brought_in_by_no_call() {
+    fn what_cannot_be_seen_to_be_there_is_brought_in_by_no_call() {
         let mut space = AddressSpace::empty();
-        let anonymous = MmapRequest::anonymous(PAGE, PROT_READ | PROT_WRITE);
-        let addr = space.mmap(anonymous).unwrap();
-        let range = AdvisedRange { addr, len: PAGE };
-        let bringing_in = |advice| {
-            let ranges = Ranges::new(&[range]).unwrap();
-            let of_process = Call::Process(ProcessCall::Advise { ranges, advice });
-            let len = PAGE;
-            [Call::Madvise { addr, len, advice }, of_process]
-        };
-        let grounds = Grounds::default();
-        let allowed = |space: &AddressSpace, advice| {
-            let calls = bringing_in(advice);
-            calls.map(|call| allows(space, &grounds, &call))
-        };
-        assert_eq!(allowed(&space, MADV_POPULATE_WRITE), [true; 2]);
         let watcher = Userfaultfd {
             id: 1,
             features: UserfaultFeatures::empty(),
         };
-        space
-            .uffd_register(watcher, addr..addr + PAGE, UFFDIO_REGISTER_MODE_MISSING)
-            .unwrap();
-        assert_eq!(allowed(&space, MADV_POPULATE_WRITE), [false; 2]);
-        assert_eq!(allowed(&space, MADV_POPULATE_READ), [false; 2]);
-        assert_eq!(allowed(&space, MADV_COLD), [true; 2]);
+        let mut watched = |request| {
+            let addr = space.mmap(request).unwrap();
+            let range = addr..addr + PAGE;
+            space
+                .uffd_register(watcher, range, UFFDIO_REGISTER_MODE_MISSING)
+                .unwrap();
+            addr
+        };
+        let writable = PROT_READ | PROT_WRITE;
+        let private = watched(MmapRequest::anonymous(PAGE, writable));
+        let shared = watched(MmapRequest {
+            flags: MAP_SHARED | MAP_ANONYMOUS,
+            ..MmapRequest::anonymous(PAGE, writable)
+        });
+        let grounds = Grounds::default();
+        let allowed = |addr, advice| {
+            let len = PAGE;
+            let ranges = Ranges::new(&[AdvisedRange { addr, len }]).unwrap();
+            let of_process = Call::Process(ProcessCall::Advise { ranges, advice });
+            let calls = [Call::Madvise { addr, len, advice }, of_process];
+            calls.map(|call| allows(&space, &grounds, &call))
+        };
+        for advice in [MADV_POPULATE_READ, MADV_POPULATE_WRITE] {
+            assert_eq!(allowed(private, advice), [true; 2]);
+            assert_eq!(allowed(shared, advice), [false; 2]);
+        }
+        assert_eq!(allowed(shared, MADV_COLD), [true; 2]);
     }
 }

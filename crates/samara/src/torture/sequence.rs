@@ -1,17 +1,21 @@
 //! The steps of a life: drawn one after another, each where things stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::calls::Group;
 use super::chooser::{Chooser, PAGE};
 use super::conditions::{Conditions, Limit, RESOURCES};
 use super::life::Life;
 use super::mix::{Mix, Weights};
+use super::reveal;
 use super::rng::Rng;
 use super::step::{Action, Step};
 use crate::event::SystemFacts;
 
 use nix::sys::resource::Resource;
+
+/// Once in so many steps a mapping has to show what it was prepared for.
+const REVEALED: u64 = 60;
 
 /// Draws the steps of one life.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub(crate) struct Sequence {
     /// How many mappings a process may have.
     max_map_count: usize,
     /// What comes before what is drawn.
-    first: Option<Action>,
+    next: VecDeque<Step>,
     /// Calls that were drawn and not made, as the model does not know them.
     pub(crate) not_modelled: BTreeSet<&'static str>,
 }
@@ -35,8 +39,12 @@ impl Sequence {
         let mut rng = Rng::of_life(seed, number);
         let max_map_count = usize::try_from(system.max_map_count).unwrap_or(usize::MAX);
         let full = max_map_count.saturating_sub(rng.below(8) as usize);
+        let filled = (mix == Mix::Count).then_some(Step {
+            by: 0,
+            action: Action::Fill(full),
+        });
         Self {
-            first: (mix == Mix::Count).then_some(Action::Fill(full)),
+            next: filled.into_iter().collect(),
             conditions: Conditions::draw(&mut rng, mix),
             rng,
             weights: mix.weights(),
@@ -53,11 +61,8 @@ impl Sequence {
 
     /// The next step of a life that stands like `life`.
     pub(crate) fn next(&mut self, life: &Life) -> Step {
-        if let Some(action) = self.first.take() {
-            return Step { by: 0, action };
-        }
         loop {
-            if let Some(step) = self.draw(life) {
+            if let Some(step) = self.next.pop_front().or_else(|| self.draw(life)) {
                 return step;
             }
         }
@@ -66,6 +71,15 @@ impl Sequence {
     fn draw(&mut self, life: &Life) -> Option<Step> {
         let place = self.rng.below(life.numbers().count() as u64) as usize;
         let by = life.numbers().nth(place)?;
+        if self.rng.one_in(REVEALED) {
+            let calls = reveal::preparation(&mut self.chooser(life, by)?)?;
+            let steps = calls.into_iter().map(|raw| Step {
+                by,
+                action: Action::Call(raw),
+            });
+            self.next.extend(steps);
+            return self.next.pop_front();
+        }
         let Weights {
             groups,
             fork,
@@ -89,13 +103,7 @@ impl Sequence {
     }
 
     fn call(&mut self, life: &Life, by: u32, group: Group) -> Option<super::target::Raw> {
-        let mut chooser = Chooser {
-            rng: &mut self.rng,
-            space: life.space(by)?,
-            descriptors: life.descriptors(),
-            watchers: life.watchers(by),
-        };
-        let raw = group.draw(&mut chooser);
+        let raw = group.draw(&mut self.chooser(life, by)?);
         match life.would_make(by, &raw) {
             Ok(true) => Some(raw),
             Ok(false) => None,
@@ -104,6 +112,15 @@ impl Sequence {
                 None
             }
         }
+    }
+
+    fn chooser<'a>(&'a mut self, life: &'a Life, by: u32) -> Option<Chooser<'a>> {
+        Some(Chooser {
+            rng: &mut self.rng,
+            space: life.space(by)?,
+            descriptors: life.descriptors(),
+            watchers: life.watchers(by),
+        })
     }
 
     fn fork(&mut self, life: &Life) -> Option<Action> {

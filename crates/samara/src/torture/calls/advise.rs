@@ -3,13 +3,19 @@
 use maple_mm::abi::*;
 
 use super::{Kind, ranged_with};
-use crate::torture::chooser::Chooser;
+use crate::torture::chooser::{Chooser, PAGE};
 use crate::torture::target::Raw;
 
-pub(super) const KINDS: &[Kind] = &[Kind {
-    weight: 1,
-    make: advised,
-}];
+pub(super) const KINDS: &[Kind] = &[
+    Kind {
+        weight: 15,
+        make: advised,
+    },
+    Kind {
+        weight: 1,
+        make: guarded,
+    },
+];
 
 /// All that the model knows; that of reverting a fork twice, so that it does not win.
 const ADVICE: [i32; 24] = [
@@ -48,4 +54,12 @@ fn advised(chooser: &mut Chooser<'_>) -> Raw {
     // As a program passes an `int`.
     let argument = u64::from(advice.cast_unsigned());
     ranged_with(chooser, libc::SYS_madvise, argument)
+}
+
+/// Guards at which a mapping begins: they are noticed before all else.
+fn guarded(chooser: &mut Chooser<'_>) -> Raw {
+    let start = chooser.owned().map_or(0, |range| range.start);
+    let len = (1 + chooser.rng.below(3)) * PAGE;
+    let advice = u64::from(MADV_GUARD_INSTALL.cast_unsigned());
+    Raw::new(libc::SYS_madvise, [start, len, advice])
 }

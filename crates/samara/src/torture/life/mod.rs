@@ -7,12 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, bail};
 use maple_mm::abi::{MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ};
-use maple_mm::{AddressSpace, File, FileId, MapsLine};
+use maple_mm::{AddressSpace, File, FileId, MapsLine, MissingPage};
 
 use super::conditions::{Conditions, Limit};
 use super::eyes::{Depth, Eyes, Seen};
 use super::guard::{self, Grounds};
 use super::kinds::{self, Kinds};
+use super::missing;
 use super::step::{Action, Compared, Difference, Named, Outcome, Step};
 use super::target::{Member, Pool, Purpose, Raw, Target};
 use crate::call::{Call, CallKind, result_text};
@@ -299,8 +300,10 @@ impl Life {
         if is_others || !guard::allows(space, &self.grounds, &call) {
             return Ok(Outcome::Skipped);
         }
-        for addr in self.sides[index].eyes.guards_met(space, &call) {
-            let is_guard = true;
+        let model = (&self.mirror, mm);
+        let eyes = &self.sides[index].eyes;
+        for page in missing::missing_pages(eyes, model, &self.grounds, &call) {
+            let MissingPage { addr, is_guard } = page;
             self.learn(&Event::MissingPage { mm, addr, is_guard })?;
         }
         let result = self.kernel(index, raw)?;
