@@ -179,8 +179,10 @@ impl<P: PageSide> AddressSpace<P> {
         }
         if !P::HAS_PAGES {
             return match self.missing_page(range) {
-                Some(_) if !planted!(MissingPage) => Err(Fault::Bus),
-                _ => Ok(()),
+                _ if planted!(MissingPage) => Ok(()),
+                Some(page) if page.is_guard => Err(Fault::NotMapped),
+                Some(_) => Err(Fault::Bus),
+                None => Ok(()),
             };
         }
         let huge = self.huge_rules().wants(vma);

@@ -154,11 +154,12 @@ impl<P: PageSide> AddressSpace<P> {
     /// # Examples
     ///
     /// ```
-    /// use maple_mm::{AddressSpace, Errno, MissingPage, MmapRequest, abi::PROT_READ};
+    /// use maple_mm::{Access, AddressSpace, Errno, Fault, MissingPage, MmapRequest, abi::PROT_READ};
     /// let mut space = AddressSpace::empty();
     /// let addr = space.mmap(MmapRequest::anonymous(8192, PROT_READ)).unwrap();
     /// let missing = MissingPage { addr: addr + 4096, is_guard: true };
     /// space.set_missing_pages(Some([missing].into()));
+    /// assert_eq!(space.fault(addr + 4096, Access::Read), Err(Fault::NotMapped));
     /// assert_eq!(space.mlock(addr, 8192), Err(Errno::ENOMEM));
     /// // LINUX: locked it is.
     /// assert_eq!(space.statistics().locked_vm, 2);

@@ -131,7 +131,7 @@ mistakes! {
     SyncBusy, "errno-msync", Errno;
     /// `MADV_DONTNEED` does not mind locked memory.
     DontNeedLocked, "errno-dontneed", Errno;
-    /// Whoever locks what cannot be had is not told.
+    /// Whoever touches, locks or populates what cannot be had is not told.
     MissingPage, "errno-missing", Errno;
 
     /// Writable code counts as code.

@@ -106,6 +106,9 @@ impl<P: PageSide> AddressSpace<P> {
 
     /// `UFFDIO_UNREGISTER`: nobody is told of faults in `range` any more.
     ///
+    /// What was built from outside with flags of watched memory ([`VmaSpec`](crate::VmaSpec)) is
+    /// taken for watched by `watcher`: the kernel does not show who watches, and refuses others.
+    ///
     /// # Complexity
     ///
     /// O(m log n) for m mappings in the range.
@@ -134,7 +137,8 @@ impl<P: PageSide> AddressSpace<P> {
                 return Err(Errno::EINVAL);
             }
         }
-        self.stop_watching(watcher, range)
+        // Where it is not known who watches, it is who may ask.
+        self.stop_watching(range, |by| by.is_none_or(|by| by == watcher))
     }
 
     /// The last descriptor of `watcher` is closed: it watches nothing any more.
@@ -152,16 +156,17 @@ impl<P: PageSide> AddressSpace<P> {
     ///
     /// See [`Userfaultfd`].
     pub fn uffd_close(&mut self, watcher: Userfaultfd) -> Result<(), Errno> {
-        self.stop_watching(watcher, 0..u64::MAX)
+        self.stop_watching(0..u64::MAX, |by| by == Some(watcher))
     }
 
     fn stop_watching(
         &mut self,
-        watcher: Userfaultfd,
         range: core::ops::Range<u64>,
+        is_over: impl Fn(Option<Userfaultfd>) -> bool,
     ) -> Result<(), Errno> {
         self.walk(range, |space, part| {
-            if part.vma.watcher() != Some(watcher) {
+            let is_watched = part.vma.flags().intersects(VmFlags::UFFD_ANY);
+            if !is_watched || !is_over(part.vma.watcher()) {
                 return Ok(());
             }
             let flags = part.vma.flags() - VmFlags::UFFD_ANY;

@@ -490,10 +490,8 @@ mod children {
         assert_eq!(watched(&parent), "0-1 1-2@1 2-4");
     }
 
-    #[test]
-    fn reading_an_address_space_again_keeps_who_watches() {
-        let mut space = mapped(4);
-        register(&mut space, ONE, 1..2, MISSING).unwrap();
+    /// The address space with all that the kernel shows of it.
+    fn read_again(space: &AddressSpace) -> AddressSpace {
         let specs = space.vmas().map(|vma| VmaSpec {
             start: vma.start(),
             end: vma.end(),
@@ -502,8 +500,26 @@ mod children {
             backing: vma.backing().clone(),
             written: false,
         });
-        let mut again = AddressSpace::from_layout(Setup::default(), specs).unwrap();
+        AddressSpace::from_layout(Setup::default(), specs).unwrap()
+    }
+
+    #[test]
+    fn reading_an_address_space_again_keeps_who_watches() {
+        let mut space = mapped(4);
+        register(&mut space, ONE, 1..2, MISSING).unwrap();
+        let mut again = read_again(&space);
         again.keep_history(&space).unwrap();
         assert_eq!(watched(&again), "0-1 1-2@1 2-4");
+    }
+
+    #[test]
+    fn what_nobody_is_known_to_watch_is_given_up_by_whoever_asks() {
+        let mut space = mapped(4);
+        register(&mut space, ONE, 1..2, MISSING).unwrap();
+        let mut again = read_again(&space);
+        again.uffd_close(TWO).unwrap();
+        assert_eq!(ranges(&again), "0-1 1-2 2-4");
+        unregister(&mut again, ONE, 1..2).unwrap();
+        assert_eq!(watched(&again), "0-4");
     }
 }

@@ -170,7 +170,7 @@ pub(crate) fn at_resync(
     memory: &mut impl Memory,
     layout: LayoutFacts,
 ) -> Result<StartFacts> {
-    let smaps = procfs::parse_smaps(&procfs::read(place.tid, "smaps")?)?;
+    let smaps = smaps_of_one_moment(place.tid)?;
     let limits = limits(place.tid)?;
     let stat = procfs::parse_stat(&procfs::read(place.tid, "stat")?)?;
     collect(
@@ -191,6 +191,25 @@ pub(crate) fn at_resync(
             smaps,
         },
     )
+}
+
+/// What `smaps` shows, as far as can be seen of a moment in which no other process changed it: it is
+/// read in pieces.
+fn smaps_of_one_moment(tid: Tid) -> Result<Vec<SmapsEntry>> {
+    const TRIALS: usize = 10;
+    let read = || procfs::parse_smaps(&procfs::read(tid, "smaps")?);
+    let is_torn = |smaps: &[SmapsEntry]| {
+        let follows = |pair: &[SmapsEntry]| pair[0].line.end <= pair[1].line.start;
+        !smaps.windows(2).all(follows)
+    };
+    let mut smaps = read()?;
+    for _ in 1..TRIALS {
+        if !is_torn(&smaps) {
+            break;
+        }
+        smaps = read()?;
+    }
+    Ok(smaps)
 }
 
 struct Known {

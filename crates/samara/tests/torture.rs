@@ -86,10 +86,20 @@ fn as_many_mappings_are_made_as_may_be() {
         assert!(text.contains("vm.max_map_count"), "{text}");
     } else if is_known_kernel() {
         let directory = tempfile::tempdir().expect("a directory");
-        let arguments = ["--mix", "count", "--seed", "3", "--calls", "40"];
-        let verdict = assert_identical(directory.path(), &arguments);
-        // The last mapping of its own comes when there are as many as may be.
-        assert_eq!(verdict["peak_vmas"], limit + 1);
+        let peak = |seed: u32| {
+            let arguments = [
+                "--mix",
+                "count",
+                "--seed",
+                &seed.to_string(),
+                "--calls",
+                "40",
+            ];
+            assert_identical(directory.path(), &arguments)["peak_vmas"].clone()
+        };
+        // The last mapping of its own comes when there are as many as may be, which the calls of
+        // many seeds bring about.
+        assert!((1..20).any(|seed| peak(seed) == limit + 1));
     }
 }
 

@@ -53,6 +53,8 @@ struct Space {
     unwitnessed: Vec<(u64, u64)>,
     /// What may change it unseen.
     unseen: Option<Unseen>,
+    /// It was read while another process may have changed it.
+    is_blurred: bool,
 }
 
 /// What an address space that a task leaves for another program bequeaths to that.
@@ -247,11 +249,25 @@ impl Session {
     /// that may be.
     fn pass_over_unseen(&mut self, place: Place) -> bool {
         let unseen = self.spaces.get(&place.mm).and_then(|space| space.unseen);
-        if let Some(unseen) = unseen {
+        let others = || self.is_changed_from_elsewhere(place.mm).then_some(BESIDE);
+        let name = unseen.map(Unseen::outcome).or_else(others);
+        if let Some(name) = name {
             self.verdict.comparisons += 1;
-            self.pass_over(place, unseen.outcome());
+            self.pass_over(place, name);
         }
-        unseen.is_some()
+        name.is_some()
+    }
+
+    /// Whether somebody is in a call on a userfaultfd that is about this address space and not their
+    /// own.
+    fn is_changed_from_elsewhere(&self, mm: MmId) -> bool {
+        let is_about =
+            |pending: &Pending| matches!(pending, Pending::Elsewhere(of, _) if *of == mm);
+        let mut pending = self
+            .spaces
+            .values()
+            .filter_map(|space| space.pending.as_ref());
+        pending.any(|(_, pending)| is_about(pending))
     }
 
     /// The end of a call through a userfaultfd that was about another address space than its own.
@@ -263,16 +279,18 @@ impl Session {
         };
         let place = Place { tid: space.tid, mm };
         let Some((tid, _)) = space.pending.take() else {
-            if let Some(under_way) = self.predict(mm, call) {
+            if space.is_blurred {
+                self.pass_over(place, name);
+            } else if let Some(under_way) = self.predict(mm, call) {
                 self.finish_call(place, under_way, result);
             }
             return;
         };
-        // Which of the two came first is not known.
-        self.pass_over(place, name);
+        // Which of the two came first is not known, and what there is now is shown when the other is
+        // over, too.
+        self.verdict.count_not_modelled(name);
         if let Some(space) = self.spaces.get_mut(&mm) {
-            let beside = "a call beside ioctl(userfaultfd) of another process";
-            space.pending = Some((tid, Pending::NotModelled(beside)));
+            space.pending = Some((tid, Pending::NotModelled(BESIDE)));
         }
     }
 
@@ -283,6 +301,9 @@ impl Session {
         own.map(|(_, pending)| pending)
     }
 }
+
+/// What a difference comes from that another process may have made.
+const BESIDE: &str = "a call beside ioctl(userfaultfd) of another process";
 
 /// The addresses that can decide a call.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -85,6 +85,7 @@ impl Session {
                 unordered: Vec::new(),
                 unwitnessed: Vec::new(),
                 unseen: None,
+                is_blurred: false,
             },
         );
         Ok(())
@@ -138,11 +139,13 @@ impl Session {
             let facts = facts::process(place.tid, process.flags.bits())?;
             let mm = place.mm;
             self.learn(&Event::Process { mm, facts });
+            let is_blurred = self.is_changed_from_elsewhere(mm);
             if let Some(space) = self.spaces.get_mut(&mm) {
                 space.past = past;
                 space.unordered = unordered;
                 space.unwitnessed = unwitnessed;
                 space.unseen = unseen;
+                space.is_blurred = is_blurred;
             }
             Ok(())
         });
@@ -202,6 +205,7 @@ impl Session {
             unordered,
             unwitnessed,
             unseen,
+            is_blurred: false,
         };
         self.spaces.insert(child.mm, space);
         if self.learn_from_child(place, child, before) {

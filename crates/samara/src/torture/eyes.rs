@@ -73,7 +73,7 @@ impl Eyes {
         observe::first_guard(&self.handles, range)
     }
 
-    /// The first page of a range that was never brought in.
+    /// The first page of a range that is not there.
     pub(crate) fn first_absent_page(&self, range: (u64, u64)) -> Option<u64> {
         observe::first_absent_page(&self.handles, range)
     }

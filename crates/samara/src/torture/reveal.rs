@@ -1,10 +1,16 @@
 //! Calls that bring to light what no file of `/proc` shows: whether a mapping was prepared for
 //! written pages before. Two parts that differ in a flag are written apart. Then they are alike
 //! again, and join only if they have what prepared them in common: from before they were apart.
+//!
+//! Sometimes that is asked of what begins with a guard when all of it is brought in: nothing is
+//! prepared then, whether or not the call says that there is a guard.
 
 use maple_mm::{
     VmFlags, Vma,
-    abi::{MADV_DODUMP, MADV_DONTDUMP, PROT_READ, PROT_WRITE},
+    abi::{
+        MADV_DODUMP, MADV_DONTDUMP, MADV_GUARD_INSTALL, MADV_POPULATE_WRITE, MCL_CURRENT,
+        PROT_READ, PROT_WRITE,
+    },
 };
 
 use super::chooser::{Chooser, PAGE};
@@ -34,12 +40,31 @@ pub(crate) fn preparation(chooser: &mut Chooser<'_>) -> Option<Vec<Raw>> {
     };
     let writes = [write(0, lower), write(lower, pages)];
     let mut calls = Vec::new();
+    if !vma.is_anonymous() && chooser.rng.one_in(2) {
+        calls.extend(guarded(chooser, (start, len)));
+    }
     if !flags.contains(VmFlags::WRITE) {
         let writable = PROT_READ | PROT_WRITE;
         calls.push(Raw::new(libc::SYS_mprotect, [start, len, writable]));
     }
     calls.extend([advise(apart), writes[0], writes[1], advise(alike)]);
     Some(calls)
+}
+
+/// A guard at the beginning of a mapping, and a call that brings all of it in, or has that done as
+/// soon as it may be written.
+fn guarded(chooser: &mut Chooser<'_>, (start, len): (u64, u64)) -> [Raw; 2] {
+    let advise = |len, advice: i32| {
+        let advice = u64::from(advice.cast_unsigned());
+        Raw::new(libc::SYS_madvise, [start, len, advice])
+    };
+    let bringing_in = [
+        Raw::new(libc::SYS_mlockall, [MCL_CURRENT]),
+        Raw::new(libc::SYS_mlock, [start, len]),
+        advise(len, MADV_POPULATE_WRITE),
+    ];
+    let bringing_in = chooser.rng.pick(&bringing_in);
+    [advise(PAGE, MADV_GUARD_INSTALL), bringing_in]
 }
 
 fn is_suited(vma: &Vma) -> bool {
