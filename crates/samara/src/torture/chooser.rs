@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use maple_mm::{AddressSpace, Vma, abi::HUGE_PAGE_SIZE};
+use maple_mm::{AddressSpace, Vma, VmaRef, abi::HUGE_PAGE_SIZE};
 
 use super::rng::Rng;
 use super::target::{PROTECTED, Purpose};
@@ -57,16 +57,17 @@ impl Chooser<'_> {
         near.wrapping_add(self.rng.below(3).wrapping_sub(1).wrapping_mul(PAGE))
     }
 
+    /// The mappings that calls may change.
+    pub(crate) fn all_owned(&self) -> impl Iterator<Item = &VmaRef> {
+        let is_ours = |vma: &&VmaRef| vma.end() <= PROTECTED.start || PROTECTED.end <= vma.start();
+        self.space.vmas().filter(is_ours)
+    }
+
     /// A mapping that calls may change.
     pub(crate) fn owned(&mut self) -> Option<Range<u64>> {
-        let is_ours =
-            |range: &Range<u64>| range.end <= PROTECTED.start || PROTECTED.end <= range.start;
-        let ranges = || {
-            let all = self.space.vmas().map(|vma| vma.start()..vma.end());
-            all.filter(is_ours)
-        };
-        let place = self.rng.below(ranges().count() as u64);
-        ranges().nth(place as usize)
+        let place = self.rng.below(self.all_owned().count() as u64);
+        let vma = self.all_owned().nth(place as usize)?;
+        Some(vma.start()..vma.end())
     }
 
     /// An address, mostly where other calls aim, too.

@@ -6,7 +6,7 @@
 //! prepared then, whether or not the call says that there is a guard.
 
 use maple_mm::{
-    VmFlags, Vma,
+    VmFlags, VmaRef,
     abi::{
         MADV_DODUMP, MADV_DONTDUMP, MADV_GUARD_INSTALL, MADV_POPULATE_WRITE, MCL_CURRENT,
         PROT_READ, PROT_WRITE,
@@ -14,20 +14,21 @@ use maple_mm::{
 };
 
 use super::chooser::{Chooser, PAGE};
-use super::target::{PROTECTED, Purpose, Raw};
+use super::target::{Purpose, Raw};
 
 /// The calls for some private mapping, one after another.
 pub(crate) fn preparation(chooser: &mut Chooser<'_>) -> Option<Vec<Raw>> {
-    let suited = || chooser.space.vmas().filter(|vma| is_suited(vma));
-    let place = chooser.rng.below(suited().count() as u64);
-    let vma = suited().nth(place as usize)?;
+    let count = chooser.all_owned().filter(is_suited).count();
+    let place = chooser.rng.below(count as u64);
+    let vma = chooser
+        .all_owned()
+        .filter(is_suited)
+        .nth(place as usize)?
+        .clone();
     let (start, len, flags) = (vma.start(), vma.end() - vma.start(), vma.flags());
     let pages = len / PAGE;
     let lower = 1 + chooser.rng.below(pages - 1);
-    let advise = |advice: i32| {
-        let advice = u64::from(advice.cast_unsigned());
-        Raw::new(libc::SYS_madvise, [start, lower * PAGE, advice])
-    };
+    let advise = |advice| Raw::advise(start, lower * PAGE, advice);
     let (apart, alike) = if flags.contains(VmFlags::DONTDUMP) {
         (MADV_DODUMP, MADV_DONTDUMP)
     } else {
@@ -54,22 +55,18 @@ pub(crate) fn preparation(chooser: &mut Chooser<'_>) -> Option<Vec<Raw>> {
 /// A guard at the beginning of a mapping, and a call that brings all of it in, or has that done as
 /// soon as it may be written.
 fn guarded(chooser: &mut Chooser<'_>, (start, len): (u64, u64)) -> [Raw; 2] {
-    let advise = |len, advice: i32| {
-        let advice = u64::from(advice.cast_unsigned());
-        Raw::new(libc::SYS_madvise, [start, len, advice])
-    };
     let bringing_in = [
         Raw::new(libc::SYS_mlockall, [MCL_CURRENT]),
         Raw::new(libc::SYS_mlock, [start, len]),
-        advise(len, MADV_POPULATE_WRITE),
+        Raw::advise(start, len, MADV_POPULATE_WRITE),
     ];
     let bringing_in = chooser.rng.pick(&bringing_in);
-    [advise(PAGE, MADV_GUARD_INSTALL), bringing_in]
+    let guard = Raw::advise(start, PAGE, MADV_GUARD_INSTALL);
+    [guard, bringing_in]
 }
 
-fn is_suited(vma: &Vma) -> bool {
+fn is_suited(vma: &&VmaRef) -> bool {
     let kind = VmFlags::MAYWRITE | VmFlags::SHARED;
     let is_private = vma.flags() & kind == VmFlags::MAYWRITE;
-    let is_ours = vma.end() <= PROTECTED.start || PROTECTED.end <= vma.start();
-    is_private && is_ours && vma.end() - vma.start() >= 2 * PAGE
+    is_private && vma.end() - vma.start() >= 2 * PAGE
 }

@@ -54,6 +54,13 @@ impl Raw {
         }
     }
 
+    /// `madvise`.
+    pub(crate) fn advise(addr: u64, len: u64, advice: i32) -> Self {
+        // As a program passes an `int`.
+        let advice = u64::from(advice.cast_unsigned());
+        Self::new(libc::SYS_madvise, [addr, len, advice])
+    }
+
     /// The same with memory to point to.
     pub(crate) fn with<const N: usize>(mut self, payload: [u64; N]) -> Self {
         self.payload[..N].copy_from_slice(&payload);

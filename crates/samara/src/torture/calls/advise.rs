@@ -2,7 +2,7 @@
 
 use maple_mm::abi::*;
 
-use super::{Kind, ranged_with};
+use super::Kind;
 use crate::torture::chooser::{Chooser, PAGE};
 use crate::torture::target::Raw;
 
@@ -51,15 +51,13 @@ fn advised(chooser: &mut Chooser<'_>) -> Raw {
     } else {
         chooser.rng.pick(&ADVICE)
     };
-    // As a program passes an `int`.
-    let argument = u64::from(advice.cast_unsigned());
-    ranged_with(chooser, libc::SYS_madvise, argument)
+    let (addr, len) = chooser.range();
+    Raw::advise(addr, len, advice)
 }
 
 /// Guards at which a mapping begins: they are noticed before all else.
 fn guarded(chooser: &mut Chooser<'_>) -> Raw {
     let start = chooser.owned().map_or(0, |range| range.start);
     let len = (1 + chooser.rng.below(3)) * PAGE;
-    let advice = u64::from(MADV_GUARD_INSTALL.cast_unsigned());
-    Raw::new(libc::SYS_madvise, [start, len, advice])
+    Raw::advise(start, len, MADV_GUARD_INSTALL)
 }
